@@ -1,0 +1,40 @@
+# Everything a newcomer needs: `make demo` and `make test`. Each sets up .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-full lint bench docs clean
+
+demo: $(VENV)/.runtime ## run a whole small federation on generated hospitals
+	$(BIN)/fedvol demo --out demo-out
+
+test: $(VENV)/.dev ## the tests that CI runs
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: $(VENV)/.dev ## and the long ones
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## style, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## one JSON object a line
+	@$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev ## write docs/study.md again from the schema
+	$(BIN)/python docs/generate.py
+
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[client,report]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[client,report,dev]'
+	touch $@
+
+clean: ## remove what a demo left; the environment stays
+	rm -rf demo-out

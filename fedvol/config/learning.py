@@ -1,0 +1,73 @@
+"""What is learned at the sites: the task, its loss, and how it is optimised."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedvol.config.base import Section
+
+
+class SegmentationTask(Section):
+    """One class per voxel: soft Dice plus cross-entropy, with deep supervision."""
+
+    kind: Literal["segmentation"]
+    dice_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Weight of the soft Dice loss, background left out."""
+    cross_entropy_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Weight of the cross-entropy."""
+    batch_dice: bool = False
+    """Pool the Dice over the batch instead of averaging it over samples."""
+
+
+Task = SegmentationTask
+
+
+class Sgd(Section):
+    """Stochastic gradient descent with Nesterov momentum."""
+
+    kind: Literal["sgd"]
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-2
+    """Initial learning rate."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Nesterov momentum; 0 is plain gradient descent."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 3e-5
+    """L2 penalty."""
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"]
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Initial learning rate."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    """Decay of the first and second moment."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-2
+    """Decoupled weight decay."""
+
+
+Optimiser = Annotated[Sgd | AdamW, Field(discriminator="kind")]
+
+
+class Training(Section):
+    """One local training step and the schedule over all of them."""
+
+    optimiser: Optimiser
+    """Which optimiser, with its settings."""
+    optimiser_state: Literal["keep", "reset"] = "keep"
+    """Whether moments stay at the site between rounds or start anew each round."""
+    poly_power: Annotated[float, Field(ge=0, le=5)] = 0.9
+    """Learning rate x (1 - step / all steps) ** power; 0 keeps it constant."""
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None = 12.0
+    """Largest global L2 norm of a gradient; absent: not clipped."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of forward and backward; weights and sums stay float32."""
+    channels_last: bool = True
+    """Memory layout; same mathematics, other speed."""
+    num_threads: Annotated[int, Field(ge=1, le=256)] = 2
+    """Threads of one local training on CPU; part of the plan because it changes the last bits."""
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 180.0
+    """Seconds between local checkpoints inside a round."""

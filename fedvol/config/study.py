@@ -1,0 +1,43 @@
+"""The study file, whole."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedvol.config.base import Section
+from fedvol.config.data import Augmentation, DataRequirement, Name, Patches, Preprocessing
+from fedvol.config.evaluation import Evaluation
+from fedvol.config.learning import Task
+from fedvol.config.network import Network
+from fedvol.config.strategy import Participation, Stage
+
+
+class Study(Section):
+    """One question put to a federation: what to learn, from which cases, how, and how judged."""
+
+    version: Literal[1]
+    """Version of this schema."""
+    name: Name
+    """Short name; appears in every record and report."""
+    purpose: Annotated[str, Field(min_length=10, max_length=2000)]
+    """What the model is for, in words a privacy officer can judge."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of initial weights, sampling and augmentation; never of privacy noise."""
+    data: DataRequirement
+    """What each site must have."""
+    preprocessing: Preprocessing
+    """How volumes are prepared."""
+    patches: Patches
+    """What one training step sees."""
+    augmentation: Augmentation = Augmentation()
+    """Random changes of training patches."""
+    network: Network
+    """Which network is trained."""
+    task: Task
+    """What it learns."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=1)]
+    """Stages of the run, in order."""
+    federation: Participation = Participation()
+    """Who must take part, and how long anybody waits."""
+    evaluation: Evaluation = Evaluation()
+    """How models are judged."""

@@ -1,0 +1,54 @@
+"""The JSON part of each answer, as strict schemas; the server trusts nothing else."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fedvol.config.base import Section
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class HealthReport(Section):
+    """Whether a site would train now, and with how much."""
+
+    software: str
+    """fedvol's version at the site."""
+    architecture: str
+    """Digest of the network the site builds from the plan."""
+    training_cases: Count
+    """Labelled cases it may train on."""
+    training_subjects: Count
+    """Subjects behind them."""
+    validation_cases: Count
+    """Cases that choose the best round."""
+    test_cases: Count
+    """Cases kept for the final figures."""
+    skipped: dict[str, Count]
+    """Cases left out, by error code."""
+
+
+class TrainReport(Section):
+    """How a local training went."""
+
+    cases: Count
+    """Training cases at the site."""
+    steps: Annotated[int, Field(ge=1)]
+    """Gradient steps taken."""
+    train_seconds: Annotated[float, Field(ge=0)]
+    """Time spent training."""
+    loss: float
+    """Mean loss over the round's steps."""
+
+
+class EvaluationReport(Section):
+    """What the arrays of an evaluation mean; their layout is `statistics.MetricSums`."""
+
+    keys: tuple[str, ...]
+    """Metric names, in the arrays' row order."""
+    cases: Count
+    """Cases judged."""
+    subjects: Count
+    """Subjects behind them."""
+    evaluate_seconds: Annotated[float, Field(ge=0)]
+    """Time spent judging."""

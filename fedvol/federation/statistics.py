@@ -1,0 +1,97 @@
+"""Sums that a site may send, from which values and 95 % intervals follow without a case."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedvol.errors import ContributionError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stat:
+    """One number a report may print.
+
+    Attributes:
+        value: Mean over the cases where the metric is defined; None if there is none.
+        n: How many cases that is.
+        low: Lower end of the 95 % bootstrap interval by subject; None without replicates.
+        high: Upper end.
+        undefined: Cases left out because neither mask holds the class.
+        penalised: Cases among `n` where one mask alone is empty (Dice 0, distance = diagonal).
+    """
+
+    value: float | None
+    n: int
+    low: float | None
+    high: float | None
+    undefined: int
+    penalised: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSums:
+    """Per metric: column 0 over all cases, columns 1.. over bootstrap replicates.
+
+    Attributes:
+        keys: Metric names such as `dice` or `dice/liver`; one row each.
+        sums: Sums over cases, float64, (metric, 1 + replicate).
+        counts: Cases summed, int64, (metric, 1 + replicate).
+        undefined: Cases left out because neither mask holds the class, int64, (metric,).
+        penalised: Cases where one mask alone is empty, int64, (metric,).
+    """
+
+    keys: tuple[str, ...]
+    sums: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    undefined: NDArray[np.int64]
+    penalised: NDArray[np.int64]
+
+    def replicates(self, key: str) -> NDArray[np.float64]:
+        """The metric's value in each replicate, (replicate,); NaN where no case was drawn."""
+        row = self.keys.index(key)
+        sums, counts = self.sums[row, 1:], self.counts[row, 1:]
+        return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+    def stat(self, key: str) -> Stat:
+        """Value, n and percentile interval of one metric.
+
+        Reference: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+        """
+        row = self.keys.index(key)
+        n = int(self.counts[row, 0])
+        values = self.replicates(key)
+        values = values[np.isfinite(values)]
+        low, high = (float(q) for q in np.percentile(values, [2.5, 97.5])) if values.size else (None, None)
+        return Stat(
+            value=float(self.sums[row, 0] / n) if n else None,
+            n=n,
+            low=low if n else None,
+            high=high if n else None,
+            undefined=int(self.undefined[row]),
+            penalised=int(self.penalised[row]),
+        )
+
+
+def merge(parts: Sequence[MetricSums]) -> MetricSums:
+    """Add the sums of several sites; replicate r is the union of every site's replicate r.
+
+    Raises:
+        ContributionError: The parts name other metrics or hold other numbers of replicates.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if part.keys != first.keys or part.sums.shape != first.sums.shape:
+            raise ContributionError(
+                "evaluation",
+                "sites report other metrics or numbers of replicates",
+                "Bring every site to the run's fedvol version.",
+            )
+    return MetricSums(
+        keys=first.keys,
+        sums=np.sum([part.sums for part in parts], axis=0),
+        counts=np.sum([part.counts for part in parts], axis=0),
+        undefined=np.sum([part.undefined for part in parts], axis=0),
+        penalised=np.sum([part.penalised for part in parts], axis=0),
+    )

@@ -1,0 +1,105 @@
+"""Files that are either whole or not there: atomic writes, folder locks, disk-full as an error."""
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedvol.errors import DiskFullError, FolderLockedError, StoreError
+from fedvol.types import Digest
+
+_CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on success it is synced and renamed over it.
+
+    Raises:
+        DiskFullError: No space is left.
+        StoreError: The folder cannot be written.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _store_error(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(target: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        DiskFullError: No space is left.
+        StoreError: The folder cannot be written.
+    """
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def digest_file(path: Path) -> Digest:
+    """SHA-256 of a file's content, read in pieces."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+    return Digest(hasher.hexdigest())
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder against a second process; the lock of a dead process is free at once.
+
+    Raises:
+        FolderLockedError: Another live process holds it.
+        StoreError: The folder cannot be made or written.
+    """
+    lock = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a+")
+    except OSError as error:
+        raise _store_error(folder, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise FolderLockedError(
+                str(folder),
+                f"process {holder} is working in this folder",
+                "Wait until it ends, or choose another folder.",
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _store_error(target: Path, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(
+            str(target), "no space left on the disk", "Free some space and start again with --resume."
+        )
+    return StoreError(
+        str(target), error.strerror or "cannot be written", "Check the path and its permissions."
+    )

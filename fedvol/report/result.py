@@ -1,0 +1,201 @@
+"""`result.json`, version 1: additive changes only. A value not given is null, with a reason."""
+
+from typing import Literal
+
+from fedvol.config.base import Section
+from fedvol.types import Digest
+
+Reason = Literal["secure_sum", "suppressed", "undefined"]
+
+
+class StatResult(Section):
+    """One figure: mean over cases with its 95 % bootstrap interval by subject."""
+
+    value: float | None
+    """Mean; null with `withheld`."""
+    n: int
+    """Cases behind it."""
+    low: float | None
+    """Lower end of the interval."""
+    high: float | None
+    """Upper end of the interval."""
+    undefined: int
+    """Cases left out because neither mask holds the class."""
+    penalised: int = 0
+    """Cases among n where one mask alone is empty (Dice 0, distance = volume diagonal)."""
+    withheld: Reason | None = None
+    """Why a value is null."""
+
+
+Metrics = dict[str, StatResult]
+
+
+class EvaluationResult(Section):
+    """One model judged on the test cases of every site."""
+
+    overall: Metrics
+    """All sites together; the mean over classes per case."""
+    by_site: dict[str, Metrics]
+    """Each site alone; with `metric/class` keys too."""
+    by_class: dict[str, Metrics]
+    """Each class alone, all sites together."""
+    by_group: dict[str, Metrics] = {}
+    """Each subgroup alone."""
+
+
+class Difference(Section):
+    """Federated minus another model on the same resampled subjects (paired)."""
+
+    metric: str
+    """Which metric."""
+    value: float
+    """Difference of the means."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end of its 95 % interval."""
+
+
+class SiteRound(Section):
+    """What one site did in one round."""
+
+    state: str
+    """contributed, silent, refused, no_labels, trained or asked."""
+    code: str = ""
+    """Error code where it did not contribute."""
+    reason: str = ""
+    """Fixed words that belong to the code."""
+    cases: int | None = None
+    """Training cases."""
+    steps: int | None = None
+    """Gradient steps."""
+    train_seconds: float | None = None
+    """Seconds of training."""
+    bytes_up: int | None = None
+    """Bytes that left the site."""
+    bytes_down: int | None = None
+    """Bytes that reached it."""
+    loss: float | None = None
+    """Mean training loss."""
+
+
+class RoundResult(Section):
+    """One closed round."""
+
+    index: int
+    """1 for the first."""
+    attempts: int = 1
+    """How often it was tried."""
+    started_s: float
+    """Seconds after the run began."""
+    seconds: float
+    """How long it took."""
+    sites: dict[str, SiteRound]
+    """Each site asked."""
+    validation: Metrics
+    """The new global state on the validation cases."""
+    validation_by_site: dict[str, Metrics] = {}
+    """The same, each site alone."""
+
+
+class StageResult(Section):
+    """One stage of the run."""
+
+    name: str
+    """finetune."""
+    kind: str
+    """segmentation."""
+    strategy: str
+    """fedavg, fedprox, fedbn."""
+    rounds: list[RoundResult]
+    """Closed rounds in order."""
+    select_by: str
+    """Validation metric that named the best round."""
+    best_round: int | None
+    """Round whose global state was released."""
+
+
+class ModelResult(Section):
+    """One model that was judged."""
+
+    steps: int
+    """Gradient steps behind it, over all sites."""
+    cases: int
+    """Training cases behind it."""
+    seconds: float
+    """Seconds of training."""
+    checkpoint: str | None
+    """Path of its weights under the output folder."""
+    digest: Digest | None
+    """SHA-256 of that file."""
+
+
+class SiteResult(Section):
+    """A site's data as counted at the site."""
+
+    training_cases: int
+    """Cases trained on."""
+    training_subjects: int
+    """Subjects behind them."""
+    validation_cases: int
+    """Cases that chose the best round."""
+    test_cases: int
+    """Cases behind the final figures."""
+    test_subjects: int = 0
+    """Subjects behind them."""
+
+
+class DigestOf(Section):
+    """Name and digest of a document."""
+
+    name: str = ""
+    """Its name."""
+    digest: Digest
+    """SHA-256 of its canonical JSON."""
+
+
+class Result(Section):
+    """A whole run."""
+
+    schema_: Literal["fedvol.result/1"] = "fedvol.result/1"
+    """Name and version of this schema (`schema` in the file)."""
+    status: Literal["finished", "failed", "stopped"]
+    """How the run ended."""
+    reason: str = ""
+    """Why, where it did not finish."""
+    simulation: bool
+    """Whether all sites were one machine; suppression is off then."""
+    study: DigestOf
+    """The study."""
+    plan: DigestOf
+    """The plan."""
+    purpose: str
+    """The study's purpose."""
+    seed: int
+    """The study's seed."""
+    versions: dict[str, str]
+    """Software behind the figures."""
+    device: str
+    """Where the networks ran."""
+    seconds: float
+    """Wall time of the federated stages, resumed parts included."""
+    sites: dict[str, SiteResult]
+    """Each site's data."""
+    stages: list[StageResult]
+    """Stages in order."""
+    models: dict[str, ModelResult]
+    """Each model judged: federated, local/SITE, ensemble, pooled."""
+    evaluation: dict[str, EvaluationResult]
+    """The same models on the test cases."""
+    comparisons: dict[str, list[Difference]]
+    """Federated minus each other model, paired by subject."""
+    privacy: dict[str, str]
+    """What protected the run, and what did not, in words."""
+    skipped: dict[str, dict[str, int]]
+    """Cases left out, per site and error code."""
+    skipped_cases: dict[str, dict[str, str]] = {}
+    """Simulation only: each case left out and why."""
+    overlap: Literal["checked", "not checked"]
+    """Whether subjects were compared across sites."""
+    files: dict[str, Digest]
+    """Files under the output folder and their digests."""

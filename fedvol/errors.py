@@ -460,6 +460,13 @@ class CheckpointError(StoreError):
     title = "checkpoint does not fit"
 
 
+class ResultFileError(StoreError):
+    """A `result.json` is absent, not JSON or not of this version's schema."""
+
+    code = "FV-STORE-010"
+    title = "result file unreadable"
+
+
 class PluginError(FedvolError):
     """A plugin failed or is not allowed by the site."""
 

@@ -25,7 +25,7 @@ class Evaluation(Section):
     nsd_tolerance_mm: Annotated[float, Field(gt=0, le=100)] | dict[
         Name, Annotated[float, Field(gt=0, le=100)]
     ] = 1.0
-    """Surface distance that still counts as agreement, millimetres; one for all classes or one each."""
+    """Surface distance that still counts as agreement, millimetres; for all classes or one each."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Overlap of neighbouring inference windows, as a share of the patch."""
     mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = (0, 1, 2)

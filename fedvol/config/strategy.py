@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.config.learning import Training
 
 
 class _Strategy(Section):

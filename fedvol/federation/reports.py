@@ -46,9 +46,11 @@ class EvaluationReport(Section):
 
     keys: tuple[str, ...]
     """Metric names, in the arrays' row order."""
+    suppressed: tuple[str, ...] = ()
+    """Metric names withheld because too few cases are behind them; their rows are NaN and 0."""
     cases: Count
-    """Cases judged."""
+    """Cases judged; 0 where every metric is suppressed, and then no arrays come along."""
     subjects: Count
-    """Subjects behind them."""
+    """Subjects behind them; 0 where every metric is suppressed."""
     evaluate_seconds: Annotated[float, Field(ge=0)]
     """Time spent judging."""

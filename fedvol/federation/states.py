@@ -90,5 +90,7 @@ def require_round_transition(present: RoundState, following: RoundState) -> None
 
 def _impossible(what: str, present: str, following: str) -> TransitionError:
     return TransitionError(
-        what, f"{following} cannot follow {present}", "Look at the run's record: another process moved it."
+        what,
+        f"{following} cannot follow {present}",
+        "Look at the run's record: another process moved it.",
     )

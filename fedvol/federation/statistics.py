@@ -61,17 +61,32 @@ class MetricSums:
         """
         row = self.keys.index(key)
         n = int(self.counts[row, 0])
-        values = self.replicates(key)
-        values = values[np.isfinite(values)]
-        low, high = (float(q) for q in np.percentile(values, [2.5, 97.5])) if values.size else (None, None)
+        low, high = _interval(self.replicates(key)) if n else (None, None)
         return Stat(
             value=float(self.sums[row, 0] / n) if n else None,
             n=n,
-            low=low if n else None,
-            high=high if n else None,
+            low=low,
+            high=high,
             undefined=int(self.undefined[row]),
             penalised=int(self.penalised[row]),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedDifference:
+    """How much larger one model's metric is than another's, on the same resampled subjects.
+
+    Attributes:
+        value: Difference of the means; None if one of them has no case.
+        low: Lower end of the 95 % bootstrap interval by subject; None without replicates.
+        high: Upper end.
+        n: Cases behind each mean, the smaller number if they differ.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
 
 
 def merge(parts: Sequence[MetricSums]) -> MetricSums:
@@ -95,3 +110,35 @@ def merge(parts: Sequence[MetricSums]) -> MetricSums:
         undefined=np.sum([part.undefined for part in parts], axis=0),
         penalised=np.sum([part.penalised for part in parts], axis=0),
     )
+
+
+def difference(a: MetricSums, b: MetricSums, *, key: str) -> PairedDifference:
+    """Metric of `a` minus metric of `b`, replicate by replicate.
+
+    Both must come from the same sites, subjects and plan: then replicate r drew the same subjects
+    for both. A replicate without any case for one of them is left out.
+
+    Raises:
+        ContributionError: The two hold other numbers of replicates.
+    """
+    if a.sums.shape[1] != b.sums.shape[1]:
+        raise ContributionError(
+            "evaluation",
+            "two models were judged with other numbers of replicates",
+            "Judge both under the same plan.",
+        )
+    one, other = a.stat(key), b.stat(key)
+    n = min(one.n, other.n)
+    if one.value is None or other.value is None:
+        return PairedDifference(value=None, low=None, high=None, n=n)
+    low, high = _interval(a.replicates(key) - b.replicates(key))
+    return PairedDifference(value=one.value - other.value, low=low, high=high, n=n)
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """The 2.5th and 97.5th percentile of the values that are not NaN."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return None, None
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return float(low), float(high)

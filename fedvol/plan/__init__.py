@@ -1,6 +1,7 @@
 """The frozen, hashed description of what a run does, derived from a study."""
 
 from fedvol.plan.canonical import canonical_json, digest_bytes, digest_json, state_digest
+from fedvol.plan.names import class_names, metric_keys, selection_metrics
 from fedvol.plan.plan import NetworkDescription, Plan, TensorKind, TensorSpec
 from fedvol.plan.seeding import derive_seed
 
@@ -10,8 +11,11 @@ __all__ = [
     "TensorKind",
     "TensorSpec",
     "canonical_json",
+    "class_names",
     "derive_seed",
     "digest_bytes",
     "digest_json",
+    "metric_keys",
+    "selection_metrics",
     "state_digest",
 ]

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from fedvol.config.base import Section
 from fedvol.types import Digest
 
@@ -39,7 +41,7 @@ class EvaluationResult(Section):
     """Each site alone; with `metric/class` keys too."""
     by_class: dict[str, Metrics]
     """Each class alone, all sites together."""
-    by_group: dict[str, Metrics] = {}
+    by_group: dict[str, Metrics] = Field(default_factory=dict)
     """Each subgroup alone."""
 
 
@@ -54,6 +56,8 @@ class Difference(Section):
     """Lower end of its 95 % interval."""
     high: float
     """Upper end of its 95 % interval."""
+    n: int | None = None
+    """Cases that both models were judged on."""
 
 
 class SiteRound(Section):
@@ -94,7 +98,7 @@ class RoundResult(Section):
     """Each site asked."""
     validation: Metrics
     """The new global state on the validation cases."""
-    validation_by_site: dict[str, Metrics] = {}
+    validation_by_site: dict[str, Metrics] = Field(default_factory=dict)
     """The same, each site alone."""
 
 
@@ -157,7 +161,7 @@ class DigestOf(Section):
 class Result(Section):
     """A whole run."""
 
-    schema_: Literal["fedvol.result/1"] = "fedvol.result/1"
+    schema_: Literal["fedvol.result/1"] = Field(default="fedvol.result/1", alias="schema")
     """Name and version of this schema (`schema` in the file)."""
     status: Literal["finished", "failed", "stopped"]
     """How the run ended."""
@@ -193,7 +197,7 @@ class Result(Section):
     """What protected the run, and what did not, in words."""
     skipped: dict[str, dict[str, int]]
     """Cases left out, per site and error code."""
-    skipped_cases: dict[str, dict[str, str]] = {}
+    skipped_cases: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Simulation only: each case left out and why."""
     overlap: Literal["checked", "not checked"]
     """Whether subjects were compared across sites."""

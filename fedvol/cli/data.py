@@ -1,0 +1,40 @@
+"""`fedvol data`: what a hospital does with volumes."""
+
+# pyright: reportUnknownMemberType=false
+# (typer declares its options with a type that lacks its argument)
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedvol.cli.output import AsJson, emit, say
+from fedvol.types import Json
+
+app = typer.Typer(help="Work with folders of volumes.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Work with folders of volumes."""
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Option(help="New or empty folder for the volumes.")],
+    sites: Annotated[int, typer.Option(min=1, max=64, help="Number of hospitals.")] = 3,
+    cases: Annotated[int, typer.Option(min=6, max=1000, help="Cases of the largest.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same volumes.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make hospitals of generated bodies with organs and lesions, each with its own scanner."""
+    from fedvol.cli.folders import new_folder
+    from fedvol.data.phantom import default_hospitals, generate_hospitals
+
+    hospitals = default_hospitals(sites, cases)
+    with new_folder(out) as working:
+        generate_hospitals(working, hospitals=hospitals, seed=seed)
+    counts: dict[str, Json] = {hospital.name: hospital.num_cases for hospital in hospitals}
+    say("\n".join(f"{out / name}: {count} cases" for name, count in counts.items()))
+    if as_json:
+        emit({"out": str(out), "seed": seed, "cases": counts})

@@ -1,0 +1,136 @@
+"""Showing a run while it goes: a live view on a terminal, a line a round anywhere else."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fedvol.cli.run_view import RunView, names, number, text, whole
+from fedvol.telemetry import Observer
+from fedvol.types import Json
+
+
+@contextmanager
+def watching(stream: TextIO) -> Generator[Observer]:
+    """An observer that shows a run on a stream, live where it is a terminal."""
+    if not stream.isatty():
+        yield PlainProgress(stream)
+        return
+    console = Console(file=stream)
+    view = LiveProgress()
+    with Live(
+        get_renderable=view.render, console=console, refresh_per_second=4, transient=True
+    ) as live:
+        view.live = live
+        yield view
+
+
+class PlainProgress:
+    """One line for each thing worth a line; for logs and files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._view = RunView()
+
+    def event(self, name: str, /, **fields: Json) -> None:
+        """Write the event's line, if it has one."""
+        self._view.take(name, fields)
+        if line := describe(name, fields, view=self._view):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+
+class LiveProgress:
+    """Stage, round, a row for each site, best metric and time left, redrawn in place."""
+
+    def __init__(self) -> None:
+        self.live: Live | None = None
+        self._view = RunView()
+
+    def event(self, name: str, /, **fields: Json) -> None:
+        """Take the event into the next picture; keep what matters as a line above it."""
+        self._view.take(name, fields)
+        lasting = name in ("run.started", "run.finished", "round.abandoned") or (
+            name in ("site.refused", "site.silent", "site.absent")
+        )
+        if self.live and lasting and (line := describe(name, fields, view=self._view)):
+            self.live.console.print(escape(line), highlight=False)
+
+    def render(self) -> RenderableType:
+        """The present picture."""
+        view = self._view
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for site, row in view.sites.items():
+            loss = "" if row.loss is None else f"loss {row.loss:.4f}"
+            count = f"{row.done} of {row.total}" if row.total else ""
+            bar = ProgressBar(total=max(row.total, 1), completed=row.done, width=24)
+            table.add_row(Text(site), Text(row.state), bar, count, loss)
+        return Group(Text(_headline(view), style="bold"), table)
+
+
+def describe(name: str, fields: dict[str, Json], *, view: RunView) -> str:
+    """An event in one line; empty for events that come too often for one.
+
+    Args:
+        name: The event.
+        fields: Its fields.
+        view: The run, this event included.
+    """
+    site, where = text(fields, "site"), f"round {whole(fields, 'round')}"
+    is_last = whole(fields, "done") == whole(fields, "total")
+    match name:
+        case "prepare.case" if is_last:
+            return f"{site}: {whole(fields, 'total')} cases prepared"
+        case "run.started":
+            again = ", resumed" if fields.get("resumed") else ""
+            sites, stages = names(fields, "sites"), ", ".join(names(fields, "stages"))
+            return f"{text(fields, 'name')}: {', '.join(sites)}; {stages}{again}"
+        case "round.closed":
+            return _headline(view, seconds=number(fields, "seconds"))
+        case "round.abandoned":
+            return f"{view.title}: {where} abandoned: {text(fields, 'reason')}"
+        case "site.refused":
+            detail = text(fields, "detail") or f"{text(fields, 'code')} {text(fields, 'title')}"
+            return f"{site}: took no part in {where}: {detail}"
+        case "site.silent":
+            return f"{site}: no answer in {where}"
+        case "site.absent":
+            return f"{site}: takes no part: {text(fields, 'reason')}"
+        case "model.training" if whole(fields, "step") == whole(fields, "steps"):
+            return f"{text(fields, 'model')}: trained, {whole(fields, 'steps')} steps"
+        case "model.evaluating" if is_last:
+            return f"{text(fields, 'model')}: judged at {site}, {whole(fields, 'total')} cases"
+        case "run.finished":
+            return f"{text(fields, 'name') or view.title}: {text(fields, 'status')}"
+        case _:
+            return ""
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it, such as `12 s`, `3 min`, `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _headline(view: RunView, *, seconds: float | None = None) -> str:
+    parts = [view.title]
+    if view.rounds:
+        parts.append(f"{view.stage} round {view.round} of {view.rounds}")
+    if seconds is not None:
+        parts.append(f"{seconds:.1f} s")
+    if view.metric:
+        value = "undefined" if view.value is None else f"{view.value:.4f}"
+        parts.append(f"{view.metric} {value}")
+    if view.best_round is not None:
+        parts.append(f"best round {view.best_round}")
+    if view.seconds_left:
+        parts.append(f"about {in_words(view.seconds_left)} left")
+    return " | ".join(parts)

@@ -1,0 +1,150 @@
+"""`fedvol simulate`, `demo` and `report`: a whole federation on one machine."""
+
+# pyright: reportUnknownMemberType=false
+# (typer declares its options with a type that lacks its argument)
+
+import sys
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedvol.cli.output import AsJson, emit, say
+from fedvol.errors import UsageError
+from fedvol.types import Json
+
+BASELINES = ("local", "ensemble", "pooled")
+DEMO_BASELINES = ("local", "pooled")
+DEMO_SITES, DEMO_CASES, DEMO_SEED = 3, 8, 0
+
+
+class Device(StrEnum):
+    """Where networks run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+DeviceOption = Annotated[Device, typer.Option(help="auto takes a GPU where there is one.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on where an earlier call stopped.")
+]
+
+
+def simulate(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.")],
+    data: Annotated[Path, typer.Option(help="Folder of volumes with their case table.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder for everything the run leaves.")],
+    baselines: Annotated[
+        str,
+        typer.Option(help="Models to train and judge beside it: local,ensemble,pooled."),
+    ] = "",
+    resume: ResumeOption = False,
+    device: DeviceOption = Device.AUTO,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study over hospitals on this machine.
+
+    STUDY is the study file. The run leaves the model, the figures and a report in the folder
+    given by --out.
+    """
+    from fedvol.config import load_study
+
+    load_study(study)  # a broken study is told before the heavy libraries load
+    chosen = parse_baselines(baselines)
+    summary = _simulate(study, data=data, out=out, baselines=chosen, resume=resume, device=device)
+    if as_json:
+        emit(summary)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="New or empty folder for the demo.")] = Path("demo-out"),
+    resume: ResumeOption = False,
+    device: DeviceOption = Device.AUTO,
+    as_json: AsJson = False,
+) -> None:
+    """Run a small federation on generated hospitals.
+
+    It takes a few minutes on two cores and needs no data.
+    """
+    from fedvol.cli.folders import new_folder
+    from fedvol.data.phantom import default_hospitals, generate_hospitals
+    from fedvol.files import write_atomic
+
+    data, study = out / "hospitals", out / "study.toml"
+    write_atomic(study, resources.files("fedvol.cli").joinpath("demo.toml").read_bytes())
+    if not (resume and data.is_dir()):
+        say(f"Making {DEMO_SITES} hospitals in {data} ...")
+        with new_folder(data) as working:
+            hospitals = default_hospitals(DEMO_SITES, DEMO_CASES)
+            generate_hospitals(working, hospitals=hospitals, seed=DEMO_SEED)
+    run = out / "run"
+    summary = _simulate(
+        study,
+        data=data,
+        out=run,
+        baselines=DEMO_BASELINES,
+        resume=resume and run.is_dir(),
+        device=device,
+    )
+    if as_json:
+        emit(summary)
+
+
+def report(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder a simulation left.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a finished run again.
+
+    OUT is the folder that a simulation left; report.html is made from its result.json.
+    """
+    from fedvol.simulation import rebuild_report
+
+    page = rebuild_report(out)
+    say(f"Report: {page}")
+    if as_json:
+        emit({"report": str(page)})
+
+
+def parse_baselines(text: str) -> tuple[str, ...]:
+    """Names given with commas between, in their usual order.
+
+    Raises:
+        UsageError: A name is unknown or given twice.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in BASELINES:
+            known = ", ".join(BASELINES)
+            raise UsageError("--baselines", f"{name} is no baseline", f"Choose among: {known}.")
+        if names.count(name) > 1:
+            raise UsageError("--baselines", f"{name} is given twice", "Name it once.")
+    return tuple(name for name in BASELINES if name in names)
+
+
+def _simulate(
+    study: Path, *, data: Path, out: Path, baselines: tuple[str, ...], resume: bool, device: Device
+) -> dict[str, Json]:
+    from fedvol.cli.progress import watching
+    from fedvol.cli.summary import as_table, summarise
+    from fedvol.simulation import simulate as run
+    from fedvol.telemetry import set_up_logging
+
+    set_up_logging(sys.stderr)
+    with watching(sys.stderr) as observer:
+        result = run(
+            study,
+            data=data,
+            out=out,
+            baselines=baselines,
+            resume=resume,
+            device=device.value,
+            observer=observer,
+        )
+    say(as_table(result))
+    say(f"Report: {out / 'report.html'}")
+    return summarise(result, out=out)

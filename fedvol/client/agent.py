@@ -1,0 +1,222 @@
+"""`SiteAgent`: answers the server's questions with this site's cases, policy and audit log."""
+
+from pathlib import Path
+
+import torch
+
+import fedvol
+from fedvol.client.cases import SiteCase, SiteCases
+from fedvol.client.judging import inference_window, judge
+from fedvol.client.local_state import LocalState
+from fedvol.client.local_training import load_global, train_round
+from fedvol.config import SitePolicy
+from fedvol.data.batch import BatchSource
+from fedvol.data.sampling import PatchSource
+from fedvol.errors import FedvolError, NoLabelsError
+from fedvol.federation import Action, Exchange, HealthReport, Request, build_exchange
+from fedvol.models import describe, initial_network, require_architecture, to_arrays
+from fedvol.plan import NetworkDescription, Plan, class_names, selection_metrics
+from fedvol.privacy import AuditSink, Contribution, Releaser
+from fedvol.telemetry import Observer
+from fedvol.types import Digest, RunId, SiteId, State
+from fedvol.validation import Predictor, single
+
+
+class SiteAgent:
+    """One site's side of one run.
+
+    Everything it returns went through its `Releaser`: the site's policy and its audit log.
+
+    Args:
+        site: Which site it is.
+        plan: The plan it agreed to; any other is refused.
+        cases: The site's usable cases.
+        folder: The site's own folder; local state, checkpoints and rows stay in it.
+        policy: The site's own floors.
+        audit: Where every release is recorded before it leaves.
+        device: Where the network runs.
+        observer: Hears of progress, at the site.
+
+    Raises:
+        PlanMismatchError: The network built here is not the plan's.
+        NoNormLayersError: The plan's strategy needs norm layers that are not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        site: SiteId,
+        plan: Plan,
+        cases: SiteCases,
+        folder: Path,
+        policy: SitePolicy,
+        audit: AuditSink,
+        device: torch.device,
+        observer: Observer,
+    ) -> None:
+        self._site = site
+        self._plan = plan
+        self._cases = cases
+        self._folder = folder
+        self._device = device
+        self._observer = observer
+        self._releaser = Releaser(site=site, plan=plan.digest, policy=policy, audit=audit)
+        self._net = initial_network(plan.study)
+        require_architecture(self._net, plan.network)
+        self._initial_local = {
+            stage: to_arrays(self._net, [spec.name for spec in self._exchange(stage).local])
+            for stage in range(len(plan.study.stages))
+        }
+        self._net.to(device)
+        self._sources: dict[int, BatchSource] = {}
+
+    def handle(self, request: Request) -> Contribution:
+        """Answer one request; an error becomes a refusal that carries its code alone."""
+        try:
+            self._plan.require_same(request.plan, where=f"site {self._site}")
+            return self._answer(request)
+        except FedvolError as error:
+            self._observer.event(
+                "site.refused",
+                site=self._site,
+                round=request.round,
+                code=error.code,
+                title=error.title,
+                detail=str(error),
+            )
+            return self._releaser.refusal(request, error)
+
+    def predictor(self, *, mirror: bool) -> Predictor:
+        """The site's network as it stands, as a predictor."""
+        return single(
+            self._net, window=inference_window(self._plan, device=self._device, mirror=mirror)
+        )
+
+    def released_predictor(
+        self, release: State, *, run: RunId, stage: int, best_round: int
+    ) -> Predictor:
+        """A finished run's release over this site's own local tensors, as a predictor."""
+        self._load_over_local(release, run=run, stage=stage, up_to=best_round)
+        return self.predictor(mirror=True)
+
+    def rows_path(self, run: RunId) -> Path:
+        """Where the per-case rows of a run's test stay at the site."""
+        return self._folder / "evaluations" / f"{run}.jsonl"
+
+    def _answer(self, request: Request) -> Contribution:
+        match request.action:
+            case Action.HEALTH:
+                return self._releaser.health(request, self._health())
+            case Action.FINETUNE:
+                return self._train(request)
+            case Action.VALIDATE:
+                return self._evaluate(request, self._cases.validation, test=False)
+            case Action.TEST:
+                return self._evaluate(request, self._cases.test, test=True)
+            case Action.NORMS:
+                return self._norms(request)
+
+    def _health(self) -> HealthReport:
+        description = NetworkDescription(
+            tensors=describe(self._net), initial_digest=self._plan.network.initial_digest
+        )
+        return HealthReport(
+            software=fedvol.__version__,
+            architecture=description.architecture,
+            training_cases=len(self._cases.train),
+            training_subjects=self._cases.training_subjects,
+            validation_cases=len(self._cases.validation),
+            test_cases=len(self._cases.test),
+            skipped=dict(self._cases.skipped),
+        )
+
+    def _train(self, request: Request) -> Contribution:
+        if not self._cases.train:
+            raise NoLabelsError(
+                f"site {self._site}", "no labelled training case", "The site sits this stage out."
+            )
+        self._releaser.require_cohort(self._cases.training_subjects)
+
+        def on_step(step: int, steps: int, loss: float) -> None:
+            self._observer.event(
+                "site.training",
+                site=self._site,
+                round=request.round,
+                step=step,
+                steps=steps,
+                loss=loss,
+            )
+
+        update = train_round(
+            request,
+            net=self._net,
+            plan=self._plan,
+            exchange=self._exchange(request.stage),
+            num_cases=len(self._cases.train),
+            batches=self._batches(request.stage),
+            state=self._state(request.run, request.stage),
+            initial=self._initial_local[request.stage],
+            device=self._device,
+            on_step=on_step,
+        )
+        return self._releaser.update(request, update, exchange=self._exchange(request.stage))
+
+    def _batches(self, stage: int) -> BatchSource:
+        """The stage's batches; kept between rounds, because it holds decoded volumes."""
+        if stage not in self._sources:
+            self._sources[stage] = PatchSource(
+                [case.stored for case in self._cases.train],
+                patches=self._plan.study.patches,
+                augmentation=self._plan.study.augmentation,
+                num_classes=len(class_names(self._plan.study.data)) + 1,
+                plan=self._plan.digest,
+                scope=(self._site, "patches", stage),
+                device=self._device,
+            )
+        return self._sources[stage]
+
+    def _evaluate(
+        self, request: Request, cases: tuple[SiteCase, ...], *, test: bool
+    ) -> Contribution:
+        self._load_over_local(
+            request.state, run=request.run, stage=request.stage, up_to=request.round
+        )
+        evaluation = self._plan.study.evaluation
+        sums, report = judge(
+            self.predictor(mirror=test or evaluation.validation_mirror),
+            cases,
+            site=self._site,
+            plan=self._plan,
+            metrics=evaluation.metrics if test else selection_metrics(evaluation),
+            replicates=evaluation.bootstrap_replicates if test else 0,
+            resample=Digest(str(request.arguments.get("resample", self._plan.digest))),
+            rows=self.rows_path(request.run) if test else None,
+            on_case=lambda done, total: self._observer.event(
+                "site.evaluating", site=self._site, done=done, total=total
+            ),
+        )
+        return self._releaser.evaluation(request, sums, report)
+
+    def _norms(self, request: Request) -> Contribution:
+        exchange = self._exchange(request.stage)
+        local = self._state(request.run, request.stage).local_tensors(
+            up_to=request.round, exchange=exchange
+        )
+        return self._releaser.norms(request, local, exchange=exchange)
+
+    def _load_over_local(self, state: State, *, run: RunId, stage: int, up_to: int) -> None:
+        load_global(
+            self._net,
+            state,
+            exchange=self._exchange(stage),
+            state=self._state(run, stage),
+            initial=self._initial_local[stage],
+            up_to=up_to,
+        )
+
+    def _state(self, run: RunId, stage: int) -> LocalState:
+        return LocalState(self._folder / "state", run=run, stage=stage, plan=self._plan.digest)
+
+    def _exchange(self, stage: int) -> Exchange:
+        strategy = self._plan.study.stages[stage].strategy
+        return build_exchange(self._plan.network, strategy=strategy)

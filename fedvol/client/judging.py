@@ -1,0 +1,107 @@
+"""A site judges a model on its own cases; only sums leave."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from fedvol.client.cases import SiteCase
+from fedvol.config.evaluation import SegmentationMetric
+from fedvol.data.labels import class_names
+from fedvol.federation import EvaluationReport, MetricSums
+from fedvol.files import write_atomic
+from fedvol.plan import Plan, metric_keys
+from fedvol.types import Digest, SiteId
+from fedvol.validation import (
+    CaseMetrics,
+    Predictor,
+    SlidingWindow,
+    evaluate_cases,
+    summarise,
+)
+
+
+def judge(
+    predictor: Predictor,
+    cases: Sequence[SiteCase],
+    *,
+    site: SiteId,
+    plan: Plan,
+    metrics: Sequence[SegmentationMetric],
+    replicates: int,
+    resample: Digest,
+    rows: Path | None,
+    on_case: Callable[[int, int], None],
+) -> tuple[MetricSums, EvaluationReport]:
+    """Judge a model on a site's cases.
+
+    Args:
+        predictor: From an image to class probabilities.
+        cases: The site's cases of one split.
+        site: Whose cases.
+        plan: Names classes and evaluation settings.
+        metrics: What to compute.
+        replicates: Bootstrap replicates of subjects; 0 for none.
+        resample: Seed of the replicates; models judged under one seed can be compared in pairs.
+        rows: Where the per-case rows are kept at the site; None for nowhere.
+        on_case: Called with cases done and their total.
+
+    Returns:
+        Sums over the cases, and what they mean.
+    """
+    started = time.monotonic()
+    classes = class_names(plan.study.data)
+    judged = evaluate_cases(
+        predictor,
+        [(case.stored, case.subject) for case in cases],
+        classes=classes,
+        evaluation=plan.study.evaluation,
+        metrics=metrics,
+        on_case=on_case,
+    )
+    if rows is not None:
+        _write_rows(rows, judged)
+    keys = metric_keys(metrics, classes)
+    sums = summarise(judged, keys=keys, replicates=replicates, plan=resample, site=site)
+    report = EvaluationReport(
+        keys=keys,
+        cases=len(judged),
+        subjects=len({row.subject for row in judged}),
+        evaluate_seconds=time.monotonic() - started,
+    )
+    return sums, report
+
+
+def inference_window(plan: Plan, *, device: torch.device, mirror: bool) -> SlidingWindow:
+    """How the plan's networks are applied to whole volumes.
+
+    Args:
+        plan: Names patch, overlap and mirror axes.
+        device: Where the networks are.
+        mirror: Whether predictions are averaged with those of the mirrored image.
+    """
+    evaluation = plan.study.evaluation
+    return SlidingWindow(
+        patch=plan.study.patches.size,
+        overlap=evaluation.overlap,
+        mirror_axes=evaluation.mirror_axes if mirror else (),
+        device=device,
+    )
+
+
+def _write_rows(path: Path, judged: Sequence[CaseMetrics]) -> None:
+    lines = [
+        json.dumps(
+            {
+                "case": row.case,
+                "subject": row.subject,
+                "values": dict(row.values),
+                "penalised": sorted(row.penalised),
+            },
+            sort_keys=True,
+        )
+        for row in judged
+    ]
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())

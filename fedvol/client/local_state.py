@@ -1,0 +1,80 @@
+"""What stays at the site between rounds: local tensors and optimiser moments."""
+
+import re
+from pathlib import Path
+
+from fedvol.federation import Exchange
+from fedvol.store import StateFile, write_state
+from fedvol.types import Digest, RunId, State
+
+_NAME = re.compile(r"^(local|optimiser)-(\d{6})\.safetensors$")
+_OPTIMISER_FILES_KEPT = 2
+
+
+class LocalState:
+    """Files of one run and stage in a site's folder, one per round.
+
+    A round reads what the last round before it wrote, so a round that is asked again after a
+    crash starts from the same place. Local tensors of every round are kept, because the best
+    round is known only at the end; optimiser moments of the last two.
+    """
+
+    def __init__(self, folder: Path, *, run: RunId, stage: int, plan: Digest) -> None:
+        self._folder = folder / run / f"stage-{stage}"
+        self._plan = plan
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+        return self._folder
+
+    def local_tensors(self, *, up_to: int, exchange: Exchange) -> State | None:
+        """Local tensors as of the end of a round or the last one before it; None if there are none.
+
+        Raises:
+            CheckpointError: The file belongs to another plan or architecture.
+            BlobDamagedError: The file is damaged.
+        """
+        found = self._last("local", up_to=up_to)
+        if found is None or not exchange.local:
+            return None
+        with StateFile(found) as file:
+            file.require_metadata({"plan": self._plan})
+            return {spec.name: file.read(spec.name) for spec in exchange.local}
+
+    def optimiser(self, *, up_to: int) -> State | None:
+        """Optimiser moments as of the end of a round or the last one before it."""
+        found = self._last("optimiser", up_to=up_to)
+        if found is None:
+            return None
+        with StateFile(found) as file:
+            file.require_metadata({"plan": self._plan})
+            return file.read_all()
+
+    def save(self, *, round: int, local: State, optimiser: State | None) -> None:  # noqa: A002
+        """Write the state at the end of a round; a second call for the round replaces it.
+
+        Raises:
+            DiskFullError: No space is left.
+        """
+        metadata = {"plan": self._plan, "round": str(round)}
+        if optimiser is not None:
+            write_state(self._path("optimiser", round), optimiser.items(), metadata=metadata)
+            for old in self._rounds("optimiser"):
+                if old <= round - _OPTIMISER_FILES_KEPT:
+                    self._path("optimiser", old).unlink(missing_ok=True)
+        if local:
+            write_state(self._path("local", round), local.items(), metadata=metadata)
+
+    def _path(self, kind: str, round_index: int) -> Path:
+        return self._folder / f"{kind}-{round_index:06d}.safetensors"
+
+    def _rounds(self, kind: str) -> list[int]:
+        if not self._folder.is_dir():
+            return []
+        matches = (_NAME.match(path.name) for path in self._folder.iterdir())
+        return sorted(int(found[2]) for found in matches if found and found[1] == kind)
+
+    def _last(self, kind: str, *, up_to: int) -> Path | None:
+        rounds = [index for index in self._rounds(kind) if index <= up_to]
+        return self._path(kind, rounds[-1]) if rounds else None

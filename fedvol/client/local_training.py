@@ -1,0 +1,131 @@
+"""One round of training at one site: global state in, update out."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from fedvol.client.local_state import LocalState
+from fedvol.config.strategy import FedProx, Finetune
+from fedvol.data.batch import BatchSource
+from fedvol.federation import Exchange, Request, TrainReport
+from fedvol.models import load_arrays, to_arrays
+from fedvol.plan import Plan, class_names
+from fedvol.privacy import Update
+from fedvol.tasks import build_objective
+from fedvol.training import LocalCheckpoint, Window, proximal, threads, train
+from fedvol.types import State
+
+
+def train_round(
+    request: Request,
+    *,
+    net: torch.nn.Module,
+    plan: Plan,
+    exchange: Exchange,
+    num_cases: int,
+    batches: BatchSource,
+    state: LocalState,
+    initial: State,
+    device: torch.device,
+    on_step: Callable[[int, int, float], None],
+) -> Update:
+    """Train a site's network for one round, from the global state over its local one.
+
+    Args:
+        request: The round, with the shared tensors of the global state.
+        net: The site's network; its weights are replaced.
+        plan: The run's plan.
+        exchange: Which tensors are shared.
+        num_cases: The site's training cases.
+        batches: Batches drawn from them.
+        state: The site's files of this run and stage.
+        initial: Local tensors of a site that has none yet.
+        device: Where to train.
+        on_step: Called with step, steps of the round, loss.
+
+    Returns:
+        Local minus global weights, float32, one array per shared tensor, and how it went.
+
+    Raises:
+        TrainingDivergedError: The loss became NaN or infinite.
+    """
+    stage = plan.study.stages[request.stage]
+    training = stage.training
+    load_global(
+        net,
+        request.state,
+        exchange=exchange,
+        state=state,
+        initial=initial,
+        up_to=request.round - 1,
+    )
+    objective = build_objective(plan.study.task, num_classes=len(class_names(plan.study.data)) + 1)
+    if isinstance(stage.strategy, FedProx):
+        objective = proximal(objective, mu=stage.strategy.mu, net=net)
+    window = _window(stage, request.round)
+    checkpoint = LocalCheckpoint(
+        state.folder / f"round-{request.round:06d}.progress",
+        plan=plan.digest,
+        stage=request.stage,
+        round=request.round,
+    )
+    with threads(training.num_threads):
+        result = train(
+            net,
+            objective=objective,
+            batches=batches,
+            config=training,
+            window=window,
+            device=device,
+            optimiser_state=(
+                state.optimiser(up_to=request.round - 1)
+                if training.optimiser_state == "keep"
+                else None
+            ),
+            checkpoint=checkpoint,
+            on_step=lambda step, loss: on_step(step, window.num_steps, loss),
+        )
+    shared = to_arrays(net, [spec.name for spec in exchange.shared])
+    tensors = {
+        name: np.subtract(shared[name], request.state[name], dtype=np.float32) for name in shared
+    }
+    state.save(
+        round=request.round,
+        local=to_arrays(net, [spec.name for spec in exchange.local]),
+        optimiser=result.optimiser_state if training.optimiser_state == "keep" else None,
+    )
+    checkpoint.clear()
+    report = TrainReport(
+        cases=num_cases,
+        steps=result.steps,
+        train_seconds=result.seconds,
+        loss=result.loss,
+    )
+    return Update(tensors=tensors, report=report)
+
+
+def load_global(
+    net: torch.nn.Module,
+    shared: State,
+    *,
+    exchange: Exchange,
+    state: LocalState,
+    initial: State,
+    up_to: int,
+) -> None:
+    """Load the global state over the site's local one.
+
+    Local tensors come from the site's last round up to `up_to`. A site that has none uses those
+    that `shared` carries (the mean of the training sites, at the end of a stage), else `initial`.
+    """
+    local = state.local_tensors(up_to=up_to, exchange=exchange)
+    load_arrays(net, {**initial, **shared, **(local or {})})
+
+
+def _window(stage: Finetune, round_index: int) -> Window:
+    return Window(
+        first_step=(round_index - 1) * stage.steps_per_round,
+        num_steps=stage.steps_per_round,
+        total_steps=stage.rounds * stage.steps_per_round,
+    )

@@ -1,0 +1,271 @@
+"""What a study's keys must be to each other; the schema alone sees each key by itself."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
+
+from fedvol.config.data import (
+    Augmentation,
+    DataRequirement,
+    FoldSplit,
+    HashSplit,
+    Patches,
+    Preprocessing,
+    Window,
+)
+from fedvol.config.evaluation import Evaluation
+from fedvol.config.findings import suggestion
+from fedvol.config.learning import Task
+from fedvol.config.network import Network, ResidualEncoderUNet
+from fedvol.config.places import key_path
+from fedvol.config.strategy import FedBN, Stage
+from fedvol.config.study import Study
+from fedvol.errors import Problem
+
+RESERVED_CLASSES = ("overall", "background")
+"""Words that results use beside class names."""
+
+
+def problems(study: Study) -> list[Problem]:
+    """Every contradiction inside a study that passes its schema."""
+    return problems_of_sections({name: getattr(study, name) for name in Study.model_fields})
+
+
+def problems_of_sections(sections: Mapping[str, Any]) -> list[Problem]:
+    """The same for a part of a study: each check runs if the sections it reads are there.
+
+    Args:
+        sections: Values of `Study`'s own fields, by name.
+    """
+    found: list[Problem] = []
+    for check in _CHECKS:
+        if all(name in sections for name in check.reads):
+            found += check.run(*(sections[name] for name in check.reads))
+    return found
+
+
+def _data(data: DataRequirement) -> Iterator[Problem]:
+    yield from _repeated("data.channels", data.channels)
+    for value, names in _classes_by_value(data).items():
+        if len(names) > 1:
+            yield Problem(
+                where="data.labels",
+                what=f"{' and '.join(names)} share the value {value}",
+                fix="Give each class a value of its own.",
+            )
+    for name in data.labels:
+        if name.lower() in RESERVED_CLASSES:
+            yield Problem(
+                where=key_path(("data", "labels", name)),
+                what=f"{name} is a word of the results, not a class",
+                fix="Name the class after its structure; background is 0 and needs no name.",
+            )
+    match data.split:
+        case FoldSplit(test=test, validation=validation) if test == validation:
+            yield Problem(
+                where="data.split.validation",
+                what=f"fold {test} is the test fold too",
+                fix="Choose another fold for validation: test cases select nothing.",
+            )
+        case HashSplit() as split if split.test_share + split.validation_share >= 1:
+            yield Problem(
+                where="data.split",
+                what=f"test_share {split.test_share:g} and validation_share "
+                f"{split.validation_share:g} leave no subject to train on",
+                fix="Make their sum smaller than 1.",
+            )
+        case _:
+            pass
+
+
+def _preprocessing(preprocessing: Preprocessing) -> Iterator[Problem]:
+    match preprocessing.normalisation:
+        case Window(window_hu=(lower, upper)) if lower >= upper:
+            yield Problem(
+                where="preprocessing.normalisation.window_hu",
+                what=f"the lower bound {lower:g} is not below the upper bound {upper:g}",
+                fix="Write the lower bound first.",
+            )
+        case _:
+            pass
+
+
+def _augmentation(augmentation: Augmentation) -> Iterator[Problem]:
+    for name in ("scale", "blur_sigma", "brightness", "contrast", "low_resolution", "gamma"):
+        low, high = cast(tuple[float, float], getattr(augmentation, name))
+        where = f"augmentation.{name}"
+        if low > high:
+            yield Problem(
+                where=where,
+                what=f"the range runs from {low:g} down to {high:g}",
+                fix="Write the smaller value first.",
+            )
+        if min(low, high) <= 0:
+            yield Problem(
+                where=where,
+                what=f"{min(low, high):g} is not above 0",
+                fix="Use values above 0; to switch it off set its probability to 0.",
+            )
+        if name == "low_resolution" and max(low, high) > 1:
+            yield Problem(
+                where=where,
+                what=f"{max(low, high):g} is above 1 and would add voxels",
+                fix="Use factors up to 1.",
+            )
+    yield from _repeated("augmentation.mirror_axes", augmentation.mirror_axes)
+
+
+def _network(network: Network) -> Iterator[Problem]:
+    stages = len(network.features)
+    lengths: dict[str, int] = {}
+    if network.strides is not None:
+        lengths["strides"] = len(network.strides)
+    if network.kernels is not None:
+        lengths["kernels"] = len(network.kernels)
+    if isinstance(network, ResidualEncoderUNet):
+        lengths["blocks_per_stage"] = len(network.blocks_per_stage)
+    for name, length in lengths.items():
+        if length != stages:
+            yield Problem(
+                where=f"network.{name}",
+                what=f"{length} entries for {stages} stages",
+                fix=f"Give one entry for each of network.features, {stages} in all.",
+            )
+    if network.strides and network.strides[0] != (1, 1, 1):
+        yield Problem(
+            where="network.strides[0]",
+            what="the first stage must see the patch at full resolution",
+            fix="Use [1, 1, 1] there and shrink from the second stage on.",
+        )
+    for index, kernel in enumerate(network.kernels or ()):
+        if any(side % 2 == 0 for side in kernel):
+            yield Problem(
+                where=f"network.kernels[{index}]",
+                what=f"{list(kernel)} has an even side, which would shift the image",
+                fix="Use odd sides: 1, 3, 5 or 7.",
+            )
+
+
+def _network_on_patches(network: Network, patches: Patches) -> Iterator[Problem]:
+    if network.norm == "batch" and patches.batch_size == 1:
+        yield Problem(
+            where="network.norm",
+            what="batch norm cannot learn its statistics from batches of one patch",
+            fix='Raise patches.batch_size, or use "instance" or "group".',
+        )
+    strides = network.strides or ((1, 1, 1), *[(2, 2, 2)] * (len(network.features) - 1))
+    shrink = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
+    uneven = [axis for axis in range(3) if patches.size[axis] % shrink[axis]]
+    for axis in uneven:
+        side, factor = patches.size[axis], shrink[axis]
+        lower = side // factor * factor
+        nearest = [f"{value}" for value in (lower, lower + factor) if value >= 8]
+        yield Problem(
+            where=f"patches.size[{axis}]",
+            what=f"{side} voxels cannot be divided by {factor}, the product of the network's "
+            f"strides along {'ijk'[axis]}",
+            fix=f"Use {' or '.join(nearest)}, or fewer network stages.",
+        )
+    if not uneven and network.norm == "instance" and list(patches.size) == shrink:
+        yield Problem(
+            where="patches.size",
+            what="the coarsest stage would see a single voxel, which instance norm makes 0",
+            fix="Use a larger patch, fewer network stages or smaller strides.",
+        )
+
+
+def _task(task: Task) -> Iterator[Problem]:
+    if task.dice_weight == 0 and task.cross_entropy_weight == 0:
+        yield Problem(
+            where="task",
+            what="dice_weight and cross_entropy_weight are both 0, so nothing is learned",
+            fix="Give at least one of them a weight above 0.",
+        )
+
+
+def _strategy_on_network(stages: tuple[Stage, ...], network: Network) -> Iterator[Problem]:
+    for index, stage in enumerate(stages):
+        if isinstance(stage.strategy, FedBN) and network.norm == "none":
+            yield Problem(
+                where=f"stages[{index}].strategy.kind",
+                what="fedbn keeps norm layers at their site, but the network has none",
+                fix='Set network.norm to "instance", or use "fedavg".',
+            )
+
+
+def _evaluation(evaluation: Evaluation) -> Iterator[Problem]:
+    yield from _repeated("evaluation.metrics", evaluation.metrics)
+    yield from _repeated("evaluation.mirror_axes", evaluation.mirror_axes)
+    written = evaluation.model_fields_set
+    if "nsd_tolerance_mm" in written and "nsd" not in evaluation.metrics:
+        yield Problem(
+            where="evaluation.nsd_tolerance_mm",
+            what="it has no effect, because nsd is not among evaluation.metrics",
+            fix='Add "nsd" to the metrics or remove the tolerance.',
+        )
+    if evaluation.validation_mirror and not evaluation.mirror_axes:
+        yield Problem(
+            where="evaluation.validation_mirror",
+            what="it has no effect, because evaluation.mirror_axes is empty",
+            fix="Name the axes to mirror, or set it to false.",
+        )
+
+
+def _evaluation_on_data(evaluation: Evaluation, data: DataRequirement) -> Iterator[Problem]:
+    metrics, classes = list(dict.fromkeys(evaluation.metrics)), list(data.labels)
+    metric, slash, name = evaluation.select_by.partition("/")
+    if metric not in metrics or (slash and name not in classes):
+        known = metrics + [f"{metric}/{name}" for metric in metrics for name in classes]
+        yield Problem(
+            where="evaluation.select_by",
+            what=f"{evaluation.select_by} is no metric of evaluation.metrics, nor one of them "
+            "with a class of data.labels",
+            fix=suggestion(evaluation.select_by, known),
+        )
+    if isinstance(evaluation.nsd_tolerance_mm, dict):
+        for name in evaluation.nsd_tolerance_mm:
+            if name not in classes:
+                yield Problem(
+                    where=key_path(("evaluation", "nsd_tolerance_mm", name)),
+                    what=f"{name} is no class of data.labels",
+                    fix=suggestion(name, classes),
+                )
+        for name in classes:
+            if name not in evaluation.nsd_tolerance_mm:
+                yield Problem(
+                    where=key_path(("evaluation", "nsd_tolerance_mm", name)),
+                    what="this class has no tolerance",
+                    fix="Add it, in millimetres, or give one number for all classes.",
+                )
+
+
+def _classes_by_value(data: DataRequirement) -> dict[int, list[str]]:
+    classes: dict[int, list[str]] = {}
+    for name, value in data.labels.items():
+        classes.setdefault(value, []).append(name)
+    return classes
+
+
+def _repeated(where: str, values: Iterable[str | int]) -> Iterator[Problem]:
+    for value, times in Counter(values).items():
+        if times > 1:
+            yield Problem(where=where, what=f"{value} is listed twice", fix="List it once.")
+
+
+class _Check(NamedTuple):
+    reads: tuple[str, ...]
+    run: Callable[..., Iterator[Problem]]
+
+
+_CHECKS = (
+    _Check(("data",), _data),
+    _Check(("preprocessing",), _preprocessing),
+    _Check(("augmentation",), _augmentation),
+    _Check(("network",), _network),
+    _Check(("network", "patches"), _network_on_patches),
+    _Check(("task",), _task),
+    _Check(("stages", "network"), _strategy_on_network),
+    _Check(("evaluation",), _evaluation),
+    _Check(("evaluation", "data"), _evaluation_on_data),
+)

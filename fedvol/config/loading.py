@@ -1,0 +1,137 @@
+"""From a TOML file to a `Study`, with every problem told at once."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from fedvol.config.checks import problems, problems_of_sections
+from fedvol.config.findings import dates, schema_problems
+from fedvol.config.study import Study
+from fedvol.errors import ConfigFileError, StudyError
+from fedvol.types import Json
+
+MAX_FILE_BYTES = 1_000_000
+_POSITION = re.compile(r" ?\((?:at line (\d+), column (\d+)|at end of document)\)$")
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a study file.
+
+    Raises:
+        ConfigFileError: The file is absent, no file, too large, not UTF-8 or not TOML.
+        StudyError: The study breaks its schema or contradicts itself; carries every problem.
+    """
+    return parse_study(_read_text(path), where=str(path))
+
+
+def parse_study(text: str, *, where: str) -> Study:
+    """Read and check a study given as TOML text.
+
+    Args:
+        text: The TOML document.
+        where: How messages call it, normally the file's path.
+
+    Raises:
+        ConfigFileError: The text is not TOML.
+        StudyError: The study breaks its schema or contradicts itself; carries every problem.
+    """
+    document = _parse_toml(text, where=where)
+    found = list(dates(document))
+    # Strict sections want JSON: a TOML list is then a tuple, and a TOML integer a float's value.
+    study: Study | None = None
+    try:
+        study = Study.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        broken = {str(detail["loc"][0]) for detail in errors if detail["loc"]}
+        spots = {problem.where for problem in found}
+        found += [p for p in schema_problems(Study, errors) if p.where not in spots]
+        found += problems_of_sections(_sound_sections(document, broken=broken))
+    else:
+        found += problems(study)
+    if study is None or found:
+        raise StudyError(where, found)
+    return study
+
+
+def study_schema() -> dict[str, Json]:
+    """JSON Schema of a study file, with the meaning of every key; editors complete from it."""
+    schema = Study.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _read_text(path: Path) -> str:
+    where = str(path)
+    try:
+        if path.is_dir():
+            raise ConfigFileError(where, "this is a folder", "Name the study file inside it.")
+        if not path.exists():
+            raise ConfigFileError(where, "there is no such file", "Check the path.")
+        if not path.is_file():
+            raise ConfigFileError(where, "this is not an ordinary file", "Name a TOML file.")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise ConfigFileError(where, reason, "Check the path and its permissions.") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigFileError(
+            where, "the file is larger than 1 MB", "Name a study file, not a data file."
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = error.start - (before.rfind(b"\n") + 1) + 1
+        raise ConfigFileError(
+            where,
+            f"line {line}, column {column}: the text is not UTF-8",
+            "Save the file as UTF-8.",
+        ) from error
+
+
+def _parse_toml(text: str, *, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        position = _POSITION.search(message)
+        line, column = _end_of(text)
+        if position and position[1]:
+            line, column = int(position[1]), int(position[2])
+        reason = _POSITION.sub("", message)
+        if "overwrite" in reason or "declare" in reason or "mutate" in reason:
+            reason = "a key or table is given twice"
+        raise ConfigFileError(
+            where,
+            f"line {line}, column {column}: {reason[:1].lower()}{reason[1:]}",
+            "Mend the TOML there.",
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigFileError(
+            where, "a value is nested too deep or a number too long", "Simplify the file."
+        ) from error
+
+
+def _end_of(text: str) -> tuple[int, int]:
+    lines = text.splitlines() or [""]
+    return len(lines), len(lines[-1]) + 1
+
+
+def _sound_sections(document: dict[str, Any], *, broken: set[str]) -> dict[str, Any]:
+    """Top-level values that pass the schema, so that their cross-checks run all the same."""
+    sound: dict[str, Any] = {}
+    for name, field in Study.model_fields.items():
+        if name in broken:
+            continue
+        if name in document:
+            text = json.dumps(document[name], default=str)
+            sound[name] = TypeAdapter[Any](field.rebuild_annotation()).validate_json(text)
+        elif not field.is_required():
+            sound[name] = field.get_default(call_default_factory=False)
+    return sound

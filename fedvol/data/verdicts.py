@@ -1,0 +1,90 @@
+"""What the records of all cases together forbid: the same image twice, too few usable cases."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from fedvol.data.catalogue import CaseRecord
+from fedvol.errors import DuplicateVolumeError, NoCasesError, TooManySkippedError
+from fedvol.types import Digest, SiteId
+
+_MAX_LISTED: Final = 20
+
+
+def without_duplicates(records: Sequence[CaseRecord]) -> tuple[CaseRecord, ...]:
+    """Skip the second of two usable cases with the same image at one site, in one split.
+
+    Raises:
+        DuplicateVolumeError: One image is at two sites or in two splits, so that a model would be
+            judged on what it was trained on; names every pair.
+    """
+    first: dict[Digest, CaseRecord] = {}
+    judged: list[CaseRecord] = []
+    fatal: list[str] = []
+    for record in records:
+        earlier = first.setdefault(record.content, record) if record.is_usable else record
+        if earlier is record:
+            judged.append(record)
+            continue
+        if (earlier.site, earlier.split) != (record.site, record.split):
+            fatal.append(f"{_place(earlier)} and {_place(record)}")
+        error = DuplicateVolumeError(
+            f"case {record.site}/{record.case}",
+            f"holds the same image as case {earlier.site}/{earlier.case}",
+            "Keep one of the two.",
+        )
+        judged.append(replace(record, verdict=error.code, reason=str(error)))
+    if fatal:
+        raise DuplicateVolumeError(
+            "cases",
+            f"the same image is at two sites or in two splits: {_some(fatal)}",
+            "Take one of each pair out of the case table.",
+        )
+    return tuple(judged)
+
+
+def require_enough_cases(records: Sequence[CaseRecord], *, max_skipped_share: float) -> None:
+    """Refuse sites that lost too many cases, or have none to train on.
+
+    A site where no case has a label is not refused: it sits out supervised stages.
+
+    Raises:
+        TooManySkippedError: Names every skipped case of every such site.
+        NoCasesError: A site with labels has no usable labelled training case.
+    """
+    sites = {record.site: [r for r in records if r.site == record.site] for record in records}
+    excess = [
+        f"{site} skips {len(skipped)} of {len(cases)} cases ("
+        + _some(f"{r.case} {r.verdict}" for r in skipped)
+        + ")"
+        for site, cases in sites.items()
+        if len(skipped := [r for r in cases if not r.is_usable]) > max_skipped_share * len(cases)
+    ]
+    if excess:
+        raise TooManySkippedError(
+            "cases",
+            f"{'; '.join(excess)}; the study allows {max_skipped_share:.0%} of a site's cases",
+            "Mend the cases, or raise data.max_skipped_share in the study.",
+        )
+    empty = [site for site, cases in sites.items() if _lacks_training(cases)]
+    if empty:
+        raise NoCasesError(
+            "cases",
+            f"no usable labelled training case at {', '.join(empty)}",
+            "Add cases to the site or leave the site out.",
+        )
+
+
+def _lacks_training(cases: Iterable[CaseRecord]) -> bool:
+    labelled = [record for record in cases if record.is_labelled]
+    return bool(labelled) and not any(r.is_usable and r.split == "train" for r in labelled)
+
+
+def _place(record: CaseRecord) -> str:
+    return f"{record.site}/{record.case} ({record.split})"
+
+
+def _some(texts: Iterable[SiteId | str]) -> str:
+    listed = list(texts)
+    rest = len(listed) - _MAX_LISTED
+    return ", ".join(listed[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,150 @@
+"""From a study's network section to a network."""
+
+import math
+from typing import assert_never
+
+import torch
+from torch import nn
+
+from fedvol.config import Study
+from fedvol.config.network import Network, ResidualEncoderUNet
+from fedvol.config.network import UNet as PlainUNet
+from fedvol.errors import NetworkConfigError
+from fedvol.models.blocks import (
+    LEAKY_SLOPE,
+    ConvUnit,
+    Triple,
+    conv_units,
+    residual_blocks,
+)
+from fedvol.models.unet import DecoderLevel, UNet
+from fedvol.plan import derive_seed, digest_json
+
+
+def initial_network(study: Study) -> UNet:
+    """The network of a study with the weights every site begins with.
+
+    Same study, same bits; nothing else draws from the same random numbers.
+    """
+    return build_network(
+        study.network,
+        in_channels=len(study.data.channels),
+        num_classes=1 + len(study.data.labels),
+        seed=derive_seed(digest_json(study.seed), "initial weights"),
+    )
+
+
+def build_network(config: Network, *, in_channels: int, num_classes: int, seed: int = 0) -> UNet:
+    """A network on the CPU, its weights drawn from a seed of its own.
+
+    Args:
+        config: Which network.
+        in_channels: Channels of the image.
+        num_classes: Logits per voxel, background included.
+        seed: Seed of the weights.
+
+    Raises:
+        NetworkConfigError: The section's lists do not fit together.
+    """
+    net = network_shape(config, in_channels=in_channels, num_classes=num_classes)
+    net.to_empty(device="cpu")
+    _draw_weights(net, generator=torch.Generator().manual_seed(seed))
+    return net
+
+
+def network_shape(config: Network, *, in_channels: int, num_classes: int) -> UNet:
+    """A network on the `meta` device: names and shapes, no weights, no memory.
+
+    Raises:
+        NetworkConfigError: The section's lists do not fit together.
+    """
+    strides, kernels = _geometry(config)
+    features, norm = config.features, config.norm
+    num_decoder_levels = len(features) - 1
+    num_heads = num_decoder_levels if config.deep_supervision else 1
+    # Layers made on `meta` leave the global random state alone.
+    with torch.device("meta"):
+        return UNet(
+            stem=ConvUnit(in_channels, features[0], kernel=kernels[0], norm=norm),
+            encoder=[
+                _encoder_level(config, level=level, kernel=kernel, stride=stride)
+                for level, (kernel, stride) in enumerate(zip(kernels, strides, strict=True))
+            ],
+            decoder=[
+                DecoderLevel(
+                    features[level + 1],
+                    features[level],
+                    stride=strides[level + 1],
+                    kernel=kernels[level],
+                    num_convs=config.convs_per_decoder_stage,
+                    norm=norm,
+                )
+                for level in range(num_decoder_levels)
+            ],
+            heads=[nn.Conv3d(features[level], num_classes, 1) for level in range(num_heads)],
+            total_stride=(
+                math.prod(stride[0] for stride in strides),
+                math.prod(stride[1] for stride in strides),
+                math.prod(stride[2] for stride in strides),
+            ),
+        )
+
+
+def _encoder_level(config: Network, *, level: int, kernel: Triple, stride: Triple) -> nn.Module:
+    channels = config.features[level]
+    before = config.features[max(level - 1, 0)]
+    match config:
+        case PlainUNet():
+            num_convs = config.convs_per_stage - (level == 0)  # the stem is level 0's first
+            return conv_units(
+                [before] + [channels] * num_convs, kernel=kernel, stride=stride, norm=config.norm
+            )
+        case ResidualEncoderUNet():
+            num_blocks = config.blocks_per_stage[level]
+            return residual_blocks(
+                [before] + [channels] * num_blocks, kernel=kernel, stride=stride, norm=config.norm
+            )
+        case _:
+            assert_never(config)
+
+
+def _geometry(config: Network) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
+    """Strides and kernels of every level, defaults filled in."""
+    num_levels = len(config.features)
+    strides: tuple[Triple, ...] = config.strides or (
+        (1, 1, 1),
+        *((2, 2, 2) for _ in range(num_levels - 1)),
+    )
+    kernels: tuple[Triple, ...] = config.kernels or ((3, 3, 3),) * num_levels
+    lengths = {"strides": len(strides), "kernels": len(kernels)}
+    if isinstance(config, ResidualEncoderUNet):
+        lengths["blocks_per_stage"] = len(config.blocks_per_stage)
+    for key, length in lengths.items():
+        if length != num_levels:
+            raise NetworkConfigError(
+                f"network.{key}",
+                f"{length} entries for {num_levels} stages",
+                "Give one entry for each of network.features.",
+            )
+    if strides[0] != (1, 1, 1):
+        raise NetworkConfigError(
+            "network.strides", "the first stage must keep the grid", "Begin with [1, 1, 1]."
+        )
+    if any(side % 2 == 0 for kernel in kernels for side in kernel):
+        raise NetworkConfigError(
+            "network.kernels", "an even kernel would shift the image", "Use odd sides."
+        )
+    return strides, kernels
+
+
+def _draw_weights(net: nn.Module, *, generator: torch.Generator) -> None:
+    """Kaiming-normal convolutions (He et al. 2015) with zero bias, norm layers as the identity."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=LEAKY_SLOPE, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm3d | nn.GroupNorm | nn.InstanceNorm3d):
+            module.reset_parameters()
+        else:
+            assert not list(module.parameters(recurse=False)), f"{type(module)} has no rule"

@@ -1,0 +1,119 @@
+"""3D U-Nets of the nnU-Net family: a plain or a residual encoder before the same decoder."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fedvol.config.network import NormKind
+from fedvol.errors import NetworkConfigError
+from fedvol.models.blocks import ConvUnit, Features, Triple, conv_units
+from fedvol.plan import TensorKind
+
+Logits = Float[Tensor, "batch class i j k"]
+
+
+class UNet(nn.Module):
+    """Stem, encoder, decoder, and one segmentation output per supervised level.
+
+    Level 0 is the input's grid. The four parts are modules of their own, so that an exchange
+    policy or a rule for fine-tuning can name them.
+
+    Args:
+        stem: The first convolution unit; keeps the grid.
+        encoder: One module per level, finest first; that of level 0 keeps the grid.
+        decoder: One module per level but the coarsest, finest first.
+        heads: 1x1x1 convolutions to logits, finest first; only one without deep supervision.
+        total_stride: Voxels of the input per voxel of the coarsest level, along i, j, k.
+
+    References: Çiçek et al. (2016), arXiv:1606.06650; Isensee et al. (2021),
+    doi:10.1038/s41592-020-01008-z; Isensee et al. (2024), arXiv:2404.09556.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem: ConvUnit,
+        encoder: Sequence[nn.Module],
+        decoder: Sequence["DecoderLevel"],
+        heads: Sequence[nn.Conv3d],
+        total_stride: Triple,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.encoder = nn.ModuleList(encoder)
+        self.decoder = nn.ModuleList(decoder)
+        self.heads = nn.ModuleList(heads)
+        self.total_stride = total_stride
+
+    def forward(self, x: Features) -> tuple[Logits, ...]:
+        """Logits, finest first; coarser ones only while training with deep supervision.
+
+        Raises:
+            NetworkConfigError: The grid cannot be halved as often as the network does.
+        """
+        self._require_grid(x)
+        num_outputs = len(self.heads) if self.training else 1
+        skips: list[Tensor] = []
+        x = self.stem(x)
+        for level in self.encoder:
+            x = level(x)
+            skips.append(x)
+        x = skips.pop()
+        outputs: list[Tensor] = []
+        for index in reversed(range(len(self.decoder))):
+            x = self.decoder[index](x, skips[index])
+            if index < num_outputs:
+                outputs.append(self.heads[index](x))
+        return tuple(reversed(outputs))
+
+    def parts(self) -> Mapping[str, TensorKind]:
+        """Kind of the tensors below each child, norm layers aside."""
+        return {
+            "stem": TensorKind.STEM,
+            "encoder": TensorKind.ENCODER,
+            "decoder": TensorKind.DECODER,
+            "heads": TensorKind.HEAD,
+        }
+
+    def _require_grid(self, x: Features) -> None:
+        grid = tuple(x.shape[2:])
+        if any(side % step for side, step in zip(grid, self.total_stride, strict=True)):
+            raise NetworkConfigError(
+                "patches.size",
+                f"a patch of {grid} voxels is no multiple of the network's stride "
+                f"{self.total_stride}",
+                "Use a multiple of it along each axis.",
+            )
+
+
+class DecoderLevel(nn.Module):
+    """Transposed convolution from the level below, the encoder's features beside it, units.
+
+    Args:
+        coarse_channels: Channels of the level below.
+        channels: Channels of this level, from the encoder and out of here.
+        stride: Step from this level to the one below; also the transposed kernel.
+        kernel: Side of the units' kernels.
+        num_convs: Number of units.
+        norm: Kind of norm layer.
+    """
+
+    def __init__(
+        self,
+        coarse_channels: int,
+        channels: int,
+        *,
+        stride: Triple,
+        kernel: Triple,
+        num_convs: int,
+        norm: NormKind,
+    ) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose3d(coarse_channels, channels, stride, stride=stride)
+        self.convs = conv_units([2 * channels] + [channels] * num_convs, kernel=kernel, norm=norm)
+
+    def forward(self, coarse: Features, skip: Features) -> Features:
+        """Features of this level, from those below and those of the encoder."""
+        return self.convs(torch.cat((self.up(coarse), skip), dim=1))

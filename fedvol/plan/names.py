@@ -1,0 +1,36 @@
+"""Names that follow from a study: its classes, and the metrics that are measured on them."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+from fedvol.config.data import DataRequirement
+from fedvol.config.evaluation import Evaluation, SegmentationMetric
+
+
+def class_names(requirement: DataRequirement) -> tuple[str, ...]:
+    """Names of the classes in order of their index from 1; background, 0, is not among them.
+
+    Index `n` belongs to the label with the n-th smallest value in the label volumes.
+    """
+    return tuple(sorted(requirement.labels, key=requirement.labels.__getitem__))
+
+
+def metric_keys(
+    metrics: Sequence[SegmentationMetric], classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Names of all values of a case: each metric's mean over classes, then each class.
+
+    Args:
+        metrics: What is measured.
+        classes: Class names without background, in order of their index.
+    """
+    return tuple(
+        key for metric in metrics for key in (metric, *(f"{metric}/{name}" for name in classes))
+    )
+
+
+def selection_metrics(evaluation: Evaluation) -> tuple[SegmentationMetric, ...]:
+    """What must be measured to choose the best round: Dice, which is cheap, and `select_by`."""
+    chosen = evaluation.select_by.split("/", 1)[0]
+    known = get_args(SegmentationMetric)
+    return ("dice", *(name for name in known if name == chosen and name != "dice"))

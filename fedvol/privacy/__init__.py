@@ -1,0 +1,18 @@
+"""The only way out of a site: policy, audit record, contribution."""
+
+from fedvol.privacy.audit import AuditRecord, AuditSink
+from fedvol.privacy.contribution import Contribution, Kind, Update
+from fedvol.privacy.file_audit import AuditSummary, FileAudit, verify_audit
+from fedvol.privacy.release import Releaser
+
+__all__ = [
+    "AuditRecord",
+    "AuditSink",
+    "AuditSummary",
+    "Contribution",
+    "FileAudit",
+    "Kind",
+    "Releaser",
+    "Update",
+    "verify_audit",
+]

@@ -1,0 +1,250 @@
+"""`Releaser`: the site's policy, then an audit record, then a contribution; in this order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedvol.config import SitePolicy
+from fedvol.errors import (
+    CohortTooSmallError,
+    FedvolError,
+    NonFiniteUpdateError,
+    PlanMismatchError,
+    ReleaseRefusedError,
+)
+from fedvol.federation import (
+    UPDATE_DTYPE,
+    EvaluationReport,
+    Exchange,
+    HealthReport,
+    MetricSums,
+    Request,
+    to_arrays,
+)
+from fedvol.plan import TensorSpec, canonical_json, digest_json, state_digest
+from fedvol.privacy.audit import AuditRecord, AuditSink
+from fedvol.privacy.contribution import Contribution, Kind, Update, sealed
+from fedvol.privacy.suppression import suppress
+from fedvol.types import Digest, Json, SiteId, State
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Releaser:
+    """Decides for one site and one plan what may leave, and writes it down before it does.
+
+    Every method raises `AuditError` if the record cannot be written; nothing leaves then.
+
+    Attributes:
+        site: Whose contributions these are.
+        plan: Digest of the plan the site agreed to.
+        policy: The site's own floors.
+        audit: Where each contribution is recorded.
+        recipient: Who receives them.
+    """
+
+    site: SiteId
+    plan: Digest
+    policy: SitePolicy
+    audit: AuditSink
+    recipient: str = "server"
+
+    def require_cohort(self, subjects: int) -> None:
+        """Refuse to take part with fewer training subjects than the site's floor.
+
+        Raises:
+            CohortTooSmallError: There are fewer.
+        """
+        if subjects < self.policy.min_cohort:
+            # The number itself stays here: a refusal carries the code alone.
+            raise CohortTooSmallError(
+                f"site {self.site}",
+                f"{subjects} training subjects, and the site's floor is {self.policy.min_cohort}",
+                "Add cases, or lower policy.min_cohort if the site's rules allow it.",
+            )
+
+    def health(self, request: Request, report: HealthReport) -> Contribution:
+        """Release how much data a site has; counts of faults below the floor are left out.
+
+        Raises:
+            CohortTooSmallError: The site has training subjects, but fewer than its floor.
+        """
+        self._require_request(request)
+        if report.training_subjects:
+            self.require_cohort(report.training_subjects)
+        floor = self.policy.min_group
+        shown = {code: count for code, count in report.skipped.items() if count >= floor}
+        released = report.model_copy(update={"skipped": shown})
+        return self._release(
+            request,
+            Kind.HEALTH,
+            values=released.model_dump(mode="json"),
+            suppressed=len(report.skipped) - len(shown),
+        )
+
+    def update(self, request: Request, update: Update, *, exchange: Exchange) -> Contribution:
+        """Release an update of exactly the tensors that travel. Call `require_cohort` first.
+
+        Raises:
+            NonFiniteUpdateError: It holds NaN or infinite values.
+            ReleaseRefusedError: Names, shapes or types are not those of the exchange, or its norm
+                is above the site's bound.
+        """
+        self._require_request(request)
+        self._require_exactly(update.tensors, exchange.shared, dtype=UPDATE_DTYPE)
+        self._require_norm(update.tensors)
+        return self._release(
+            request,
+            Kind.UPDATE,
+            values=update.report.model_dump(mode="json"),
+            tensors={spec.name: update.tensors[spec.name] for spec in exchange.shared},
+            form=f"plain {UPDATE_DTYPE}",
+        )
+
+    def norms(self, request: Request, tensors: State | None, *, exchange: Exchange) -> Contribution:
+        """Release the tensors that stayed local, once, at the end of a stage.
+
+        Args:
+            request: What was asked.
+            tensors: The site's local tensors; None if it has none.
+            exchange: Names them.
+
+        Raises:
+            NonFiniteUpdateError: They hold NaN or infinite values.
+            ReleaseRefusedError: They are not those of the exchange.
+        """
+        self._require_request(request)
+        held = tensors or {}
+        self._require_exactly(held, exchange.local, dtype=None)
+        return self._release(
+            request,
+            Kind.NORMS,
+            values={},
+            tensors={spec.name: held[spec.name] for spec in exchange.local},
+            form="plain, own types",
+        )
+
+    def evaluation(
+        self, request: Request, sums: MetricSums, report: EvaluationReport
+    ) -> Contribution:
+        """Release sums over cases; a metric over fewer cases than the floor is suppressed.
+
+        Raises:
+            ReleaseRefusedError: Sums and report name other metrics.
+            NonFiniteUpdateError: A sum is NaN or infinite.
+        """
+        self._require_request(request)
+        if sums.keys != report.keys or report.suppressed:
+            raise self._refused("sums and report of an evaluation do not belong together")
+        if not np.all(np.isfinite(sums.sums)):
+            raise self._not_finite("a sum of an evaluation")
+        kept, said = suppress(sums, report, floor=self.policy.min_group)
+        return self._release(
+            request,
+            Kind.EVALUATION,
+            values=said.model_dump(mode="json"),
+            tensors=to_arrays(kept)[0] if kept is not None else {},
+            form="sums over cases",
+            suppressed=len(said.suppressed),
+        )
+
+    def refusal(self, request: Request, error: FedvolError) -> Contribution:
+        """Release that the site does not answer: a code and its class's fixed words, no text."""
+        kind = type(error)
+        return self._release(request, Kind.REFUSAL, values={}, code=kind.code, title=kind.title)
+
+    # --- checks -------------------------------------------------------------------------------
+
+    def _require_request(self, request: Request) -> None:
+        if request.plan != self.plan:
+            raise PlanMismatchError(
+                f"site {self.site}", "the request is of another plan", "Agree to that plan first."
+            )
+        if request.site != self.site:
+            raise self._refused("the request is for another site")
+
+    def _require_exactly(
+        self, tensors: State, specs: Sequence[TensorSpec], *, dtype: str | None
+    ) -> None:
+        if set(tensors) != {spec.name for spec in specs} or not specs:
+            raise self._refused("the tensors are not those that the plan lets travel")
+        for spec in specs:
+            tensor = tensors[spec.name]
+            if tensor.shape != spec.shape or tensor.dtype != np.dtype(dtype or spec.dtype):
+                raise self._refused(f"tensor {spec.name} is not of the planned shape and type")
+            if not np.all(np.isfinite(tensor)):
+                raise self._not_finite(f"tensor {spec.name}")
+
+    def _require_norm(self, tensors: State) -> None:
+        bound = self.policy.max_update_norm
+        if bound is None:
+            return
+        squares = (np.square(tensor, dtype=np.float64).sum() for tensor in tensors.values())
+        norm = float(np.sqrt(sum(map(float, squares))))
+        if norm > bound:
+            raise self._refused(f"the update's norm {norm:.4g} is above the bound {bound:.4g}")
+
+    def _refused(self, what: str) -> ReleaseRefusedError:
+        return ReleaseRefusedError(
+            f"site {self.site}", what, "Check that site and plan are of one fedvol version."
+        )
+
+    def _not_finite(self, what: str) -> NonFiniteUpdateError:
+        return NonFiniteUpdateError(
+            f"site {self.site}",
+            f"{what} holds NaN or infinite values",
+            "Lower the learning rate, or look at the site's data.",
+        )
+
+    # --- the only way out ---------------------------------------------------------------------
+
+    def _release(
+        self,
+        request: Request,
+        kind: Kind,
+        *,
+        values: Mapping[str, Json],
+        tensors: State = MappingProxyType({}),
+        form: str = "values",
+        suppressed: int = 0,
+        code: str = "",
+        title: str = "",
+    ) -> Contribution:
+        frozen = {name: _read_only(tensor) for name, tensor in tensors.items()}
+        said = dict(values)
+        header = canonical_json({"values": said, "code": code, "title": title})
+        self.audit.append(
+            AuditRecord(
+                kind=kind.value,
+                site=self.site,
+                recipient=self.recipient,
+                run=request.run,
+                plan=request.plan,
+                stage=request.stage,
+                round=request.round,
+                action=request.action.value,
+                form=form,
+                num_tensors=len(frozen),
+                size_bytes=len(header) + sum(tensor.nbytes for tensor in frozen.values()),
+                digest=digest_json([header.decode(), state_digest(frozen)]),
+                suppressed=suppressed,
+                code=code,
+            )
+        )
+        return sealed(
+            kind,
+            values=MappingProxyType(said),
+            tensors=MappingProxyType(frozen),
+            code=code,
+            title=title,
+        )
+
+
+def _read_only(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

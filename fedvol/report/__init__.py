@@ -1,0 +1,41 @@
+"""What a run leaves for people: `result.json`, one page of HTML, a model card."""
+
+from fedvol.report.html import write_report
+from fedvol.report.model_card import write_model_card
+from fedvol.report.picture_file import load_pictures, save_pictures
+from fedvol.report.pictures import CasePicture
+from fedvol.report.result import (
+    Difference,
+    DigestOf,
+    EvaluationResult,
+    Metrics,
+    ModelResult,
+    Result,
+    RoundResult,
+    SiteResult,
+    SiteRound,
+    StageResult,
+    StatResult,
+)
+from fedvol.report.result_file import read_result, write_result
+
+__all__ = [
+    "CasePicture",
+    "Difference",
+    "DigestOf",
+    "EvaluationResult",
+    "Metrics",
+    "ModelResult",
+    "Result",
+    "RoundResult",
+    "SiteResult",
+    "SiteRound",
+    "StageResult",
+    "StatResult",
+    "load_pictures",
+    "read_result",
+    "save_pictures",
+    "write_model_card",
+    "write_report",
+    "write_result",
+]

@@ -1,0 +1,228 @@
+"""How a figure is printed, so that it cannot be misread: unit, interval and n always beside it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Literal
+
+from fedvol.report.result import StatResult
+
+Better = Literal["higher", "lower", "unknown"]
+
+NO_INTERVAL = "no interval"
+
+_MINUS = "\u2212"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricInfo:
+    """What a reader must know of one metric.
+
+    Attributes:
+        key: Its name in `result.json`, without a class.
+        label: Its name in a table.
+        unit: Printed behind each value; empty for a share between 0 and 1.
+        scale: Range or unit, for a column's head.
+        better: Which direction is better.
+        decimals: Places printed, rounded half to even.
+        meaning: One or two sentences for the footnotes.
+    """
+
+    key: str
+    label: str
+    unit: str
+    scale: str
+    better: Better
+    decimals: int
+    meaning: str
+
+    @property
+    def arrow(self) -> str:
+        """Points to the better direction."""
+        return {"higher": "\u2191", "lower": "\u2193", "unknown": ""}[self.better]
+
+    @property
+    def direction(self) -> str:
+        """The same in words."""
+        return "direction not known" if self.better == "unknown" else f"{self.better} is better"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One printed figure; `value` is never blank.
+
+    Attributes:
+        value: Value with its unit, or why there is none.
+        interval: 95 % interval, or why there is none; empty without a value.
+        n: `n=41`; empty where the value is withheld.
+        notes: Counts of undefined and penalised cases, where there are any.
+        is_given: Whether there is a value.
+    """
+
+    value: str
+    interval: str
+    n: str
+    notes: tuple[str, ...]
+    is_given: bool
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        if not self.is_given:
+            return self.value
+        return f"{self.value} ({self.interval_words}; {self.n})"
+
+    @property
+    def interval_words(self) -> str:
+        """The interval, named as one."""
+        return self.interval if self.interval == NO_INTERVAL else f"95 % interval {self.interval}"
+
+
+_KNOWN = (
+    MetricInfo(
+        key="dice",
+        label="Dice",
+        unit="",
+        scale="0 to 1",
+        better="higher",
+        decimals=3,
+        meaning="Overlap of predicted and true voxels: twice the shared volume divided by the sum "
+        "of both volumes. 1 is perfect, 0 is no overlap.",
+    ),
+    MetricInfo(
+        key="nsd",
+        label="NSD",
+        unit="",
+        scale="0 to 1",
+        better="higher",
+        decimals=3,
+        meaning="Normalised surface distance: the share of both surfaces that lies within a stated "
+        "tolerance of the other surface.",
+    ),
+    MetricInfo(
+        key="hd95_mm",
+        label="HD95",
+        unit="mm",
+        scale="mm",
+        better="lower",
+        decimals=2,
+        meaning="95th percentile of the distances from one surface to the other, in each "
+        "direction; the larger of the two.",
+    ),
+    MetricInfo(
+        key="assd_mm",
+        label="ASSD",
+        unit="mm",
+        scale="mm",
+        better="lower",
+        decimals=2,
+        meaning="Average symmetric surface distance: the sum of both directed surface distances "
+        "divided by the number of surface points of both.",
+    ),
+)
+
+_WITHHELD = {
+    "secure_sum": "withheld: only the sum over all sites is known (secure sum)",
+    "suppressed": "withheld: too few cases (suppressed)",
+}
+
+
+def metric_info(key: str) -> MetricInfo:
+    """What to say of a metric; `dice/liver` is described like `dice`."""
+    base = key.partition("/")[0]
+    for info in _KNOWN:
+        if info.key == base:
+            return info
+    return MetricInfo(
+        key=base,
+        label=base,
+        unit="",
+        scale="see the plan",
+        better="unknown",
+        decimals=3,
+        meaning="This report has no description of this metric.",
+    )
+
+
+def metric_names(keys: Iterable[str]) -> tuple[str, ...]:
+    """Metrics of a table without their classes: known ones in a fixed order, then the others."""
+    bases = {key.partition("/")[0] for key in keys}
+    known = [info.key for info in _KNOWN if info.key in bases]
+    return (*known, *sorted(bases.difference(known)))
+
+
+def number(value: float, *, decimals: int, signed: bool = False) -> str:
+    """A number in decimal, rounded half to even on its shortest decimal form."""
+    rounded = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_EVEN)
+    if rounded == 0:
+        return f"{abs(rounded)}"
+    sign = _MINUS if rounded < 0 else "+" if signed else ""
+    return f"{sign}{abs(rounded)}"
+
+
+def quantity(value: float, *, metric: MetricInfo, signed: bool = False) -> str:
+    """A metric's value with its unit."""
+    text = number(value, decimals=metric.decimals, signed=signed)
+    return f"{text}\u00a0{metric.unit}" if metric.unit else text
+
+
+def interval(low: float, high: float, *, metric: MetricInfo, signed: bool = False) -> str:
+    """Both ends of an interval, with the unit."""
+    return (
+        f"{number(low, decimals=metric.decimals, signed=signed)} to "
+        f"{quantity(high, metric=metric, signed=signed)}"
+    )
+
+
+def figure(stat: StatResult | None, *, metric: MetricInfo) -> Figure:
+    """A metric as printed: value, interval, n and counts, or the reason why there is no value."""
+    if stat is None:
+        return Figure(value="not reported", interval="", n="", notes=(), is_given=False)
+    notes = _notes(stat)
+    if stat.value is None:
+        value = _WITHHELD.get(stat.withheld or "", f"not defined (n={stat.n})")
+        return Figure(value=value, interval="", n="", notes=notes, is_given=False)
+    return Figure(
+        value=quantity(stat.value, metric=metric),
+        interval=interval(stat.low, stat.high, metric=metric)
+        if stat.low is not None and stat.high is not None
+        else NO_INTERVAL,
+        n=f"n={stat.n}",
+        notes=notes,
+        is_given=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would choose."""
+    if seconds < 60:
+        return f"{number(seconds, decimals=1)}\u00a0s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}\u00a0min {rest:02d}\u00a0s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}\u00a0h {minutes:02d}\u00a0min"
+
+
+def size(num_bytes: int) -> str:
+    """Bytes in decimal units."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{number(value, decimals=0 if unit == 'B' else 1)}\u00a0{unit}"
+        value /= 1000
+    return f"{number(value, decimals=1)}\u00a0TB"
+
+
+def count(num: int, noun: str) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{num:,} {noun}{'' if num == 1 else 's'}"
+
+
+def _notes(stat: StatResult) -> tuple[str, ...]:
+    notes: list[str] = []
+    if stat.undefined:
+        notes.append(f"{stat.undefined} undefined")
+    if stat.penalised:
+        notes.append(f"{stat.penalised} penalised")
+    return tuple(notes)

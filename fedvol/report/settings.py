@@ -1,0 +1,95 @@
+"""The plan's main settings in words, for the page and the card."""
+
+from typing import assert_never
+
+from fedvol.config.data import ColumnSplit, FoldSplit, HashSplit, Normalisation, Split, ZScore
+from fedvol.config.strategy import Stage
+from fedvol.plan import Plan, class_names
+from fedvol.report.figures import count, number
+
+_STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx", "fedbn": "FedBN"}
+
+
+def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Name and value of each setting a reader asks for first."""
+    study = plan.study
+    values = sum(spec.size for spec in plan.network.tensors)
+    num_tensors = len(plan.network.tensors)
+    evaluation = study.evaluation
+    rows = [
+        ("Channels", ", ".join(study.data.channels)),
+        ("Classes", ", ".join(class_names(study.data))),
+        ("Split", split_words(study.data.split)),
+        ("Voxel size", f"{_times(study.preprocessing.spacing_mm)} mm"),
+        ("Intensities", _normalisation(study.preprocessing.normalisation)),
+        (
+            "Network",
+            f"{study.network.kind}, {values:,} values in {count(num_tensors, 'tensor')}",
+        ),
+        ("Patch", f"{_times(study.patches.size)} voxels, {study.patches.batch_size} in a batch"),
+    ]
+    rows += [(f"Stage {number}", stage_words(s)) for number, s in enumerate(study.stages, start=1)]
+    rows += [
+        ("Best round by", f"validation {evaluation.select_by}"),
+        ("Inference", _inference(evaluation.overlap, evaluation.mirror_axes)),
+        ("NSD tolerance", tolerance_words(plan)),
+        ("Intervals", f"{evaluation.bootstrap_replicates:,} bootstrap replicates of subjects"),
+        ("Seed", str(study.seed)),
+    ]
+    return tuple(rows)
+
+
+def stage_words(stage: Stage) -> str:
+    """Strategy, rounds, steps and optimiser of a stage."""
+    strategy = _STRATEGIES.get(stage.strategy.kind, stage.strategy.kind)
+    optimiser = stage.training.optimiser
+    return (
+        f"{stage.kind} by {strategy} (weights by {stage.strategy.weighting}), "
+        f"{stage.rounds} rounds of {stage.steps_per_round} gradient steps at each site, "
+        f"{optimiser.kind} at learning rate {optimiser.learning_rate:g}, "
+        f"{stage.training.precision}"
+    )
+
+
+def tolerance_words(plan: Plan) -> str:
+    """The distance within which NSD counts surfaces as agreeing."""
+    tolerance = plan.study.evaluation.nsd_tolerance_mm
+    if not isinstance(tolerance, dict):
+        return f"{tolerance:g} mm"
+    return ", ".join(f"{name} {value:g} mm" for name, value in sorted(tolerance.items()))
+
+
+def split_words(split: Split) -> str:
+    """How subjects were divided."""
+    match split:
+        case FoldSplit():
+            return (
+                f"fold {split.test} is the test set, fold {split.validation} chooses the round, "
+                "all others train"
+            )
+        case ColumnSplit():
+            return "by the split column of the case table"
+        case HashSplit():
+            return (
+                f"by a salted hash of the subject: {split.test_share:.0%} test, "
+                f"{split.validation_share:.0%} validation"
+            )
+        case _:
+            assert_never(split)
+
+
+def _normalisation(normalisation: Normalisation) -> str:
+    if isinstance(normalisation, ZScore):
+        where = "above the minimum" if normalisation.foreground_only else "everywhere"
+        return f"z-score of each channel and volume, over voxels {where}"
+    low, high = normalisation.window_hu
+    return f"window {number(low, decimals=0)} to {number(high, decimals=0)} HU"
+
+
+def _inference(overlap: float, mirror_axes: tuple[int, ...]) -> str:
+    mirrored = f"mirrored over {len(mirror_axes)} axes" if mirror_axes else "not mirrored"
+    return f"sliding window, overlap {overlap:.0%}, {mirrored}"
+
+
+def _times(values: tuple[float, ...] | tuple[int, ...]) -> str:
+    return " × ".join(f"{value:g}" for value in values)

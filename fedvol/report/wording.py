@@ -1,0 +1,152 @@
+"""The report's words for models, differences, states of a site, error codes and protections."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedvol.errors import FedvolError
+from fedvol.report.figures import count, interval, metric_info, quantity
+from fedvol.report.result import Difference, Result
+
+FEDERATED = "federated"
+STATES = {
+    "contributed": ("C", "contributed: its update is in the round's model"),
+    "trained": ("T", "trained, but its update was not used"),
+    "asked": ("A", "asked; the round ended before it answered"),
+    "silent": ("S", "silent: no answer within the time limit"),
+    "refused": ("R", "refused or failed, with a code"),
+    "no_labels": ("N", "no labels: sat this stage out"),
+    "not_asked": ("–", "not asked in this round"),
+}
+"""Letter and meaning of each state of a site in a round."""
+
+_LOCAL = "local/"
+_ORDER = (FEDERATED, "pooled", "ensemble")
+_PRIVACY = {
+    "released": "What left each site",
+    "secure_sum": "Secure sum",
+    "differential_privacy": "Differential privacy",
+    "suppression": "Suppression of small groups",
+    "audit": "Audit log",
+    "transport": "Transport",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelWords:
+    """How a model is called.
+
+    Attributes:
+        key: Its name in `result.json`.
+        label: Its name in tables and charts.
+        phrase: Its name inside a sentence, such as `the pooled model`.
+        meaning: How it was trained.
+    """
+
+    key: str
+    label: str
+    phrase: str
+    meaning: str
+
+    @property
+    def is_federated(self) -> bool:
+        """Whether it is the run's own product."""
+        return self.key == FEDERATED
+
+
+def model_words(key: str, *, result: Result) -> ModelWords:
+    """Name and explanation of one model, with how many gradient steps it got."""
+    num_sites = count(len(result.sites), "site")
+    if key == FEDERATED:
+        label, phrase, meaning = (
+            "Federated",
+            "the federated model",
+            f"trained by {num_sites} together",
+        )
+    elif key == "pooled":
+        label, phrase = "Pooled", "the pooled model"
+        meaning = "trained on all sites' cases gathered in one place"
+    elif key == "ensemble":
+        label, phrase = "Ensemble", "the ensemble"
+        meaning = "predictions of the models trained at one site alone, averaged"
+    elif key.startswith(_LOCAL):
+        site = key.removeprefix(_LOCAL)
+        label, phrase = f"{site} alone", f"the model trained at {site} alone"
+        meaning = f"trained at {site} alone"
+    else:
+        label, phrase, meaning = key, f"the model “{key}”", "this report has no description of it"
+    return ModelWords(key=key, label=label, phrase=phrase, meaning=meaning + _steps(key, result))
+
+
+def model_order(keys: Iterable[str]) -> tuple[str, ...]:
+    """Federated, pooled, ensemble, then the others by name."""
+    names = set(keys)
+    first = [key for key in _ORDER if key in names]
+    return (*first, *sorted(names.difference(first)))
+
+
+def verdict(difference: Difference) -> str:
+    """`better`, `worse` or `none`; `higher` or `lower` where the direction is not known."""
+    if difference.low <= 0 <= difference.high:
+        return "none"
+    better = metric_info(difference.metric).better
+    if better == "unknown":
+        return "higher" if difference.value > 0 else "lower"
+    return "better" if (difference.value > 0) == (better == "higher") else "worse"
+
+
+def verdict_words(difference: Difference) -> str:
+    """What an interval shows, in words that cannot be taken for more."""
+    words = verdict(difference)
+    return "no difference shown" if words == "none" else f"federated is {words}"
+
+
+def difference_words(difference: Difference) -> str:
+    """Difference, interval and n in one line."""
+    info = metric_info(difference.metric)
+    cases = f"; n={difference.n}" if difference.n is not None else ""
+    value = quantity(difference.value, metric=info, signed=True)
+    ends = interval(difference.low, difference.high, metric=info, signed=True)
+    return f"{value} {info.label} (95 % interval {ends}{cases})"
+
+
+def code_title(code: str) -> str:
+    """The fixed words of an error code, or that they are unknown."""
+    return _titles(FedvolError).get(code, "a code this version does not know")
+
+
+def privacy_words(privacy: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Each protection with its state; what the run did not record is said to be absent."""
+    known = [
+        (label, privacy.get(key, "not recorded for this run: take it as absent"))
+        for key, label in _PRIVACY.items()
+        if key in privacy or key in ("secure_sum", "differential_privacy")
+    ]
+    others = [
+        (key.replace("_", " ").capitalize(), words)
+        for key, words in sorted(privacy.items())
+        if key not in _PRIVACY
+    ]
+    return (*known, *others)
+
+
+def _steps(key: str, result: Result) -> str:
+    model = result.models.get(key)
+    federated = result.models.get(FEDERATED)
+    if model is None:
+        return ""
+    if key == FEDERATED or federated is None:
+        return f" ({count(model.steps, 'gradient step')} over all sites)"
+    if key == "ensemble":
+        return f" ({count(model.steps, 'gradient step')} over all of them)"
+    if model.steps == federated.steps:
+        return f" (same number of gradient steps as the whole federation: {model.steps:,})"
+    return (
+        f" ({count(model.steps, 'gradient step')}; the whole federation took {federated.steps:,})"
+    )
+
+
+def _titles(cls: type[FedvolError]) -> dict[str, str]:
+    titles = {cls.code: cls.title}
+    for child in cls.__subclasses__():
+        titles.update(_titles(child))
+    return titles

@@ -1,0 +1,442 @@
+"""`Coordinator`: carries a run from its plan to a release, and on from any record of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedvol.errors import (
+    ContributionError,
+    FederationError,
+    FedvolError,
+    PlanMismatchError,
+    QuorumError,
+)
+from fedvol.federation import (
+    Action,
+    Candidate,
+    HealthReport,
+    Link,
+    MetricSums,
+    Reply,
+    Request,
+    RoundState,
+    RunState,
+    average,
+    best_round,
+    build_exchange,
+    build_strategy,
+    check_health,
+    check_norms,
+)
+from fedvol.plan import Plan, state_digest
+from fedvol.server.clock import Clock
+from fedvol.server.round_engine import RoundEngine
+from fedvol.store import BlobStore, CheckpointKind, RoundRecord, RunStore
+from fedvol.telemetry import Observer
+from fedvol.types import Digest, RunId, SiteId, State
+
+_HEALTH_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a finished run left.
+
+    Attributes:
+        release: Digest of the released weights.
+        best_round: Round they come from.
+        health: What each site said of its data.
+    """
+
+    release: Digest
+    best_round: int
+    health: Mapping[SiteId, HealthReport]
+
+
+class Coordinator:
+    """The server's side of one run. All state is in the store; it may be killed at any moment.
+
+    Args:
+        run: Name of the run.
+        plan: What it does.
+        initial: Initial weights, as the plan's digest names them.
+        store: Records.
+        blobs: Weights.
+        clock: Time.
+        observer: Hears of progress.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: RunId,
+        plan: Plan,
+        initial: State,
+        store: RunStore,
+        blobs: BlobStore,
+        clock: Clock,
+        observer: Observer,
+    ) -> None:
+        self._run = run
+        self._plan = plan
+        self._initial = initial
+        self._store = store
+        self._blobs = blobs
+        self._clock = clock
+        self._observer = observer
+
+    def conduct(self, link: Link) -> Outcome:
+        """Bring the run to a final state, from wherever its record stands.
+
+        Raises:
+            QuorumError: Too few sites, too often; the run has failed, with this reason.
+            PlanMismatchError: The record belongs to another plan.
+            TransportError: The link is down; the run can be resumed.
+        """
+        resumed = self._begin()
+        try:
+            outcome = self._play(link, resumed=resumed)
+        except FedvolError as error:
+            self._store.set_run_state(self._run, RunState.FAILED, reason=str(error))
+            self._observer.event("run.finished", name=self._run, status="failed")
+            raise
+        if self._state() is not RunState.FINISHED:
+            self._store.set_run_state(self._run, RunState.FINISHED)
+        self._observer.event("run.finished", name=self._run, status="finished")
+        return outcome
+
+    def test(self, link: Link, outcome: Outcome, *, resample: Digest) -> dict[SiteId, MetricSums]:
+        """Have every site judge the release on its test cases; answers already held are kept.
+
+        Args:
+            link: To the sites.
+            outcome: The finished run.
+            resample: Seed of the bootstrap replicates.
+
+        Raises:
+            QuorumError: A site with test cases did not answer; figures over a subset are refused.
+        """
+        held = self._store.evaluations(self._run, model=self._run)
+        with self._blobs.open(outcome.release) as file:
+            state = file.read_all()
+        missing = [
+            site
+            for site, health in outcome.health.items()
+            if health.test_cases and site not in held
+        ]
+        engine = self._engine(len(self._plan.study.stages) - 1)
+        parts = engine.ask_for_sums(
+            link,
+            [
+                Request(
+                    run=self._run,
+                    plan=self._plan.digest,
+                    stage=engine.stage,
+                    round=outcome.best_round,
+                    site=site,
+                    action=Action.TEST,
+                    state=state,
+                    arguments={"resample": resample},
+                    limit_s=self._plan.study.federation.evaluate_limit_s,
+                )
+                for site in missing
+            ],
+            metrics=self._plan.study.evaluation.metrics,
+            replicates=self._plan.study.evaluation.bootstrap_replicates,
+            on_part=lambda site, sums: self._store.put_evaluation(
+                self._run, model=self._run, site=site, sums=sums
+            ),
+        )
+        silent = sorted(set(missing) - parts.keys())
+        if silent:
+            raise QuorumError(
+                f"run {self._run}",
+                f"no test figures from {', '.join(silent)}",
+                "Look at these sites and start again with --resume.",
+            )
+        return {**held, **parts}
+
+    # --- the run ------------------------------------------------------------------------------
+
+    def _begin(self) -> bool:
+        """Write the run, or find it; returns whether it was there already."""
+        record = self._store.run(self._run)
+        if record is None:
+            if state_digest(self._initial) != self._plan.network.initial_digest:
+                raise PlanMismatchError(
+                    f"run {self._run}",
+                    "the initial weights are not those of the plan",
+                    "Build plan and weights from one study with one version of fedvol.",
+                )
+            self._store.create_run(self._run, plan=self._plan)
+            digest = self._blobs.put(self._initial.items(), metadata=self._metadata(0))
+            self._store.add_checkpoint(
+                self._run, stage=0, round=0, kind=CheckpointKind.INITIAL, digest=digest
+            )
+            self._store.set_run_state(self._run, RunState.RUNNING)
+            return False
+        self._plan.require_same(record.plan_digest, where=f"run {self._run}")
+        if not self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL):
+            digest = self._blobs.put(self._initial.items(), metadata=self._metadata(0))
+            self._store.add_checkpoint(
+                self._run, stage=0, round=0, kind=CheckpointKind.INITIAL, digest=digest
+            )
+        if record.state in (RunState.PROPOSED, RunState.FAILED, RunState.PAUSED):
+            self._store.set_run_state(self._run, RunState.RUNNING)
+        return True
+
+    def _play(self, link: Link, *, resumed: bool) -> Outcome:
+        health = self._ask_health(link)
+        self._observer.event(
+            "run.started",
+            name=self._run,
+            plan=self._plan.digest,
+            sites=list(health),
+            stages=[stage.kind for stage in self._plan.study.stages],
+            resumed=resumed,
+        )
+        stage = len(self._plan.study.stages) - 1
+        self._play_stage(link, stage, health=health)
+        best = self._best(stage)
+        assert best is not None
+        assert best.aggregate is not None
+        releases = self._store.checkpoints(self._run, kind=CheckpointKind.RELEASE)
+        release = releases[-1].digest if releases else self._release(link, best, health)
+        self._blobs.prune(keep={c.digest for c in self._store.checkpoints(self._run)})
+        return Outcome(release=release, best_round=best.index, health=health)
+
+    def _play_stage(self, link: Link, stage: int, *, health: Mapping[SiteId, HealthReport]) -> None:
+        engine = self._engine(stage)
+        rounds = self._plan.study.stages[stage].rounds
+        base = self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL)[0].digest
+        abandoned = 0
+        index = 1
+        while index <= rounds:
+            played = self._closed(stage, index)
+            if played is None:
+                self._observer.event(
+                    "round.opened", stage=stage, round=index, rounds=rounds, sites=list(health)
+                )
+                played = engine.play(link, index=index, base=base, health=health)
+                self._after_round(played, rounds)
+            if played.state is RoundState.ABANDONED:
+                abandoned += 1
+                if abandoned > self._plan.study.federation.max_abandoned_rounds:
+                    raise QuorumError(
+                        f"run {self._run} round {index}",
+                        f"abandoned {abandoned} times in a row: {played.reason}",
+                        "Look at the sites' reasons in the record, then resume the run.",
+                    )
+                continue
+            abandoned = 0
+            assert played.aggregate is not None
+            base = played.aggregate
+            index += 1
+
+    def _after_round(self, played: RoundRecord, rounds: int) -> None:
+        if played.state is not RoundState.CLOSED:
+            return
+        best = self._best(played.stage)
+        key = self._plan.study.evaluation.select_by
+        stat = played.metrics.get(SiteId(""), {}).get(key)
+        self._observer.event(
+            "round.closed",
+            stage=played.stage,
+            round=played.index,
+            rounds=rounds,
+            seconds=played.seconds,
+            metric=key,
+            value=stat.value if stat else None,
+            best_round=best.index if best else None,
+        )
+        self._prune(played, best)
+
+    def _prune(self, last: RoundRecord, best: RoundRecord | None) -> None:
+        keep = {c.digest for c in self._store.checkpoints(self._run)}
+        keep |= {r.aggregate for r in (last, best) if r is not None and r.aggregate is not None}
+        self._blobs.prune(keep=keep)
+
+    # --- the release --------------------------------------------------------------------------
+
+    def _release(
+        self, link: Link, best: RoundRecord, health: Mapping[SiteId, HealthReport]
+    ) -> Digest:
+        """Write the best round's global state, with the mean of what stayed local where any did."""
+        assert best.aggregate is not None
+        with self._blobs.open(best.aggregate) as file:
+            state = dict(file.read_all())
+        state |= self._mean_norms(link, best, health)
+        ordered = [
+            (spec.name, state[spec.name])
+            for spec in self._plan.network.tensors
+            if spec.name in state
+        ]
+        digest = self._blobs.put(ordered, metadata=self._metadata(best.index))
+        self._store.add_checkpoint(
+            self._run,
+            stage=best.stage,
+            round=best.index,
+            kind=CheckpointKind.RELEASE,
+            digest=digest,
+        )
+        return digest
+
+    def _mean_norms(
+        self, link: Link, best: RoundRecord, health: Mapping[SiteId, HealthReport]
+    ) -> State:
+        local = self._engine(best.stage).exchange.local
+        if not local:
+            return {}
+        requests = {
+            site: Request(
+                run=self._run,
+                plan=self._plan.digest,
+                stage=best.stage,
+                round=best.index,
+                site=site,
+                action=Action.NORMS,
+                state={},
+                arguments={},
+                limit_s=self._plan.study.federation.evaluate_limit_s,
+            )
+            for site in health
+        }
+        held: dict[SiteId, State] = {}
+        for reply in link.ask(list(requests.values())):
+            if reply.site not in requests:
+                continue
+            try:
+                if not reply.code:
+                    held[reply.site] = check_norms(reply, request=requests[reply.site], local=local)
+            except ContributionError as error:
+                self._observer.event("site.refused", site=reply.site, detail=str(error))
+        if len(held) < self._plan.study.federation.min_sites:
+            raise QuorumError(
+                f"run {self._run}",
+                f"{len(held)} sites returned their norm layers",
+                "Look at the sites' logs and resume the run.",
+            )
+        parts = [(float(health[site].training_cases), _Arrays(held[site])) for site in sorted(held)]
+        return {name: mean.astype(np.float32) for name, mean in average(parts, specs=local)}
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def _ask_health(self, link: Link) -> dict[SiteId, HealthReport]:
+        present = set(link.sites())
+        requests = {
+            SiteId(site): Request(
+                run=self._run,
+                plan=self._plan.digest,
+                stage=0,
+                round=0,
+                site=SiteId(site),
+                action=Action.HEALTH,
+                state={},
+                arguments={},
+                limit_s=_HEALTH_LIMIT_S,
+            )
+            for site in self._plan.sites
+            if site in present
+        }
+        health: dict[SiteId, HealthReport] = {}
+        reasons = {site: "not connected" for site in self._plan.sites if site not in present}
+        for reply in link.ask(list(requests.values())):
+            if reply.site not in requests:
+                continue
+            try:
+                health[reply.site] = self._healthy(reply, requests[reply.site])
+            except FederationError as error:
+                reasons[reply.site] = str(error)
+        for site in requests.keys() - health.keys():
+            reasons.setdefault(site, "silent")
+        for site, reason in sorted(reasons.items()):
+            self._observer.event("site.absent", site=site, reason=reason)
+        minimum = self._plan.study.federation.min_sites
+        if len(health) < minimum:
+            words = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items()))
+            raise QuorumError(
+                f"run {self._run}",
+                f"{len(health)} of at least {minimum} sites would train ({words})",
+                "Mend the sites, or lower federation.min_sites.",
+            )
+        return dict(sorted(health.items()))
+
+    def _healthy(self, reply: Reply, request: Request) -> HealthReport:
+        if reply.code:
+            raise FederationError(
+                f"site {request.site}", f"{reply.code} {reply.title}", "Look at the site's log."
+            )
+        report = check_health(reply, request=request)
+        if report.architecture != self._plan.network.architecture:
+            raise PlanMismatchError(
+                f"site {request.site}",
+                "it builds another network from the plan",
+                "Bring the site to the server's fedvol version.",
+            )
+        return report
+
+    def _engine(self, stage: int) -> RoundEngine:
+        strategy = self._plan.study.stages[stage].strategy
+        return RoundEngine(
+            run=self._run,
+            plan=self._plan,
+            stage=stage,
+            exchange=build_exchange(self._plan.network, strategy=strategy),
+            strategy=build_strategy(strategy),
+            store=self._store,
+            blobs=self._blobs,
+            clock=self._clock,
+            observer=self._observer,
+        )
+
+    def _closed(self, stage: int, index: int) -> RoundRecord | None:
+        for record in self._store.rounds(self._run, stage=stage):
+            if record.index == index and record.state is RoundState.CLOSED:
+                return record
+        return None
+
+    def _best(self, stage: int) -> RoundRecord | None:
+        closed = {
+            record.index: record
+            for record in self._store.rounds(self._run, stage=stage)
+            if record.state is RoundState.CLOSED
+        }
+        key = self._plan.study.evaluation.select_by
+        stats = {index: r.metrics.get(SiteId(""), {}).get(key) for index, r in closed.items()}
+        most = max((stat.n for stat in stats.values() if stat), default=0)
+        best = best_round(
+            [
+                # A round judged on fewer cases than others cannot be compared with them.
+                Candidate(round=index, value=stat.value if stat and stat.n == most else None)
+                for index, stat in stats.items()
+            ],
+            select_by=key,
+        )
+        if best is not None:
+            return closed[best]
+        return closed[max(closed)] if closed else None
+
+    def _state(self) -> RunState:
+        record = self._store.run(self._run)
+        assert record is not None
+        return record.state
+
+    def _metadata(self, round_index: int) -> dict[str, str]:
+        return {
+            "plan": self._plan.digest,
+            "architecture": self._plan.network.architecture,
+            "round": str(round_index),
+        }
+
+
+class _Arrays:
+    """Arrays in memory, read like a file."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def read(self, name: str) -> NDArray[np.generic]:
+        """One array."""
+        return self._state[name]

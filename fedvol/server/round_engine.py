@@ -1,0 +1,349 @@
+"""One round: ask, collect, sum, evaluate, close; each step written before the next begins."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedvol.config.evaluation import SegmentationMetric
+from fedvol.errors import ContributionError, NoLabelsError, TimeLimitError
+from fedvol.federation import (
+    Action,
+    Exchange,
+    HealthReport,
+    Link,
+    MetricSums,
+    Reply,
+    Request,
+    RoundState,
+    SiteState,
+    Stat,
+    Strategy,
+    average,
+    check_evaluation,
+    check_update,
+    merge,
+)
+from fedvol.plan import Plan, class_names, metric_keys, selection_metrics
+from fedvol.server.clock import Clock
+from fedvol.store import BlobStore, RoundRecord, RunStore, SiteRound
+from fedvol.telemetry import Observer
+from fedvol.types import Digest, RunId, SiteId, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundEngine:
+    """Plays rounds of one stage; holds no state but what is in the store.
+
+    Attributes:
+        run: The run.
+        plan: Its plan.
+        stage: Index of the stage.
+        exchange: Which tensors travel.
+        strategy: How updates are combined.
+        store: Records.
+        blobs: Global states and contributions.
+        clock: Time.
+        observer: Hears of progress.
+    """
+
+    run: RunId
+    plan: Plan
+    stage: int
+    exchange: Exchange
+    strategy: Strategy
+    store: RunStore
+    blobs: BlobStore
+    clock: Clock
+    observer: Observer
+
+    def play(
+        self, link: Link, *, index: int, base: Digest, health: Mapping[SiteId, HealthReport]
+    ) -> RoundRecord:
+        """Bring a round to `closed` or `abandoned`, from wherever its record stands.
+
+        Args:
+            link: To the sites.
+            index: Which round, from 1.
+            base: Global state it starts from.
+            health: Who is asked, sorted, and what each said of its data.
+        """
+        record = self._record(index)
+        if record is None or record.state is RoundState.ABANDONED:
+            record = self.store.open_round(self.run, stage=self.stage, index=index, base=base)
+        if record.state is RoundState.OPEN:
+            record = self._move(record, RoundState.COLLECTING)
+        if record.state is RoundState.COLLECTING:
+            self._collect(link, record, health)
+            record = self._sum(self._reread(record))
+        if record.state is RoundState.SUMMED:
+            self._evaluate(link, record, health)
+            record = self._move(record, RoundState.EVALUATED)
+        if record.state is RoundState.EVALUATED:
+            record = self._move(record, RoundState.CLOSED)
+        return self._reread(record)
+
+    # --- collecting ---------------------------------------------------------------------------
+
+    def _collect(
+        self, link: Link, record: RoundRecord, health: Mapping[SiteId, HealthReport]
+    ) -> None:
+        done = {site.site for site in record.sites if site.state is SiteState.CONTRIBUTED}
+        waiting = [site for site in health if site not in done]
+        state = self._read_global(record.base)
+        limit_s = self.plan.study.federation.train_limit_s
+        requests = {
+            site: self._request(record, site, Action.FINETUNE, state=state, limit_s=limit_s)
+            for site in waiting
+        }
+        for site in waiting:
+            self.store.put_site_round(record.key, SiteRound(site=site, state=SiteState.ASKED))
+        for reply in link.ask(list(requests.values())):
+            if reply.site in requests:
+                cases = health[reply.site].training_cases
+                self._take(record, requests[reply.site], reply, cases=cases)
+        for site in self._reread(record).sites:
+            if site.state is SiteState.ASKED:
+                self.store.put_site_round(
+                    record.key,
+                    SiteRound(
+                        site=site.site,
+                        state=SiteState.SILENT,
+                        code=TimeLimitError.code,
+                        title=TimeLimitError.title,
+                    ),
+                )
+                self.observer.event("site.silent", site=site.site, round=record.index)
+
+    def _take(
+        self, record: RoundRecord, request: Request, reply: Reply, *, cases: int | None
+    ) -> None:
+        """Check one reply; spool it or record why not. A bad reply never ends the run."""
+        if reply.code:
+            self._refused(record, request, reply, code=reply.code, title=reply.title)
+            return
+        try:
+            report = check_update(
+                reply,
+                request=request,
+                shared=self.exchange.shared,
+                steps=self.plan.study.stages[self.stage].steps_per_round,
+                cases=cases,
+            )
+            weight = self.strategy.weight(report)
+        except ContributionError as error:
+            self._refused(
+                record, request, reply, code=error.code, title=error.title, detail=str(error)
+            )
+            return
+        blob = self.blobs.put(
+            ((spec.name, reply.tensors[spec.name]) for spec in self.exchange.shared),
+            metadata={"run": self.run, "round": str(record.index), "site": request.site},
+        )
+        self.store.put_site_round(
+            record.key,
+            SiteRound(
+                site=request.site,
+                state=SiteState.CONTRIBUTED,
+                cases=report.cases,
+                steps=report.steps,
+                train_seconds=report.train_seconds,
+                loss=report.loss,
+                bytes_up=reply.bytes_up,
+                bytes_down=reply.bytes_down,
+                weight=weight,
+                blob=blob,
+            ),
+        )
+        self.observer.event(
+            "site.contributed",
+            site=request.site,
+            round=record.index,
+            cases=report.cases,
+            steps=report.steps,
+            seconds=report.train_seconds,
+            loss=report.loss,
+        )
+
+    def _refused(
+        self,
+        record: RoundRecord,
+        request: Request,
+        reply: Reply,
+        *,
+        code: str,
+        title: str,
+        detail: str = "",
+    ) -> None:
+        no_labels = code == NoLabelsError.code
+        self.store.put_site_round(
+            record.key,
+            SiteRound(
+                site=request.site,
+                state=SiteState.NO_LABELS if no_labels else SiteState.REFUSED,
+                code=code,
+                title=title,
+                bytes_up=reply.bytes_up,
+                bytes_down=reply.bytes_down,
+            ),
+        )
+        self.observer.event(
+            "site.refused",
+            site=request.site,
+            round=record.index,
+            code=code,
+            title=title,
+            detail=detail,
+        )
+
+    # --- summing ------------------------------------------------------------------------------
+
+    def _sum(self, record: RoundRecord) -> RoundRecord:
+        contributed = [site for site in record.sites if site.state is SiteState.CONTRIBUTED]
+        minimum = self.plan.study.federation.min_sites
+        if len(contributed) < minimum:
+            reason = f"{len(contributed)} of at least {minimum} sites contributed"
+            self.observer.event(
+                "round.abandoned", stage=self.stage, round=record.index, reason=reason
+            )
+            return self._move(record, RoundState.ABANDONED, reason=reason)
+        aggregate = self.blobs.put(
+            self._new_global(record.base, sorted(contributed, key=lambda site: site.site)),
+            metadata={
+                "plan": self.plan.digest,
+                "architecture": self.plan.network.architecture,
+                "round": str(record.index),
+            },
+        )
+        return self._move(record, RoundState.SUMMED, aggregate=aggregate)
+
+    def _new_global(
+        self, base: Digest, contributed: Sequence[SiteRound]
+    ) -> Iterator[tuple[str, NDArray[np.generic]]]:
+        """The next global state, one tensor at a time, so that memory stays constant."""
+        with ExitStack() as stack:
+            present = stack.enter_context(self.blobs.open(base))
+            updates = [
+                (site.weight or 0.0, stack.enter_context(self.blobs.open(site.blob)))
+                for site in contributed
+                if site.blob is not None
+            ]
+            for name, mean in average(updates, specs=self.exchange.shared):
+                yield name, self.strategy.step(present.read(name), mean_update=mean)
+
+    # --- evaluating ---------------------------------------------------------------------------
+
+    def _evaluate(
+        self, link: Link, record: RoundRecord, health: Mapping[SiteId, HealthReport]
+    ) -> None:
+        assert record.aggregate is not None
+        state = self._read_global(record.aggregate)
+        limit_s = self.plan.study.federation.evaluate_limit_s
+        requests = [
+            self._request(record, site, Action.VALIDATE, state=state, limit_s=limit_s)
+            for site in health
+            if health[site].validation_cases
+        ]
+        parts = self.ask_for_sums(
+            link, requests, metrics=selection_metrics(self.plan.study.evaluation)
+        )
+        stats = {site: _stats(part) for site, part in parts.items()}
+        if parts:
+            stats[SiteId("")] = _stats(merge([parts[site] for site in sorted(parts)]))
+        self.store.put_metrics(record.key, stats)
+
+    def ask_for_sums(
+        self,
+        link: Link,
+        requests: Sequence[Request],
+        *,
+        metrics: Sequence[SegmentationMetric],
+        replicates: int = 0,
+        on_part: Callable[[SiteId, MetricSums], None] | None = None,
+    ) -> dict[SiteId, MetricSums]:
+        """Ask sites to judge a model; those that refuse or stay silent are named and missing.
+
+        Args:
+            link: To the sites.
+            requests: One a site.
+            metrics: What is asked for.
+            replicates: Bootstrap replicates that are asked for.
+            on_part: Called with each site's sums as they arrive.
+        """
+        by_site = {request.site: request for request in requests}
+        keys = metric_keys(metrics, class_names(self.plan.study.data))
+        parts: dict[SiteId, MetricSums] = {}
+        for reply in link.ask(requests):
+            request = by_site.pop(reply.site, None)
+            if request is None:
+                continue
+            try:
+                if reply.code:
+                    self._not_judged(request, code=reply.code, title=reply.title, detail="")
+                    continue
+                _, sums = check_evaluation(reply, request=request, keys=keys, replicates=replicates)
+            except ContributionError as error:
+                self._not_judged(request, code=error.code, title=error.title, detail=str(error))
+                continue
+            parts[request.site] = sums
+            if on_part is not None:
+                on_part(request.site, sums)
+        for site, request in sorted(by_site.items()):
+            self.observer.event("site.silent", site=site, round=request.round)
+        return parts
+
+    def _not_judged(self, request: Request, *, code: str, title: str, detail: str) -> None:
+        self.observer.event(
+            "site.refused",
+            site=request.site,
+            round=request.round,
+            code=code,
+            title=title,
+            detail=detail,
+        )
+
+    # --- helpers ------------------------------------------------------------------------------
+
+    def _request(
+        self, record: RoundRecord, site: SiteId, action: Action, *, state: State, limit_s: float
+    ) -> Request:
+        return Request(
+            run=self.run,
+            plan=self.plan.digest,
+            stage=self.stage,
+            round=record.index,
+            site=site,
+            action=action,
+            state=state,
+            arguments={},
+            limit_s=limit_s,
+        )
+
+    def _read_global(self, digest: Digest) -> State:
+        with self.blobs.open(digest) as file:
+            return {spec.name: file.read(spec.name) for spec in self.exchange.shared}
+
+    def _record(self, index: int) -> RoundRecord | None:
+        records = [r for r in self.store.rounds(self.run, stage=self.stage) if r.index == index]
+        return records[-1] if records else None
+
+    def _reread(self, record: RoundRecord) -> RoundRecord:
+        found = self._record(record.index)
+        assert found is not None
+        return found
+
+    def _move(
+        self,
+        record: RoundRecord,
+        state: RoundState,
+        *,
+        aggregate: Digest | None = None,
+        reason: str = "",
+    ) -> RoundRecord:
+        return self.store.set_round_state(record.key, state, aggregate=aggregate, reason=reason)
+
+
+def _stats(sums: MetricSums) -> dict[str, Stat]:
+    return {key: sums.stat(key) for key in sums.keys}

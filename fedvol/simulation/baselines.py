@@ -1,0 +1,54 @@
+"""Baselines as studies of their own: one site alone, and all cases pooled at one site.
+
+A baseline is a federation of one site whose rounds are as many times longer as the federation
+has sites. So it takes the same number of gradient steps as all sites together, is validated as
+often, released by the same rule, and can be resumed like any run.
+"""
+
+from fedvol.config import Study
+from fedvol.config.strategy import FedAvg
+from fedvol.errors import UsageError
+from fedvol.types import RunId, SiteId
+
+BASELINES = ("local", "ensemble", "pooled")
+POOLED = SiteId("pooled")
+
+
+def require_known(names: tuple[str, ...]) -> None:
+    """Refuse a baseline that does not exist.
+
+    Raises:
+        UsageError: A name is unknown or given twice.
+    """
+    unknown = sorted(set(names) - set(BASELINES))
+    if unknown or len(set(names)) != len(names):
+        raise UsageError(
+            "--baselines",
+            f"unknown: {', '.join(unknown)}" if unknown else "a name is given twice",
+            f"Choose from {', '.join(BASELINES)}, separated by commas.",
+        )
+
+
+def baseline_study(study: Study, *, num_sites: int) -> Study:
+    """The study one site carries out alone with the gradient steps of the whole federation."""
+    stages = tuple(
+        stage.model_copy(
+            update={
+                "strategy": FedAvg(kind="fedavg"),
+                "steps_per_round": stage.steps_per_round * num_sites,
+            }
+        )
+        for stage in study.stages
+    )
+    alone = study.federation.model_copy(update={"min_sites": 1})
+    return study.model_copy(update={"stages": stages, "federation": alone})
+
+
+def local_run(site: SiteId) -> RunId:
+    """Name of the run that trains at one site alone."""
+    return RunId(f"local-{site}")
+
+
+def local_model(site: SiteId) -> str:
+    """Name of that model in results."""
+    return f"local/{site}"

@@ -1,0 +1,64 @@
+"""One federation on one machine: the coordinator and every agent, over the in-process link."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import fedvol
+from fedvol.client import SiteAgent
+from fedvol.client.app import client_app
+from fedvol.config import Study
+from fedvol.federation import Link, MetricSums
+from fedvol.models import describe, initial_network, to_arrays
+from fedvol.plan import NetworkDescription, Plan, state_digest
+from fedvol.server import Coordinator, Outcome
+from fedvol.server.app import server_app
+from fedvol.transport import run_in_process
+from fedvol.types import Digest, SiteId, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federated:
+    """What a federation left.
+
+    Attributes:
+        outcome: The release and the sites' health.
+        tests: Sums of each site's test cases; empty where no test was asked for.
+    """
+
+    outcome: Outcome
+    tests: Mapping[SiteId, MetricSums]
+
+
+def make_plan(study: Study, *, sites: tuple[SiteId, ...]) -> tuple[Plan, State]:
+    """The plan of a study whose values are all fixed, and its initial weights."""
+    net = initial_network(study)
+    initial = to_arrays(net)
+    description = NetworkDescription(tensors=describe(net), initial_digest=state_digest(initial))
+    plan = Plan(
+        software=fedvol.__version__, study=study, sites=tuple(sorted(sites)), network=description
+    )
+    return plan, initial
+
+
+def federate(
+    coordinator: Coordinator,
+    agents: Mapping[SiteId, SiteAgent],
+    *,
+    resample: Digest | None,
+) -> Federated:
+    """Conduct a run over real Flower apps in this process.
+
+    Args:
+        coordinator: The server's side.
+        agents: The sites' sides.
+        resample: Seed of the replicates with which the release is tested; None: not tested.
+    """
+    results: list[Federated] = []
+
+    def main(link: Link) -> None:
+        outcome = coordinator.conduct(link)
+        tests = coordinator.test(link, outcome, resample=resample) if resample is not None else {}
+        results.append(Federated(outcome=outcome, tests=tests))
+
+    run_in_process(server_app(main), client_app(agents), sites=sorted(agents))
+    return results[0]

@@ -1,0 +1,185 @@
+"""Every model of a simulation, judged on every hospital's test cases under one resampling."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fedvol.client import SiteCases, inference_window, judge
+from fedvol.federation import MetricSums, RoundState, SiteState
+from fedvol.models import initial_network, load_arrays
+from fedvol.server import Outcome
+from fedvol.simulation.baselines import local_model, local_run
+from fedvol.simulation.federate import Federated
+from fedvol.simulation.session import FEDERATED, Session
+from fedvol.types import Digest, RunId, SiteId
+from fedvol.validation import Predictor, SlidingWindow, ensemble, single
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One model and its figures.
+
+    Attributes:
+        name: `federated`, `local/SITE`, `ensemble` or `pooled`.
+        run: The run that trained it; None for the ensemble.
+        release: Digest of its weights; None for the ensemble.
+        best_round: Round they come from; None for the ensemble.
+        steps: Gradient steps behind it, over all sites.
+        seconds: Seconds of training behind it, over all sites.
+        cases: Training cases behind it.
+        sums: Per site, sums over its test cases.
+    """
+
+    name: str
+    run: RunId | None
+    release: Digest | None
+    best_round: int | None
+    steps: int
+    seconds: float
+    cases: int
+    sums: Mapping[SiteId, MetricSums]
+
+
+def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judged, ...]:
+    """Train the federated model and the baselines asked for, and judge each on all test cases."""
+    federated = session.federated()
+    judged = [_federated(session, federated)]
+    outcomes: dict[SiteId, Outcome] = {}
+    if "local" in baselines or "ensemble" in baselines:
+        for site in session.sites:
+            outcomes[site] = session.local(site).outcome
+    if "local" in baselines:
+        judged += [_local(session, site, outcomes[site]) for site in session.sites]
+    if "ensemble" in baselines:
+        judged.append(_ensemble(session, outcomes))
+    if "pooled" in baselines:
+        judged.append(_pooled(session, session.pooled().outcome))
+    return tuple(judged)
+
+
+def _federated(session: Session, federated: Federated) -> Judged:
+    return Judged(
+        name="federated",
+        run=FEDERATED,
+        release=federated.outcome.release,
+        best_round=federated.outcome.best_round,
+        steps=_steps(session, FEDERATED),
+        seconds=_seconds(session, FEDERATED),
+        cases=sum(len(cases.train) for cases in session.cases.values()),
+        sums=federated.tests,
+    )
+
+
+def _local(session: Session, site: SiteId, outcome: Outcome) -> Judged:
+    name, run = local_model(site), local_run(site)
+    predictor = single(_network(session, run, outcome.release), window=_window(session))
+    return Judged(
+        name=name,
+        run=run,
+        release=outcome.release,
+        best_round=outcome.best_round,
+        steps=_steps(session, run),
+        seconds=_seconds(session, run),
+        cases=len(session.cases[site].train),
+        sums=_judge(session, name, predictor),
+    )
+
+
+def _pooled(session: Session, outcome: Outcome) -> Judged:
+    run = RunId("pooled")
+    predictor = single(_network(session, run, outcome.release), window=_window(session))
+    return Judged(
+        name="pooled",
+        run=run,
+        release=outcome.release,
+        best_round=outcome.best_round,
+        steps=_steps(session, run),
+        seconds=_seconds(session, run),
+        cases=sum(len(cases.train) for cases in session.cases.values()),
+        sums=_judge(session, "pooled", predictor),
+    )
+
+
+def _ensemble(session: Session, outcomes: Mapping[SiteId, Outcome]) -> Judged:
+    nets = [
+        _network(session, local_run(site), outcome.release) for site, outcome in outcomes.items()
+    ]
+    runs = [local_run(site) for site in outcomes]
+    return Judged(
+        name="ensemble",
+        run=None,
+        release=None,
+        best_round=None,
+        steps=sum(_steps(session, run) for run in runs),
+        seconds=sum(_seconds(session, run) for run in runs),
+        cases=sum(len(cases.train) for cases in session.cases.values()),
+        sums=_judge(session, "ensemble", ensemble(nets, window=_window(session))),
+    )
+
+
+def _judge(session: Session, name: str, predictor: Predictor) -> dict[SiteId, MetricSums]:
+    """Judge a model at every site; what an earlier call wrote is kept."""
+    held = session.store.evaluations(FEDERATED, model=name)
+    sums: dict[SiteId, MetricSums] = {}
+    for site, cases in session.cases.items():
+        if not cases.test:
+            continue
+        if site not in held:
+            part = _judge_site(session, name, predictor, site, cases)
+            session.store.put_evaluation(FEDERATED, model=name, site=site, sums=part)
+            sums[site] = part
+        else:
+            sums[site] = held[site]
+    return sums
+
+
+def _judge_site(
+    session: Session, name: str, predictor: Predictor, site: SiteId, cases: SiteCases
+) -> MetricSums:
+    evaluation = session.study.evaluation
+    sums, _ = judge(
+        predictor,
+        cases.test,
+        site=site,
+        plan=session.plan,
+        metrics=evaluation.metrics,
+        replicates=evaluation.bootstrap_replicates,
+        resample=session.plan.digest,
+        rows=None,
+        on_case=lambda done, total: session.observer.event(
+            "model.evaluating", model=name, site=site, done=done, total=total
+        ),
+    )
+    return sums
+
+
+def _network(session: Session, run: RunId, release: Digest) -> torch.nn.Module:
+    net = initial_network(session.study)
+    with session.blobs(run).open(release) as file:
+        load_arrays(net, file.read_all())
+    return net.to(session.device)
+
+
+def _window(session: Session) -> SlidingWindow:
+    return inference_window(session.plan, device=session.device, mirror=True)
+
+
+def _steps(session: Session, run: RunId) -> int:
+    return sum(
+        site.steps or 0
+        for record in session.store.rounds(run, stage=0)
+        if record.state is RoundState.CLOSED
+        for site in record.sites
+        if site.state is SiteState.CONTRIBUTED
+    )
+
+
+def _seconds(session: Session, run: RunId) -> float:
+    return sum(
+        site.train_seconds or 0.0
+        for record in session.store.rounds(run, stage=0)
+        if record.state is RoundState.CLOSED
+        for site in record.sites
+        if site.state is SiteState.CONTRIBUTED
+    )

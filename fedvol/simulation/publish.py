@@ -1,0 +1,245 @@
+"""From records to `result.json`, the report, the model card and the checkpoints."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import fedvol
+from fedvol.client import skipped_cases
+from fedvol.errors import OutputFolderError
+from fedvol.federation import MetricSums, RoundState, Stat, difference, merge
+from fedvol.files import atomic_path, digest_file
+from fedvol.plan import class_names, digest_json, metric_keys
+from fedvol.report import (
+    Difference,
+    DigestOf,
+    EvaluationResult,
+    ModelResult,
+    Result,
+    RoundResult,
+    SiteResult,
+    SiteRound,
+    StageResult,
+    StatResult,
+    load_pictures,
+    read_result,
+    save_pictures,
+    write_model_card,
+    write_report,
+    write_result,
+)
+from fedvol.simulation.models import Judged
+from fedvol.simulation.output import Output
+from fedvol.simulation.pictures import case_pictures
+from fedvol.simulation.session import FEDERATED, Session
+from fedvol.store import RoundRecord
+from fedvol.types import Digest, RunId, SiteId
+
+_VERSIONS = ("torch", "monai", "flwr", "numpy")
+_ALL = SiteId("")
+
+
+def publish(session: Session, judged: Sequence[Judged]) -> Result:
+    """Write everything a finished simulation shows; written last is `result.json`."""
+    files = _write_checkpoints(session, judged)
+    result = build_result(session, judged, files=files)
+    save_pictures(session.output.pictures, case_pictures(session, judged[0]))
+    _write_pages(session.output, result)
+    write_result(session.output.result, result=result)
+    return result
+
+
+def rebuild_report(folder: Path) -> Path:
+    """Make report and model card of a finished run again, from its figures alone.
+
+    Raises:
+        OutputFolderError: The folder holds no finished run.
+        StoreError: A file in it is damaged.
+    """
+    output = Output(folder=folder)
+    if not output.result.is_file() or not output.plan.is_file():
+        raise OutputFolderError(
+            str(folder), "holds no finished run", "Name the --out folder of one."
+        )
+    _write_pages(output, read_result(output.result))
+    return output.report
+
+
+def _write_pages(output: Output, result: Result) -> None:
+    plan = json.dumps(json.loads(output.plan.read_bytes()), indent=2, sort_keys=True)
+    pictures = load_pictures(output.pictures)
+    write_report(output.report, result=result, plan_json=plan, pictures=pictures)
+    write_model_card(output.model_card, result=result, plan_json=plan)
+
+
+def build_result(
+    session: Session, judged: Sequence[Judged], *, files: Mapping[str, Digest]
+) -> Result:
+    """Every figure of a simulation, from its records."""
+    rounds = session.store.rounds(FEDERATED, stage=0)
+    closed = [record for record in rounds if record.state is RoundState.CLOSED]
+    study = session.study
+    federated = judged[0]
+    return Result(
+        status="finished",
+        simulation=True,
+        study=DigestOf(name=study.name, digest=digest_json(study.model_dump(mode="json"))),
+        plan=DigestOf(digest=session.plan.digest),
+        purpose=study.purpose,
+        seed=study.seed,
+        versions={"fedvol": fedvol.__version__, **{name: version(name) for name in _VERSIONS}},
+        device=session.device.type,
+        seconds=sum(record.seconds or 0.0 for record in rounds),
+        sites={site: _site(session, site) for site in session.sites},
+        stages=[_stage(session, rounds, closed, best_round=federated.best_round)],
+        models={model.name: _model(session, model) for model in judged},
+        evaluation={model.name: _evaluation(session, model.sums) for model in judged},
+        comparisons={
+            model.name: _differences(session, federated.sums, model.sums) for model in judged[1:]
+        },
+        privacy={
+            "secure_sum": "off: in a simulation there is no server to hide an update from",
+            "differential_privacy": "off",
+            "suppression": "off: every case is the researcher's own",
+        },
+        skipped={
+            site: dict(session.cases[site].skipped)
+            for site in session.sites
+            if session.cases[site].skipped
+        },
+        skipped_cases=skipped_cases(session.sites),
+        overlap="checked",
+        files=dict(files),
+    )
+
+
+def _write_checkpoints(session: Session, judged: Sequence[Judged]) -> dict[str, Digest]:
+    files: dict[str, Digest] = {}
+    for model in judged:
+        if model.run is not None and model.release is not None:
+            target = _checkpoint(session, model.run)
+            with atomic_path(target) as temporary:
+                shutil.copyfile(session.blobs(model.run).path(model.release), temporary)
+            files[str(target.relative_to(session.output.folder))] = digest_file(target)
+    return files
+
+
+def _checkpoint(session: Session, run: RunId) -> Path:
+    return session.output.checkpoints / f"{run}.safetensors"
+
+
+def _site(session: Session, site: SiteId) -> SiteResult:
+    cases = session.cases[site]
+    return SiteResult(
+        training_cases=len(cases.train),
+        training_subjects=cases.training_subjects,
+        validation_cases=len(cases.validation),
+        test_cases=len(cases.test),
+        test_subjects=len({case.subject for case in cases.test}),
+    )
+
+
+def _stage(
+    session: Session,
+    rounds: Sequence[RoundRecord],
+    closed: Sequence[RoundRecord],
+    *,
+    best_round: int | None,
+) -> StageResult:
+    stage = session.study.stages[0]
+    began = min(record.started for record in rounds)
+    return StageResult(
+        name=stage.kind,
+        kind=session.study.task.kind,
+        strategy=stage.strategy.kind,
+        rounds=[
+            RoundResult(
+                index=record.index,
+                attempts=record.attempt,
+                started_s=(record.started - began).total_seconds(),
+                seconds=record.seconds or 0.0,
+                sites={
+                    site.site: SiteRound(
+                        state=site.state.value,
+                        code=site.code,
+                        reason=site.title,
+                        cases=site.cases,
+                        steps=site.steps,
+                        train_seconds=site.train_seconds,
+                        bytes_up=site.bytes_up,
+                        bytes_down=site.bytes_down,
+                        loss=site.loss,
+                    )
+                    for site in record.sites
+                },
+                validation=_stats(record.metrics.get(_ALL, {})),
+                validation_by_site={
+                    site: _stats(stats) for site, stats in record.metrics.items() if site != _ALL
+                },
+            )
+            for record in closed
+        ],
+        select_by=session.study.evaluation.select_by,
+        best_round=best_round,
+    )
+
+
+def _model(session: Session, model: Judged) -> ModelResult:
+    path = _checkpoint(session, model.run) if model.run is not None else None
+    return ModelResult(
+        steps=model.steps,
+        cases=model.cases,
+        seconds=model.seconds,
+        checkpoint=str(path.relative_to(session.output.folder)) if path else None,
+        digest=digest_file(path) if path else None,
+    )
+
+
+def _evaluation(session: Session, sums: Mapping[SiteId, MetricSums]) -> EvaluationResult:
+    everywhere = merge([sums[site] for site in sorted(sums)])
+    metrics = session.study.evaluation.metrics
+    return EvaluationResult(
+        overall={metric: _stat(everywhere.stat(metric)) for metric in metrics},
+        by_site={
+            site: {key: _stat(part.stat(key)) for key in part.keys}
+            for site, part in sorted(sums.items())
+        },
+        by_class={
+            name: {metric: _stat(everywhere.stat(f"{metric}/{name}")) for metric in metrics}
+            for name in class_names(session.study.data)
+        },
+    )
+
+
+def _differences(
+    session: Session, federated: Mapping[SiteId, MetricSums], other: Mapping[SiteId, MetricSums]
+) -> list[Difference]:
+    ours = merge([federated[site] for site in sorted(federated)])
+    theirs = merge([other[site] for site in sorted(other)])
+    metrics = session.study.evaluation.metrics
+    found: list[Difference] = []
+    for key in metric_keys(metrics, class_names(session.study.data)):
+        paired = difference(ours, theirs, key=key)
+        if paired.value is not None and paired.low is not None and paired.high is not None:
+            found.append(
+                Difference(metric=key, value=paired.value, low=paired.low, high=paired.high)
+            )
+    return found
+
+
+def _stats(stats: Mapping[str, Stat]) -> dict[str, StatResult]:
+    return {key: _stat(stat) for key, stat in stats.items()}
+
+
+def _stat(stat: Stat) -> StatResult:
+    return StatResult(
+        value=stat.value,
+        n=stat.n,
+        low=stat.low,
+        high=stat.high,
+        undefined=stat.undefined,
+        penalised=stat.penalised,
+        withheld="undefined" if stat.value is None else None,
+    )

@@ -1,0 +1,151 @@
+"""`Session`: the hospitals of one machine, and the runs that are conducted over them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedvol.client import PreparedSite, SiteAgent, SiteCases, open_cases, pool, prepare_sites
+from fedvol.config import SIMULATION_POLICY, Study
+from fedvol.data import CaseRecord
+from fedvol.files import write_atomic
+from fedvol.plan import Plan, canonical_json
+from fedvol.privacy import FileAudit
+from fedvol.server import Coordinator, SystemClock
+from fedvol.simulation.baselines import POOLED, baseline_study, local_run
+from fedvol.simulation.federate import Federated, federate, make_plan
+from fedvol.simulation.output import Output, require_same_simulation
+from fedvol.store import BlobStore, RunStore, open_engine
+from fedvol.telemetry import Observer
+from fedvol.types import RunId, SiteId, State
+
+FEDERATED = RunId("federated")
+_NUM_WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Everything the runs of one simulation share.
+
+    Attributes:
+        study: The study.
+        plan: The federated run's plan.
+        initial: Its initial weights.
+        sites: Each hospital's prepared data.
+        cases: The usable cases of each.
+        output: Where everything lies.
+        store: Records of every run.
+        device: Where networks run.
+        observer: Hears of progress.
+    """
+
+    study: Study
+    plan: Plan
+    initial: State
+    sites: Mapping[SiteId, PreparedSite]
+    cases: Mapping[SiteId, SiteCases]
+    output: Output
+    store: RunStore
+    device: torch.device
+    observer: Observer
+
+    def federated(self) -> Federated:
+        """Conduct the federated run and have every site judge its release."""
+        agents = {
+            site: self._agent(site, self.plan, self.cases[site], self.output.site(site))
+            for site in self.sites
+        }
+        coordinator = self._coordinator(FEDERATED, self.plan, self.initial)
+        return federate(coordinator, agents, resample=self.plan.digest)
+
+    def local(self, site: SiteId) -> Federated:
+        """Train at one site alone, with the gradient steps of the whole federation."""
+        return self._alone(local_run(site), site, self.cases[site])
+
+    def pooled(self) -> Federated:
+        """Train on all sites' cases as if one hospital held them."""
+        return self._alone(RunId("pooled"), POOLED, pool(self.cases))
+
+    def blobs(self, run: RunId) -> BlobStore:
+        """A run's weights."""
+        return BlobStore(self.output.blobs / run)
+
+    def agent(self, site: SiteId) -> SiteAgent:
+        """A hospital's side of the federated run."""
+        return self._agent(site, self.plan, self.cases[site], self.output.site(site))
+
+    def _alone(self, run: RunId, site: SiteId, cases: SiteCases) -> Federated:
+        study = baseline_study(self.study, num_sites=len(self.sites))
+        plan, initial = make_plan(study, sites=(site,))
+        agent = self._agent(site, plan, cases, self.output.baseline(run))
+        return federate(self._coordinator(run, plan, initial), {site: agent}, resample=None)
+
+    def _agent(self, site: SiteId, plan: Plan, cases: SiteCases, folder: Path) -> SiteAgent:
+        return SiteAgent(
+            site=site,
+            plan=plan,
+            cases=cases,
+            folder=folder,
+            policy=SIMULATION_POLICY,
+            audit=FileAudit(folder / "audit.jsonl"),
+            device=self.device,
+            observer=self.observer,
+        )
+
+    def _coordinator(self, run: RunId, plan: Plan, initial: State) -> Coordinator:
+        return Coordinator(
+            run=run,
+            plan=plan,
+            initial=initial,
+            store=self.store,
+            blobs=self.blobs(run),
+            clock=SystemClock(),
+            observer=self.observer,
+        )
+
+
+def open_session(
+    study: Study, *, data: Path, output: Output, device: torch.device, observer: Observer
+) -> Session:
+    """Read, check and prepare every hospital's cases; make the plan; open the records.
+
+    Raises:
+        DataError: A table, a split or too many cases are faulty, or a subject is in two places.
+        RunMismatchError: The folder holds a run of another study or other data.
+    """
+
+    def on_case(record: CaseRecord, done: int, total: int) -> None:
+        observer.event(
+            "prepare.case",
+            site=record.site,
+            case=record.case,
+            done=done,
+            total=total,
+            code=record.verdict,
+        )
+
+    sites = prepare_sites(
+        data, study=study, folder_of=output.site, workers=_NUM_WORKERS, on_case=on_case
+    )
+    plan, initial = make_plan(study, sites=tuple(sites))
+    require_same_simulation(
+        output,
+        plan=plan.digest,
+        data={site: prepared.digest for site, prepared in sites.items()},
+    )
+    write_atomic(output.plan, canonical_json(plan.model_dump(mode="json")))
+    return Session(
+        study=study,
+        plan=plan,
+        initial=initial,
+        sites=sites,
+        cases={
+            site: open_cases(prepared.records, store=prepared.store)
+            for site, prepared in sites.items()
+        },
+        output=output,
+        store=RunStore(open_engine(output.database)),
+        device=device,
+        observer=observer,
+    )

@@ -1,0 +1,68 @@
+"""`simulate`: a whole study on one machine, from volumes to a report."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from fedvol.config import load_study
+from fedvol.errors import DeviceError
+from fedvol.files import atomic_path, locked_folder
+from fedvol.report import Result
+from fedvol.simulation.baselines import require_known
+from fedvol.simulation.models import train_and_judge
+from fedvol.simulation.output import open_output
+from fedvol.simulation.publish import publish
+from fedvol.simulation.session import open_session
+from fedvol.telemetry import Broadcast, JsonLines, Observer
+
+
+def simulate(
+    study_path: Path,
+    *,
+    data: Path,
+    out: Path,
+    baselines: tuple[str, ...],
+    resume: bool,
+    device: str,
+    observer: Observer,
+) -> Result:
+    """Run a study over the hospitals in a folder, judge it, and write result and report.
+
+    Args:
+        study_path: The study file.
+        data: Folder of volumes with their case table, or of one such folder per site.
+        out: New or empty folder for everything the run leaves.
+        baselines: Which of `local`, `ensemble`, `pooled` are trained and judged beside it.
+        resume: Whether to go on where an earlier call stopped.
+        device: `auto`, `cpu` or `cuda`.
+        observer: Hears of progress.
+
+    Raises:
+        FedvolError: By its class: configuration, data, privacy, federation, store.
+    """
+    require_known(baselines)
+    study = load_study(study_path)
+    torch_device = choose_device(device)
+    output = open_output(out, resume=resume)
+    with locked_folder(out):
+        with atomic_path(out / "study.toml") as copy:
+            shutil.copyfile(study_path, copy)
+        everyone = Broadcast([observer, JsonLines(output.events)])
+        session = open_session(
+            study, data=data, output=output, device=torch_device, observer=everyone
+        )
+        judged = train_and_judge(session, baselines=baselines)
+        return publish(session, judged)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; `auto` takes a GPU where there is one.
+
+    Raises:
+        DeviceError: A GPU was asked for and there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise DeviceError("--device", "no CUDA device is visible", "Use --device cpu or auto.")
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")

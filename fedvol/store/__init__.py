@@ -1,0 +1,33 @@
+"""Records and weights on disk: runs, checkpoints, blobs by digest; SQLite or PostgreSQL."""
+
+from fedvol.store.blobs import BlobStore
+from fedvol.store.catalogue import SqlCatalogue
+from fedvol.store.database import open_engine, prepare_schema
+from fedvol.store.records import (
+    ALL_SITES,
+    CheckpointKind,
+    CheckpointRecord,
+    RoundKey,
+    RoundRecord,
+    RunRecord,
+    SiteRound,
+)
+from fedvol.store.runs import RunStore
+from fedvol.store.tensor_files import StateFile, write_state
+
+__all__ = [
+    "ALL_SITES",
+    "BlobStore",
+    "CheckpointKind",
+    "CheckpointRecord",
+    "RoundKey",
+    "RoundRecord",
+    "RunRecord",
+    "RunStore",
+    "SiteRound",
+    "SqlCatalogue",
+    "StateFile",
+    "open_engine",
+    "prepare_schema",
+    "write_state",
+]

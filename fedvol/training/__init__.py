@@ -1,0 +1,24 @@
+"""Local training: one loop, the `Objective` seam, optimiser, schedule, checkpoint."""
+
+from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
+from fedvol.training.loop import TrainResult, Window, train
+from fedvol.training.objective import Objective
+from fedvol.training.optimiser import LocalOptimiser, build_optimiser
+from fedvol.training.proximal import ProximalObjective, proximal
+from fedvol.training.schedule import poly_learning_rate
+from fedvol.training.threads import threads
+
+__all__ = [
+    "Objective",
+    "ProximalObjective",
+    "proximal",
+    "LocalOptimiser",
+    "build_optimiser",
+    "poly_learning_rate",
+    "LocalCheckpoint",
+    "Progress",
+    "TrainResult",
+    "Window",
+    "threads",
+    "train",
+]

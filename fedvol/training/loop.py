@@ -1,0 +1,187 @@
+"""The one training loop; what is learned is the `Objective`'s business."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedvol.config.learning import Training
+from fedvol.data.batch import Batch, BatchSource
+from fedvol.errors import TimeLimitError
+from fedvol.models import load_arrays, to_arrays
+from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
+from fedvol.training.losses import LossRecord
+from fedvol.training.objective import Objective
+from fedvol.training.optimiser import LocalOptimiser, build_optimiser
+from fedvol.training.schedule import poly_learning_rate
+from fedvol.types import State
+
+_READ_EVERY = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The steps of one round among those of its stage.
+
+    Attributes:
+        first_step: Steps of the stage before this round.
+        num_steps: Steps of this round.
+        total_steps: Steps of the whole stage.
+    """
+
+    first_step: int
+    num_steps: int
+    total_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a round of steps gave, beside the weights left in the network.
+
+    Attributes:
+        loss: Mean over the round's steps.
+        steps: Steps of the round.
+        seconds: Seconds they took, those before an interruption included.
+        optimiser_state: Moments at the end, to be kept for the next round.
+    """
+
+    loss: float
+    steps: int
+    seconds: float
+    optimiser_state: State
+
+
+def train(
+    net: nn.Module,
+    *,
+    objective: Objective,
+    batches: BatchSource,
+    config: Training,
+    window: Window,
+    device: torch.device,
+    optimiser_state: State | None,
+    checkpoint: LocalCheckpoint | None,
+    on_step: Callable[[int, float], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainResult:
+    """Train a network in place for the steps of a window.
+
+    A local checkpoint that is there already is taken up: the result has the bits of a run that
+    was never interrupted. It is not removed at the end. The caller sets the number of threads
+    (`threads`).
+
+    Args:
+        net: Holds the weights to start from; moved to the device.
+        objective: Gives the loss of a batch.
+        batches: Gives the batch of a step, as a function of the step alone.
+        config: Optimiser, schedule, clipping, precision, layout.
+        window: Which steps.
+        device: Where to train.
+        optimiser_state: Moments to start from; None starts anew.
+        checkpoint: Where to save progress every `checkpoint_every_s`; None for nowhere.
+        on_step: Called for each step, in order, with the steps done in the window and the loss;
+            several at once where reading the loss would stall the device.
+        should_stop: Asked after each step; if true, progress is saved and the round is left.
+
+    Raises:
+        TrainingDivergedError: A loss or a gradient became NaN or infinite.
+        TimeLimitError: `should_stop` said so.
+        CheckpointError: Checkpoint or optimiser state belong to another network, plan or round.
+    """
+    began = time.monotonic()
+    layout = torch.channels_last_3d if config.channels_last else torch.contiguous_format
+    net.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]  # stub's gap
+    net.train()
+    optimiser = build_optimiser(config.optimiser, net=net)
+    progress = checkpoint.load() if checkpoint is not None else None
+    if progress is None:
+        optimiser.load_arrays(optimiser_state or {})
+        progress = Progress(steps=0, loss_sum=0.0, seconds=0.0, network={}, optimiser={})
+    else:
+        load_arrays(net, progress.network)
+        optimiser.load_arrays(progress.optimiser)
+    began -= progress.seconds
+    losses = LossRecord(
+        total=progress.loss_sum,
+        read_every=1 if device.type == "cpu" else _READ_EVERY,
+        on_step=on_step,
+    )
+
+    def save(done: int) -> None:
+        if checkpoint is not None:
+            losses.read()
+            checkpoint.save(
+                Progress(
+                    steps=done,
+                    loss_sum=losses.total,
+                    seconds=time.monotonic() - began,
+                    network=to_arrays(net),
+                    optimiser=optimiser.to_arrays(),
+                )
+            )
+
+    saved_at = time.monotonic()
+    for done in range(progress.steps + 1, window.num_steps + 1):
+        step = window.first_step + done - 1
+        loss, grad_norm = _descend(
+            net,
+            objective=objective,
+            batch=_placed(batches.batch(step), device=device, layout=layout),
+            optimiser=optimiser,
+            config=config,
+            learning_rate=poly_learning_rate(
+                config.optimiser.learning_rate,
+                step=step,
+                total_steps=window.total_steps,
+                power=config.poly_power,
+            ),
+        )
+        losses.add(done, loss=loss, grad_norm=grad_norm)
+        if done < window.num_steps and should_stop():
+            save(done)
+            raise TimeLimitError(
+                "local training",
+                f"stopped after step {done} of {window.num_steps}",
+                "Ask for the round again; it goes on from the local checkpoint.",
+            )
+        if time.monotonic() - saved_at >= config.checkpoint_every_s:
+            save(done)
+            saved_at = time.monotonic()
+    losses.read()
+    return TrainResult(
+        loss=losses.total / window.num_steps,
+        steps=window.num_steps,
+        seconds=time.monotonic() - began,
+        optimiser_state=optimiser.to_arrays(),
+    )
+
+
+def _descend(
+    net: nn.Module,
+    *,
+    objective: Objective,
+    batch: Batch,
+    optimiser: LocalOptimiser,
+    config: Training,
+    learning_rate: float,
+) -> tuple[Tensor, Tensor | None]:
+    """One step: its loss, and the norm of its gradient before clipping where it is clipped."""
+    with torch.autocast(
+        batch.image.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"
+    ):
+        loss = objective.loss(net, batch)
+    loss.backward()
+    grad_norm = None
+    if config.clip_grad_norm is not None:
+        grad_norm = nn.utils.clip_grad_norm_(net.parameters(), config.clip_grad_norm)
+    optimiser.step(learning_rate=learning_rate)
+    return loss, grad_norm
+
+
+def _placed(batch: Batch, *, device: torch.device, layout: torch.memory_format) -> Batch:
+    return Batch(
+        image=batch.image.to(device, memory_format=layout, non_blocking=True),
+        label=batch.label.to(device, non_blocking=True),
+    )

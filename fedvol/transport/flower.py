@@ -1,0 +1,269 @@
+"""Flower apps and the `Link` over a Flower grid."""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, final, runtime_checkable
+
+from fedvol.errors import FedvolError, MessageError, SiteFailedError, TransportError
+from fedvol.federation import Action, Link, Reply, Request
+from fedvol.privacy import Contribution
+from fedvol.transport.clock import Clock, SystemClock
+from fedvol.transport.engine import (
+    APP_FAILED_CODE,
+    NODE_GONE_CODES,
+    ArrayRecord,
+    ClientApp,
+    Context,
+    Error,
+    Grid,
+    Message,
+    ServerApp,
+)
+from fedvol.transport.wire import (
+    decode_reply,
+    decode_request,
+    encode_contribution,
+    encode_request,
+    encode_state,
+    malformed,
+    size_bytes,
+)
+from fedvol.types import SiteId, State
+
+SITE_KEY = "site"
+"""Key of a node's configuration under which it finds its own name."""
+
+POLL_S = 1.0
+"""Seconds between two looks for replies."""
+
+Handle = Callable[[SiteId, Request], Contribution]
+"""A site's answer to a request."""
+
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class HasClock(Protocol):
+    """A grid that brings its own time, such as the in-process one."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time by which its replies arrive."""
+        ...
+
+
+def make_client_app(handle: Handle) -> ClientApp:
+    """A ClientApp that answers every action with `handle`.
+
+    An error that `handle` lets through becomes a fixed reply without any text of its own; what
+    happened is in the site's log.
+    """
+    app = ClientApp()
+
+    def answer(message: Message, context: Context) -> Message:
+        return _answer(handle, message, context)
+
+    decorators = {"query": app.query, "train": app.train, "evaluate": app.evaluate}
+    for action in Action:
+        category, _, name = action.value.partition(".")
+        decorators[category](name)(answer)
+    return app
+
+
+def make_server_app(main: Callable[[Link], None]) -> ServerApp:
+    """A ServerApp that hands `main` a link to the nodes that are there, by their names."""
+    app = ServerApp()
+
+    def run(grid: Grid, context: Context) -> None:
+        del context
+        main(FlowerLink(grid))
+
+    app.main()(run)
+    return app
+
+
+@final
+class FlowerLink:
+    """The sites behind a Flower grid.
+
+    Replies are told apart by the message they answer, never by what they say of their sender.
+
+    Args:
+        grid: Carries the messages.
+        roster: Node of each site; None: as the grid names its nodes.
+        clock: How to wait; None: the grid's own clock, else the machine's.
+        poll_s: Seconds between two looks for replies.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        roster: Mapping[SiteId, int] | None = None,
+        *,
+        clock: Clock | None = None,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._grid = grid
+        self._roster = roster
+        self._clock = clock or (grid.clock if isinstance(grid, HasClock) else SystemClock())
+        self._poll_s = poll_s
+
+    def sites(self) -> tuple[SiteId, ...]:
+        """Sites whose node is there now, sorted.
+
+        Raises:
+            TransportError: The grid is down.
+        """
+        return tuple(sorted(self._nodes()))
+
+    def ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Send requests and yield each reply as it arrives.
+
+        A site that fails, or whose node is not there, yields a reply with a code; a site that
+        stays silent until its limit yields nothing; what comes later is dropped.
+
+        Raises:
+            TransportError: The grid is down.
+            ValueError: A site is asked twice at once.
+        """
+        if len({request.site for request in requests}) != len(requests):
+            raise ValueError("a site is asked twice at once")
+        return self._ask(requests)
+
+    def _ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        nodes = self._nodes()
+        pending: dict[str, _Asked] = {}
+        encoded = _Encoded()
+        for request in sorted(requests, key=lambda one: one.site):
+            asked = self._push(request, nodes.get(request.site), encoded)
+            if asked is None:
+                yield _failed(request, TransportError)
+            else:
+                pending[asked.message_id] = asked
+        encoded.forget()
+        while pending:
+            # A reply is accepted if it is there at a look begun within its limit, or at the first
+            # look after it: the reader of this iterator may have taken its time.
+            now_s = self._clock.now_s()
+            arrived = False
+            # One at a time, so that one reply's tensors are in memory and not all sites'.
+            for message_id in tuple(pending):
+                for message in self._pull(message_id):
+                    asked = pending.pop(message.metadata.reply_to_message_id, None)
+                    if asked is None:
+                        _log.warning("reply.stranger")
+                        continue
+                    arrived = True
+                    yield _reply(message, asked)
+            for message_id in [key for key, one in pending.items() if one.deadline_s <= now_s]:
+                del pending[message_id]
+            if pending and not arrived:
+                first = min(one.deadline_s for one in pending.values())
+                self._clock.wait(max(0.0, min(self._poll_s, first - now_s)))
+
+    def _push(self, request: Request, node: int | None, encoded: "_Encoded") -> "_Asked | None":
+        if node is None:
+            return None
+        content = encode_request(request, tensors=encoded.state(request.state))
+        message = Message(content, node, request.action.value, ttl=request.limit_s)
+        with _translated():
+            message_ids = list(self._grid.push_messages([message]))
+        if len(message_ids) != 1 or not message_ids[0]:
+            return None
+        return _Asked(
+            request=request,
+            message_id=message_ids[0],
+            deadline_s=self._clock.now_s() + request.limit_s,
+            bytes_down=size_bytes(content),
+        )
+
+    def _pull(self, message_id: str) -> Sequence[Message]:
+        with _translated():
+            return list(self._grid.pull_messages([message_id]))
+
+    def _nodes(self) -> dict[SiteId, int]:
+        with _translated():
+            nodes = list(self._grid.get_nodes())
+        if self._roster is None:
+            return {SiteId(node.name): node.node_id for node in nodes if node.name}
+        present = {node.node_id for node in nodes}
+        return {site: node for site, node in self._roster.items() if node in present}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    request: Request
+    message_id: str
+    deadline_s: float
+    bytes_down: int
+
+
+class _Encoded:
+    """One state goes to many sites and is encoded once."""
+
+    def __init__(self) -> None:
+        self._last: tuple[State, ArrayRecord] | None = None
+
+    def state(self, state: State) -> ArrayRecord:
+        if self._last is None or self._last[0] is not state:
+            self._last = (state, encode_state(state))
+        return self._last[1]
+
+    def forget(self) -> None:
+        self._last = None
+
+
+def _answer(handle: Handle, message: Message, context: Context) -> Message:
+    try:
+        request = decode_request(message.content)
+        site = SiteId(str(context.node_config.get(SITE_KEY, "")))
+        if request.site != site or request.action.value != message.metadata.message_type:
+            raise malformed("it is meant for another site or action")
+        contribution = handle(site, request)
+        return Message(encode_contribution(contribution, request=request), reply_to=message)
+    except Exception:  # noqa: BLE001  # nothing of it may leave: the text can name a patient
+        _log.exception("site.failed")
+        return Message(Error(APP_FAILED_CODE, SiteFailedError.code), reply_to=message)
+
+
+def _reply(message: Message, asked: _Asked) -> Reply:
+    if message.has_error():
+        gone = message.error.code in NODE_GONE_CODES
+        return _failed(asked.request, TransportError if gone else SiteFailedError)
+    try:
+        return decode_reply(message.content, request=asked.request, bytes_down=asked.bytes_down)
+    except MessageError as error:
+        _log.warning("reply.malformed", extra={"site": asked.request.site, "what": error.what})
+        return _failed(asked.request, MessageError)
+
+
+def _failed(request: Request, kind: type[FedvolError]) -> Reply:
+    return Reply(
+        run=request.run,
+        stage=request.stage,
+        round=request.round,
+        site=request.site,
+        action=request.action,
+        code=kind.code,
+        title=kind.title,
+        tensors={},
+        values={},
+        bytes_up=0,
+        bytes_down=0,
+    )
+
+
+@contextmanager
+def _translated() -> Generator[None, None, None]:
+    try:
+        yield
+    except FedvolError:
+        raise
+    except Exception as error:  # Flower lets through whatever its HTTP client raises
+        raise TransportError(
+            "link to the sites",
+            f"it is down ({type(error).__name__})",
+            "Start the server's link again, then resume the run.",
+        ) from error

@@ -1,0 +1,93 @@
+"""From the cases of one site to sums that may leave it, with bootstrap replicates by subject."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from fedvol.federation.statistics import MetricSums
+from fedvol.plan import derive_seed
+from fedvol.types import Digest, SiteId
+from fedvol.validation.cases import CaseMetrics
+
+_BLOCK_VALUES = 1 << 20
+
+
+def summarise(
+    rows: Sequence[CaseMetrics],
+    *,
+    keys: Sequence[str],
+    replicates: int,
+    plan: Digest,
+    site: SiteId,
+) -> MetricSums:
+    """Add up a site's cases, and the cases of each resample of its subjects.
+
+    Subjects are drawn with replacement, as many as there are; every case of a drawn subject
+    counts. Which ones depends on plan, site and number of subjects alone, in the order of their
+    names: all models judged on the same subjects share the resamples, so the difference of two
+    models is paired. Adding replicate r of every site gives replicate r of a bootstrap
+    stratified by site.
+
+    Args:
+        rows: One per case, in any order.
+        keys: Metrics that are summed, for example `metric_keys(...)`.
+        replicates: Number of resamples; 0 where no interval is wanted.
+        plan: Digest of the run's plan.
+        site: The site the cases belong to.
+
+    Raises:
+        ValueError: A case is given twice.
+
+    Reference: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 6.
+    """
+    if len({row.case for row in rows}) < len(rows):
+        raise ValueError("a case is given twice")
+    ordered = sorted(rows, key=lambda row: (row.subject, row.case))
+    names = sorted({row.subject for row in ordered})
+    position = {name: index for index, name in enumerate(names)}
+    subject = np.array([position[row.subject] for row in ordered], dtype=np.int64)
+    shape = (len(ordered), len(keys))
+    values = np.array(
+        [[np.nan if (v := row.values[key]) is None else v for key in keys] for row in ordered]
+    ).reshape(shape)
+    defined = ~np.isnan(values)
+    penalised = np.array(
+        [[key in row.penalised for key in keys] for row in ordered], dtype=bool
+    ).reshape(shape)
+    sums = np.zeros((len(names), len(keys)))
+    counts = np.zeros((len(names), len(keys)), dtype=np.int64)
+    np.add.at(sums, subject, np.where(defined, values, 0.0))
+    np.add.at(counts, subject, defined)
+    seed = derive_seed(plan, "bootstrap", site)
+    resampled = _resample(sums, counts=counts, replicates=replicates, seed=seed)
+    return MetricSums(
+        keys=tuple(keys),
+        sums=np.concatenate([sums.sum(axis=0)[:, None], resampled[0].T], axis=1),
+        counts=np.concatenate([counts.sum(axis=0)[:, None], resampled[1].T], axis=1),
+        undefined=np.count_nonzero(~defined, axis=0).astype(np.int64),
+        penalised=np.count_nonzero(penalised, axis=0).astype(np.int64),
+    )
+
+
+def _resample(
+    sums: Float[np.ndarray, "subject metric"],
+    *,
+    counts: Int64[np.ndarray, "subject metric"],
+    replicates: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, "replicate metric"], Int64[np.ndarray, "replicate metric"]]:
+    """Sums and counts of each resample; in blocks, so memory does not grow with replicates."""
+    num, width = sums.shape
+    drawn_sums = np.zeros((replicates, width))
+    drawn_counts = np.zeros((replicates, width), dtype=np.int64)
+    if num == 0:
+        return drawn_sums, drawn_counts
+    generator = np.random.Generator(np.random.PCG64(seed))
+    block = max(1, _BLOCK_VALUES // (num * max(1, width)))
+    for start in range(0, replicates, block):
+        rows = slice(start, min(start + block, replicates))
+        chosen = generator.integers(num, size=(rows.stop - start, num))
+        drawn_sums[rows] = sums[chosen].sum(axis=1)
+        drawn_counts[rows] = counts[chosen].sum(axis=1)
+    return drawn_sums, drawn_counts

@@ -1,0 +1,89 @@
+"""The shape of the tree: who may import torch, how long a file is, what the project says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCES = sorted((REPOSITORY / "fedvol").rglob("*.py"))
+
+TORCH_FREE = (
+    "fedvol.cli.main",
+    "fedvol.data",
+    "fedvol.config",
+    "fedvol.federation",
+    "fedvol.plan",
+    "fedvol.privacy",
+    "fedvol.report",
+    "fedvol.server",
+    "fedvol.store",
+    "fedvol.transport",
+)
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_package_does_not_import_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_imports_neither_torch_nor_flower() -> None:
+    code = (
+        "import sys\nfrom fedvol.cli.main import main\nmain(['--help'])\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'flwr')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("library", "doors"),
+    [
+        ("flwr", ("transport/", "client/app.py", "server/app.py")),
+        ("sqlalchemy", ("store/",)),
+        ("typer", ("cli/",)),
+        ("monai", ("models/", "data/", "tasks/", "validation/")),
+        ("nibabel", ("data/",)),
+        ("SimpleITK", ("data/",)),
+        ("blosc2", ("data/",)),
+        ("jinja2", ("report/",)),
+        ("PIL", ("report/",)),
+    ],
+)
+def test_one_library_one_door(library: str, doors: tuple[str, ...]) -> None:
+    pattern = re.compile(rf"^\s*(?:import|from)\s+{library}\b", re.MULTILINE)
+    users = {
+        str(path.relative_to(REPOSITORY / "fedvol"))
+        for path in SOURCES
+        if pattern.search(path.read_text())
+    }
+    assert users, f"{library} is used nowhere; drop it from this table"
+    assert not {user for user in users if not user.startswith(doors)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_file_is_one_idea_long(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 500
+
+
+def test_nothing_executes_what_a_message_names() -> None:
+    banned = re.compile(r"\b(eval|exec)\(|\bpickle\b|\btorch\.load\b|import_module\(|__import__\(")
+    guilty = [str(path) for path in SOURCES if banned.search(path.read_text())]
+    assert not guilty
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    from fedvol import errors
+
+    classes = [
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, errors.FedvolError)
+    ]
+    codes = [cls.code for cls in classes]
+    assert len(set(codes)) == len(codes)
+    assert all(re.fullmatch(r"FV-[A-Z]+-?\d{3}|FV-000", code) for code in codes)
+    assert all(cls.title and cls.__doc__ for cls in classes)

@@ -1,0 +1,127 @@
+"""A run as people see it go."""
+
+import io
+
+from rich.console import Console
+
+from fedvol.cli.progress import LiveProgress, PlainProgress, in_words, watching
+from fedvol.types import Json
+
+EVENTS: list[tuple[str, dict[str, Json]]] = [
+    ("prepare.case", {"site": "a", "case": "1", "done": 1, "total": 2}),
+    ("prepare.case", {"site": "a", "case": "2", "done": 2, "total": 2}),
+    (
+        "run.started",
+        {
+            "name": "federated",
+            "plan": "ab",
+            "sites": ["a", "b"],
+            "stages": ["finetune"],
+            "resumed": False,
+        },
+    ),
+    ("round.opened", {"stage": 0, "round": 1, "rounds": 4, "sites": ["a", "b"]}),
+    ("site.training", {"site": "a", "round": 1, "step": 3, "steps": 20, "loss": 0.75}),
+    (
+        "site.contributed",
+        {"site": "a", "round": 1, "cases": 8, "steps": 20, "seconds": 9.0, "loss": 0.7},
+    ),
+    ("site.refused", {"site": "b", "round": 1, "code": "FV-FED-004", "title": "training diverged"}),
+    ("site.evaluating", {"site": "a", "done": 1, "total": 3}),
+]
+CLOSED: tuple[str, dict[str, Json]] = (
+    "round.closed",
+    {
+        "stage": 0,
+        "round": 1,
+        "rounds": 4,
+        "seconds": 60.0,
+        "metric": "dice",
+        "value": 0.5,
+        "best_round": 1,
+    },
+)
+
+CLOSED_IN_WORDS = "finetune round 1 of 4 | 60.0 s | dice 0.5000 | best round 1 | about 3 min left"
+
+
+def _live(events: list[tuple[str, dict[str, Json]]]) -> str:
+    view = LiveProgress()
+    for name, fields in events:
+        view.event(name, **fields)
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(view.render())
+    return stream.getvalue()
+
+
+def test_plain_lines() -> None:
+    stream = io.StringIO()
+    with watching(stream) as observer:
+        assert isinstance(observer, PlainProgress)
+        for name, fields in [*EVENTS, CLOSED]:
+            observer.event(name, **fields)
+        observer.event("round.abandoned", stage=0, round=2, reason="1 of at least 2 sites")
+        observer.event("site.silent", site="b", round=2)
+        observer.event("model.training", model="pooled", step=7, steps=80)
+        observer.event("model.training", model="pooled", step=80, steps=80)
+        observer.event("model.evaluating", model="pooled", site="a", done=3, total=3)
+        observer.event("run.finished", name="federated", status="finished")
+        observer.event("something.new", anything=1)
+    assert stream.getvalue().splitlines() == [
+        "a: 2 cases prepared",
+        "federated: a, b; finetune",
+        "b: took no part in round 1: FV-FED-004 training diverged",
+        f"federated | {CLOSED_IN_WORDS}",
+        "federated: round 2 abandoned: 1 of at least 2 sites",
+        "b: no answer in round 2",
+        "pooled: trained, 80 steps",
+        "pooled: judged at a, 3 cases",
+        "federated: finished",
+    ]
+
+
+def test_live_rows() -> None:
+    picture = _live(EVENTS[:5])
+    assert "federated | finetune round 1 of 4" in picture
+    (row,) = (line for line in picture.splitlines() if line.startswith("a "))
+    assert "training" in row
+    assert "3 of 20" in row
+    assert "loss 0.7500" in row
+    assert "refused FV-FED-004" in _live(EVENTS)
+
+
+def test_time_left_counts_open_round() -> None:
+    """With one of four rounds closed in a minute, three minutes are left until the next closes."""
+    opened: tuple[str, dict[str, Json]]
+    opened = ("round.opened", {"stage": 0, "round": 2, "rounds": 4, "sites": ["a", "b"]})
+    assert "about 3 min left" in _live([*EVENTS, CLOSED, opened])
+    assert "left" not in _live(EVENTS)
+
+
+def test_an_undefined_metric_is_said() -> None:
+    name, fields = CLOSED
+    assert "dice undefined" in _live([*EVENTS, (name, {**fields, "value": None})])
+
+
+def test_a_second_run_begins_anew() -> None:
+    again: tuple[str, dict[str, Json]]
+    again = ("run.started", {"name": "pooled", "sites": ["pooled"], "stages": ["finetune"]})
+    picture = _live([*EVENTS, CLOSED, again])
+    assert picture.startswith("pooled")
+    assert "dice" not in picture
+    assert "\nb " not in picture
+
+
+def test_site_names_are_not_markup() -> None:
+    assert "[bold]" in _live([("site.training", {"site": "[bold]", "step": 1, "steps": 2})])
+
+
+def test_in_words() -> None:
+    assert [in_words(s) for s in (0, 89, 90, 600, 5399, 7500)] == [
+        "0 s",
+        "89 s",
+        "2 min",
+        "10 min",
+        "1 h 30 min",
+        "2 h 05 min",
+    ]

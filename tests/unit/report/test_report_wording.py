@@ -1,0 +1,72 @@
+import pytest
+
+from fedvol.report.result import Difference
+from fedvol.report.wording import (
+    code_title,
+    difference_words,
+    model_order,
+    model_words,
+    privacy_words,
+    verdict_words,
+)
+
+
+def difference(metric, value, low, high, **changes):
+    return Difference(metric=metric, value=value, low=low, high=high, **changes)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "low", "high", "words"),
+    [
+        ("dice", 0.02, 0.01, 0.03, "federated is better"),
+        ("dice", -0.02, -0.03, -0.01, "federated is worse"),
+        ("dice", 0.02, -0.01, 0.05, "no difference shown"),
+        ("dice", 0.02, 0.0, 0.05, "no difference shown"),
+        ("hd95_mm", -1.0, -2.0, -0.5, "federated is better"),
+        ("assd_mm/liver", 1.0, 0.5, 2.0, "federated is worse"),
+        ("unheard_of", 1.0, 0.5, 2.0, "federated is higher"),
+    ],
+)
+def test_a_difference_says_no_more_than_its_interval_shows(metric, value, low, high, words):
+    assert verdict_words(difference(metric, value, low, high)) == words
+
+
+def test_a_difference_carries_sign_unit_interval_and_n():
+    words = difference_words(difference("hd95_mm", -1.0, -2.0, 0.5, n=12))
+    assert words == "−1.00\u00a0mm HD95 (95 % interval −2.00 to +0.50\u00a0mm; n=12)"
+
+
+def test_a_local_model_is_explained_with_its_steps(result):
+    words = model_words("local/north", result=result)
+    assert words.meaning == (
+        "trained at north alone (same number of gradient steps as the whole federation: 3,200)"
+    )
+    assert "local/" not in words.label + words.phrase + words.meaning
+
+
+def test_other_numbers_of_steps_are_not_called_the_same(result):
+    model = result.models["pooled"].model_copy(update={"steps": 3_000})
+    changed = result.model_copy(update={"models": result.models | {"pooled": model}})
+    meaning = model_words("pooled", result=changed).meaning
+    assert meaning.endswith("(3,000 gradient steps; the whole federation took 3,200)")
+
+
+def test_models_are_in_the_order_of_interest():
+    assert model_order(["local/b", "pooled", "local/a", "federated", "ensemble"]) == (
+        "federated",
+        "pooled",
+        "ensemble",
+        "local/a",
+        "local/b",
+    )
+
+
+def test_codes_are_translated_by_the_error_tree():
+    assert code_title("FV-DATA-007") == "grids differ"
+    assert code_title("FV-NONE-999") == "a code this version does not know"
+
+
+def test_protections_that_were_not_recorded_count_as_absent():
+    words = dict(privacy_words({"audit": "kept", "secure_sum": "on"}))
+    assert words["Secure sum"] == "on"
+    assert "take it as absent" in words["Differential privacy"]

@@ -1,0 +1,178 @@
+"""Sums and bootstrap replicates of a site, against bootstraps computed the plain way."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fedvol.federation.statistics import difference, merge
+from fedvol.plan import derive_seed
+from fedvol.types import CaseId, Digest, SiteId, SubjectId
+from fedvol.validation import CaseMetrics, summarise
+
+PLAN = Digest("ab" * 32)
+SITE = SiteId("north")
+
+
+def rows(
+    cases: list[tuple[str, float | None]], *, penalised: frozenset[int] = frozenset()
+) -> list[CaseMetrics]:
+    return [
+        CaseMetrics(
+            case=CaseId(f"c{index:03}"),
+            subject=SubjectId(subject),
+            values={"dice": value},
+            penalised=frozenset({"dice"}) if index in penalised else frozenset(),
+        )
+        for index, (subject, value) in enumerate(cases)
+    ]
+
+
+def sums_of(cases: list[CaseMetrics], *, replicates: int = 200, site: SiteId = SITE, plan=PLAN):
+    return summarise(cases, keys=("dice",), replicates=replicates, plan=plan, site=site)
+
+
+def one_per_subject(values: np.ndarray) -> list[CaseMetrics]:
+    return rows([(f"s{index:04}", float(value)) for index, value in enumerate(values)])
+
+
+def naive(cases: list[CaseMetrics], *, replicates: int, site: SiteId) -> list[list[float]]:
+    """Values of each replicate: draw subjects, take all their cases."""
+    subjects = sorted({row.subject for row in cases})
+    seed = derive_seed(PLAN, "bootstrap", site)
+    draws = np.random.Generator(np.random.PCG64(seed)).integers(
+        len(subjects), size=(replicates, len(subjects))
+    )
+    return [
+        [
+            row.values["dice"]
+            for index in draw
+            for row in cases
+            if row.subject == subjects[index] and row.values["dice"] is not None
+        ]
+        for draw in draws
+    ]
+
+
+def test_two_subjects_give_three_kinds_of_replicates() -> None:
+    """Subject p has cases .2 and .4, q has 1.0: the sums are 1.2, 1.6 or 2.0."""
+    found = sums_of(rows([("p", 0.2), ("q", 1.0), ("p", 0.4)]), replicates=400)
+    assert found.sums[0, 0] == pytest.approx(1.6)
+    assert found.counts[0, 0] == 3
+    pairs = {
+        (round(s, 9), int(n)) for s, n in zip(found.sums[0, 1:], found.counts[0, 1:], strict=True)
+    }
+    assert pairs == {(1.2, 4), (1.6, 3), (2.0, 2)}
+    mixed = np.mean(found.counts[0, 1:] == 3)
+    assert mixed == pytest.approx(0.5, abs=0.1)
+    assert found.stat("dice").value == pytest.approx(1.6 / 3)
+
+
+def test_undefined_and_penalised_cases_are_counted() -> None:
+    cases = rows([("p", None), ("q", 0.0), ("q", 1.0)], penalised=frozenset({1}))
+    stat = sums_of(cases).stat("dice")
+    assert (stat.value, stat.n, stat.undefined, stat.penalised) == (0.5, 2, 1, 1)
+
+
+def test_replicates_without_a_defined_case_are_left_out_of_the_interval() -> None:
+    found = sums_of(rows([("p", None), ("q", 0.5)]))
+    assert np.isnan(found.replicates("dice")).any()
+    stat = found.stat("dice")
+    assert (stat.low, stat.high) == (0.5, 0.5)
+
+
+def test_sites_merge_to_a_stratified_bootstrap_of_all_cases() -> None:
+    generator = np.random.default_rng(3)
+    north = rows([(f"s{i % 4}", float(v)) for i, v in enumerate(generator.random(9))])
+    south = rows(
+        [(f"s{i % 3}", float(v)) for i, v in enumerate(generator.random(5))] + [("s9", None)]
+    )
+    other = SiteId("south")
+    merged = merge([sums_of(north), sums_of(south, site=other)])
+    pairs = zip(
+        naive(north, replicates=200, site=SITE),
+        naive(south, replicates=200, site=other),
+        strict=True,
+    )
+    expected = [np.mean([*a, *b]) for a, b in pairs]
+    np.testing.assert_allclose(merged.replicates("dice"), expected, rtol=1e-12)
+    everything = [row.values["dice"] for row in (*north, *south) if row.values["dice"] is not None]
+    assert merged.stat("dice").value == pytest.approx(np.mean(everything))
+    assert merged.stat("dice").n == 14
+
+
+def test_order_of_cases_changes_nothing() -> None:
+    cases = rows([(f"s{i % 5}", i / 7) for i in range(11)])
+    one, other = sums_of(cases), sums_of(cases[::-1])
+    np.testing.assert_array_equal(one.sums, other.sums)
+    np.testing.assert_array_equal(one.counts, other.counts)
+
+
+def test_resamples_depend_on_plan_and_site_and_not_on_the_values() -> None:
+    values = np.random.default_rng(0).random(12)
+    base = sums_of(one_per_subject(values))
+    doubled = sums_of(one_per_subject(2 * values))
+    np.testing.assert_allclose(doubled.sums, 2 * base.sums, rtol=1e-12)
+    assert (sums_of(one_per_subject(values), site=SiteId("south")).sums != base.sums).any()
+    assert (sums_of(one_per_subject(values), plan=Digest("cd" * 32)).sums != base.sums).any()
+
+
+def test_a_constant_gap_between_two_models_has_an_interval_without_width() -> None:
+    values = np.random.default_rng(1).random(20)
+    found = difference(
+        sums_of(one_per_subject(values + 0.25)), sums_of(one_per_subject(values)), key="dice"
+    )
+    assert found.value == pytest.approx(0.25)
+    assert (found.low, found.high) == (pytest.approx(0.25), pytest.approx(0.25))
+
+
+def test_blocks_do_not_change_the_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = one_per_subject(np.random.default_rng(2).random(7))
+    whole = sums_of(cases)
+    monkeypatch.setattr("fedvol.validation.summary._BLOCK_VALUES", 50)
+    np.testing.assert_array_equal(sums_of(cases).sums, whole.sums)
+
+
+def test_interval_agrees_with_scipys_percentile_bootstrap() -> None:
+    values = np.random.default_rng(5).beta(8, 2, size=30)
+    stat = sums_of(one_per_subject(values), replicates=10_000).stat("dice")
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(6)
+    ).confidence_interval
+    assert stat.low == pytest.approx(expected.low, abs=0.005)
+    assert stat.high == pytest.approx(expected.high, abs=0.005)
+
+
+def test_interval_by_subject_covers_the_truth_about_95_percent() -> None:
+    """Two cases a subject that share the subject's effect; 300 studies of 40 subjects."""
+    generator = np.random.default_rng(8)
+    hits = 0
+    for study in range(300):
+        effect = np.repeat(generator.normal(0.7, 0.1, size=40), 2)
+        values = effect + generator.normal(0, 0.05, size=80)
+        cases = rows([(f"s{i // 2:02}", float(v)) for i, v in enumerate(values)])
+        stat = sums_of(cases, replicates=300, site=SiteId(f"study-{study}")).stat("dice")
+        hits += stat.low <= 0.7 <= stat.high
+    assert 0.90 <= hits / 300 <= 0.985
+
+
+def test_a_site_without_cases_adds_nothing() -> None:
+    empty = sums_of([])
+    assert not empty.sums.any()
+    assert not empty.counts.any()
+    assert empty.stat("dice").value is None
+    some = sums_of(one_per_subject(np.array([0.1, 0.9])), site=SiteId("south"))
+    merged = merge([empty, some])
+    np.testing.assert_array_equal(merged.sums, some.sums)
+
+
+def test_a_case_given_twice_is_refused() -> None:
+    cases = rows([("p", 0.5)])
+    with pytest.raises(ValueError, match="twice"):
+        sums_of(cases + cases)
+
+
+def test_without_replicates_there_are_only_sums() -> None:
+    found = sums_of(rows([("p", 0.5), ("q", 1.0)]), replicates=0)
+    assert found.sums.tolist() == [[1.5]]
+    assert found.counts.tolist() == [[2]]
+    assert found.stat("dice").low is None

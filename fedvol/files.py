@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedvol.errors import DiskFullError, FolderLockedError, StoreError
@@ -33,7 +33,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise _store_error(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that is a file: the first error says so already
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomic(target: Path, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Showing a run while it goes: a live view on a terminal, a line a round anywhere else."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -74,7 +74,7 @@ class LiveProgress:
         return Group(Text(_headline(view), style="bold"), table)
 
 
-def describe(name: str, fields: dict[str, Json], *, view: RunView) -> str:
+def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
     """An event in one line; empty for events that come too often for one.
 
     Args:
@@ -86,7 +86,7 @@ def describe(name: str, fields: dict[str, Json], *, view: RunView) -> str:
     is_last = whole(fields, "done") == whole(fields, "total")
     match name:
         case "prepare.case" if is_last:
-            return f"{site}: {whole(fields, 'total')} cases prepared"
+            return f"{site}: {_cases(fields)} prepared"
         case "run.started":
             again = ", resumed" if fields.get("resumed") else ""
             sites, stages = names(fields, "sites"), ", ".join(names(fields, "stages"))
@@ -105,7 +105,7 @@ def describe(name: str, fields: dict[str, Json], *, view: RunView) -> str:
         case "model.training" if whole(fields, "step") == whole(fields, "steps"):
             return f"{text(fields, 'model')}: trained, {whole(fields, 'steps')} steps"
         case "model.evaluating" if is_last:
-            return f"{text(fields, 'model')}: judged at {site}, {whole(fields, 'total')} cases"
+            return f"{text(fields, 'model')}: judged at {site}, {_cases(fields)}"
         case "run.finished":
             return f"{text(fields, 'name') or view.title}: {text(fields, 'status')}"
         case _:
@@ -118,6 +118,11 @@ def in_words(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _cases(fields: Mapping[str, Json]) -> str:
+    total = whole(fields, "total")
+    return "1 case" if total == 1 else f"{total} cases"
 
 
 def _headline(view: RunView, *, seconds: float | None = None) -> str:

@@ -97,11 +97,11 @@ def _read(
                 header, max_voxels=max_voxels, num_channels=num_channels, where=where
             )
             dtype = _require_type(header, where=where)
+            slope, intercept = _require_scale(header, where=where)
             affine = affine_of(header, shape=shape[:3], where=where)
             _skip_to_voxels(stream, header=header, where=where)
             voxels = _read_voxels(stream, shape=shape, dtype=dtype, where=where)
             _read_to_end(stream, where=where)
-        slope, intercept = header.get_slope_inter()
         scaled = apply_read_scaling(voxels, slope, intercept)
         return to_ras(scaled, affine=affine)
 
@@ -219,6 +219,13 @@ def _require_type(header: nib.Nifti1Header, *, where: str) -> np.dtype:
             where, f"its voxels are of type {name}", "Convert them to whole or real numbers."
         )
     return dtype
+
+
+def _require_scale(header: nib.Nifti1Header, *, where: str) -> tuple[float | None, float | None]:
+    """Slope and intercept; None where the header asks for no scaling (slope 0 or NaN)."""
+    if np.isinf(header["scl_slope"]):
+        raise VolumeUnreadableError(where, "its scale factor is infinite", _CONVERT)
+    return header.get_slope_inter()
 
 
 def _skip_to_voxels(stream: IO[bytes], *, header: nib.Nifti1Header, where: str) -> None:

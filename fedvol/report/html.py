@@ -4,17 +4,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedvol.files import write_atomic
 from fedvol.plan import Plan
-from fedvol.report import charts, figures, view, wording
+from fedvol.report import charts, view, wording
 from fedvol.report.forest import forest
 from fedvol.report.participation import legend_mark, participation_grid, states_seen
 from fedvol.report.pictures import CasePicture, data_uri, picture_size, render_png
+from fedvol.report.rendering import html_templates
 from fedvol.report.result import Result, StageResult
 from fedvol.report.settings import plan_settings, tolerance_words
 
@@ -68,7 +67,7 @@ def render_report(result: Result, *, plan_json: str, pictures: Sequence[CasePict
     others = [info.key for info in metrics if info.key != primary]
     has_figures = bool(result.evaluation)
     return (
-        environment()
+        html_templates()
         .get_template("report.html.j2")
         .render(
             result=result,
@@ -126,28 +125,6 @@ def simulate_command(result: Result) -> str:
     baselines = ",".join(kind for kind in ("local", "ensemble", "pooled") if kind in kinds)
     option = f" --baselines {baselines}" if baselines else ""
     return f"fedvol simulate STUDY.toml --data DIR --out DIR{option}"
-
-
-def environment() -> Environment:
-    """Templates of this package; everything is escaped, unknown names are errors."""
-    made = Environment(
-        loader=PackageLoader("fedvol.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters = cast("dict[str, object]", made.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters.update(duration=figures.duration, size=figures.size, count=figures.count)
-    names = cast("dict[str, object]", made.globals)  # pyright: ignore[reportUnknownMemberType]
-    names.update(
-        figure=figures.figure,
-        metric_info=figures.metric_info,
-        number=figures.number,
-        states=wording.STATES,
-        code_title=wording.code_title,
-    )
-    return made
 
 
 def _stage(stage: StageResult, sites: Sequence[str]) -> _Stage:

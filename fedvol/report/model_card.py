@@ -2,13 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import cast
-
-from jinja2 import Environment
 
 from fedvol.files import write_atomic
 from fedvol.report import view, wording
-from fedvol.report.html import environment, read_plan
+from fedvol.report.html import read_plan
+from fedvol.report.rendering import markdown_templates
 from fedvol.report.result import Result
 from fedvol.report.settings import plan_settings
 
@@ -26,8 +24,6 @@ HUMAN_ITEMS = (
     "Funding, conflicts of interest, contact, licence, where code and weights are",
 )
 """Items of CLAIM (Mongan et al. 2020) and CONSORT-AI (Liu et al. 2020) that no run can fill in."""
-
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|!~])")
 
 
 def write_model_card(path: Path, *, result: Result, plan_json: str) -> None:
@@ -47,7 +43,7 @@ def render_model_card(result: Result, *, plan_json: str) -> str:
     metrics, rows = view.model_rows(result)
     headline = view.headline(result)
     text = (
-        _markdown()
+        markdown_templates()
         .get_template("model-card.md.j2")
         .render(
             result=result,
@@ -62,15 +58,3 @@ def render_model_card(result: Result, *, plan_json: str) -> str:
         )
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def escape_markdown(text: str) -> str:
-    """One line in which no character of the text means anything to Markdown or HTML."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
-
-
-def _markdown() -> Environment:
-    made = environment().overlay(autoescape=False)
-    filters = cast("dict[str, object]", made.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters["md"] = escape_markdown
-    return made

@@ -81,7 +81,7 @@ def render_png(picture: CasePicture) -> bytes:
     prediction = _outline(picture.prediction, width=width, height=height)
     canvas[prediction & _dashes(width=width, height=height)] = PREDICTION_RGB
     out = io.BytesIO()
-    Image.fromarray(canvas).save(out, format="PNG", optimize=True)
+    Image.fromarray(canvas).save(out, format="PNG")
     return out.getvalue()
 
 

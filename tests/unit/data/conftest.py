@@ -26,7 +26,8 @@ def sound_label(*, side: int = SIDE) -> np.ndarray:
 
 def save(path: Path, array: np.ndarray, *, affine: np.ndarray | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    image = nib.Nifti1Image(array, np.eye(4) if affine is None else affine, dtype=array.dtype)
+    nib.save(image, path)
     return path
 
 

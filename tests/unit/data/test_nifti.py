@@ -7,6 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fedvol.data.nifti import read_image, read_label
 from fedvol.errors import (
@@ -104,7 +106,12 @@ BROKEN: dict[str, tuple[Maker, type[DataError], str]] = {
     "voxels at infinity": (edited(vox_offset=np.inf), VolumeUnreadableError, "begin at byte inf"),
     "voxels far away": (edited(vox_offset=1e9), VolumeUnreadableError, "begin at byte 1e"),
     "unknown type": (edited(datatype=77), VolumeUnreadableError, "cannot be read"),
-    "infinite slope": (edited(scl_slope=np.inf), VolumeUnreadableError, "cannot be read"),
+    "infinite slope": (edited(scl_slope=np.inf), VolumeUnreadableError, "scale factor"),
+    "infinite intercept": (
+        edited(scl_slope=1, scl_inter=np.inf),
+        VolumeUnreadableError,
+        "cannot be read",
+    ),
     "a folder": (lambda p: p.mkdir(), VolumeUnreadableError, "is a folder"),
     "a pipe": (lambda p: os.mkfifo(p), VolumeUnreadableError, "no regular file"),
     "absent": (lambda p: None, VolumeMissingError, "is not there"),
@@ -244,3 +251,28 @@ def test_qform_and_sform_may_differ_by_rounding(tmp_path: Path) -> None:
     path = tmp_path / "x.nii.gz"
     nib.save(image, path)
     assert read_image(path, max_voxels=MAX_VOXELS).spacing_mm == pytest.approx((1, 1, 1))
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6),
+    st.integers(0, 200),
+)
+def test_a_mutated_file_is_read_or_refused_by_name(
+    tmp_path: Path, changes: list[tuple[int, int]], cut: int
+) -> None:
+    content = bytearray(SOUND)
+    for position, value in changes:
+        content[position] = value
+    path = tmp_path / "brain_17.nii"
+    path.write_bytes(content[: len(content) - cut])
+    for read in (read_image, read_label):
+        try:
+            found = read(path, max_voxels=MAX_VOXELS)
+        except DataError as error:
+            assert "brain_17.nii" in str(error)
+        else:
+            assert found.array.size <= MAX_VOXELS
+            assert np.isfinite(found.affine).all()

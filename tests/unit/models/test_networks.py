@@ -30,6 +30,10 @@ TINY: tuple[Network, ...] = (
 )
 
 
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 def num_parameters(net: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
@@ -60,7 +64,7 @@ def test_residual_encoder_unet_has_the_published_size(
 def test_every_parameter_gets_a_gradient(config: Network) -> None:
     net = build_network(config, in_channels=2, num_classes=3)
     net.train()
-    sum(output.square().sum() for output in net(torch.randn(2, 2, 8, 8, 8))).backward()
+    sum(output.square().sum() for output in net(noise(2, 2, 8, 8, 8))).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         # A bias before a norm layer is taken out again: its gradient is rounding only.
@@ -71,7 +75,7 @@ def test_every_parameter_gets_a_gradient(config: Network) -> None:
 def test_outputs_are_finest_first_and_coarse_only_in_training() -> None:
     config = UNet(kind="unet", features=(4, 6, 8), strides=((1, 1, 1), (2, 2, 1), (2, 1, 2)))
     net = build_network(config, in_channels=1, num_classes=5)
-    x = torch.randn(1, 1, 8, 12, 8)
+    x = noise(1, 1, 8, 12, 8)
     net.train()
     assert [tuple(y.shape) for y in net(x)] == [(1, 5, 8, 12, 8), (1, 5, 4, 6, 8)]
     net.eval()
@@ -82,13 +86,13 @@ def test_without_deep_supervision_there_is_one_head() -> None:
     config = UNet(kind="unet", features=(4, 6, 8), deep_supervision=False)
     net = build_network(config, in_channels=1, num_classes=2)
     assert len(net.heads) == 1
-    assert len(net.train()(torch.randn(1, 1, 8, 8, 8))) == 1
+    assert len(net.train()(noise(1, 1, 8, 8, 8))) == 1
 
 
 @pytest.mark.parametrize("config", TINY, ids=repr)
 def test_layout_changes_speed_only(config: Network) -> None:
     net = build_network(config, in_channels=1, num_classes=2).eval()
-    x = torch.randn(2, 1, 8, 8, 8)
+    x = noise(2, 1, 8, 8, 8)
     plain = net(x)[0]
     net.to(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(net(x.to(memory_format=torch.channels_last_3d))[0], plain)
@@ -97,7 +101,7 @@ def test_layout_changes_speed_only(config: Network) -> None:
 def test_grid_that_cannot_be_halved_is_refused() -> None:
     net = build_network(UNet(kind="unet", features=(4, 6, 8)), in_channels=1, num_classes=2)
     with pytest.raises(NetworkConfigError, match=r"\(8, 10, 8\) voxels"):
-        net(torch.randn(1, 1, 8, 10, 8))
+        net(noise(1, 1, 8, 10, 8))
 
 
 @pytest.mark.parametrize(

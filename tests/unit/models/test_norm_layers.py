@@ -7,14 +7,18 @@ from torch import nn
 from fedvol.models.norms import InstanceNorm, build_norm
 
 
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_instance_norm_is_the_librarys(batch: int, layout: torch.memory_format) -> None:
     ours, theirs = InstanceNorm(5), nn.InstanceNorm3d(5, affine=True)
-    weight, bias = torch.randn(5), torch.randn(5)
+    weight, bias = noise(5), noise(5)
     gradients = []
-    x = torch.randn(batch, 5, 4, 3, 6) * 3 + 2
-    outside = torch.randn_like(x)
+    x = noise(batch, 5, 4, 3, 6) * 3 + 2
+    outside = noise(*x.shape, seed=1)
     outputs = []
     for norm in (ours, theirs):
         with torch.no_grad():
@@ -32,7 +36,7 @@ def test_instance_norm_is_the_librarys(batch: int, layout: torch.memory_format) 
 
 def test_instance_norm_keeps_layout_and_mode_does_not_matter() -> None:
     norm = build_norm("instance", num_channels=4)
-    x = torch.randn(2, 4, 3, 3, 3).to(memory_format=torch.channels_last_3d)
+    x = noise(2, 4, 3, 3, 3).to(memory_format=torch.channels_last_3d)
     trained = norm.train()(x)
     assert trained.is_contiguous(memory_format=torch.channels_last_3d)
     assert torch.equal(norm.eval()(x), trained)
@@ -41,7 +45,7 @@ def test_instance_norm_keeps_layout_and_mode_does_not_matter() -> None:
 
 def test_instance_norm_of_one_voxel_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 1"):
-        build_norm("instance", num_channels=4)(torch.randn(2, 4, 1, 1, 1))
+        build_norm("instance", num_channels=4)(noise(2, 4, 1, 1, 1))
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 1), (16, 1), (24, 2), (64, 4), (17, 17)])

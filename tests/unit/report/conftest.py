@@ -1,5 +1,7 @@
 """A whole made-up run: four sites, 20 rounds, three classes, every baseline."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -43,8 +45,6 @@ STUDY = {
 
 
 def make_plan(**changes):
-    import json
-
     study = Study.model_validate_json(json.dumps(STUDY | changes))
     description = {
         "tensors": [
@@ -303,12 +303,10 @@ def make_pictures():
 
 
 def make_result(document):
-    import json
-
     return Result.model_validate_json(json.dumps(document))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plan():
     return make_plan()
 
@@ -323,6 +321,11 @@ def result(document):
     return make_result(document)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pictures():
     return make_pictures()
+
+
+@pytest.fixture(scope="session")
+def whole_document():
+    return make_document

@@ -1,7 +1,8 @@
 import json
 
 from fedvol.report import Result, write_model_card
-from fedvol.report.model_card import HUMAN_ITEMS, escape_markdown, render_model_card
+from fedvol.report.model_card import HUMAN_ITEMS, render_model_card
+from fedvol.report.rendering import escape_markdown
 
 
 def test_the_card_says_what_the_run_knows(result, plan):

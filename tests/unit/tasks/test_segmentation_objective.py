@@ -13,6 +13,10 @@ from fedvol.tasks import SegmentationObjective, build_objective
 from fedvol.tasks.segmentation import label_on_grid, soft_dice_loss
 
 
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 class Fixed(nn.Module):
     """Gives the outputs it was made with."""
 
@@ -72,7 +76,7 @@ def test_pooling_over_the_batch_forgives_a_sample_without_the_class() -> None:
 
 def test_levels_count_by_halves() -> None:
     label = random_label(1, 8, 8, 8)
-    outputs = [torch.randn(1, 3, side, side, side) for side in (8, 4, 2)]
+    outputs = [noise(1, 3, side, side, side) for side in (8, 4, 2)]
     objective = SegmentationObjective(SegmentationTask(kind="segmentation"), num_classes=3)
     single = [
         objective.loss(Fixed(output), batch(label_on_grid(label, grid=tuple(output.shape[2:]))))
@@ -83,7 +87,7 @@ def test_levels_count_by_halves() -> None:
 
 
 def test_weights_of_the_two_losses() -> None:
-    label, logits = random_label(1, 4, 4, 4), torch.randn(1, 3, 4, 4, 4)
+    label, logits = random_label(1, 4, 4, 4), noise(1, 3, 4, 4, 4)
 
     def loss(dice: float, cross_entropy: float) -> torch.Tensor:
         task = SegmentationTask(
@@ -115,7 +119,7 @@ def test_wrong_number_of_logits_is_refused() -> None:
 
 def test_loss_is_float32_under_autocast() -> None:
     label = random_label(1, 4, 4, 4)
-    logits = torch.randn(1, 3, 4, 4, 4)
+    logits = noise(1, 3, 4, 4, 4)
     objective = SegmentationObjective(SegmentationTask(kind="segmentation"), num_classes=3)
     expected = objective.loss(Fixed(logits.bfloat16().float()), batch(label))
     with torch.autocast("cpu", dtype=torch.bfloat16):

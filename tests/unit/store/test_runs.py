@@ -19,6 +19,7 @@ from fedvol.store import (
     SiteRound,
     open_engine,
 )
+from fedvol.store.tables import RunsBase
 from fedvol.types import Digest, RunId, SiteId
 
 RUN = RunId("r1")
@@ -242,3 +243,16 @@ def test_killed_writer_loses_nothing_it_committed(
         store.set_round_state(last.key, RoundState.SUMMED, aggregate=NEXT)
     assert store.rounds(RUN)[-1].state is RoundState.SUMMED
     engine.dispose()
+
+
+def test_tables_can_be_made_in_postgresql() -> None:
+    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.schema import CreateTable
+
+    made = {
+        name: str(CreateTable(table).compile(dialect=postgresql.dialect()))
+        for name, table in RunsBase.metadata.tables.items()
+    }
+    assert len(made) == 6
+    assert "bytes_up BIGINT" in made["site_rounds"]
+    assert "TIMESTAMP WITH TIME ZONE" in made["rounds"]

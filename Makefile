@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test test-full lint bench docs clean
 
 demo: $(VENV)/.runtime ## run a whole small federation on generated hospitals
-	$(BIN)/fedvol demo --out demo-out
+	$(BIN)/fedvol demo --out demo-out $(if $(wildcard demo-out/run),--resume)
 
 test: $(VENV)/.dev ## the tests that CI runs
 	$(BIN)/python -m pytest -m "not full"

@@ -1,3 +1,3 @@
-"""fedvol: federated pretraining, finetuning and external validation of 3D medical imaging models."""
+"""fedvol: federated training and external validation of 3D medical imaging models."""
 
 __version__ = "0.1.0"

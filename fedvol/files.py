@@ -4,7 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path) -> Generator[Path]:
     """Yield a temporary path beside `target`; on success it is synced and renamed over it.
 
     Raises:
@@ -58,7 +58,7 @@ def digest_file(path: Path) -> Digest:
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Generator[None]:
     """Hold a folder against a second process; the lock of a dead process is free at once.
 
     Raises:
@@ -99,7 +99,9 @@ def _sync_folder(folder: Path) -> None:
 def _store_error(target: Path, error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
-            str(target), "no space left on the disk", "Free some space and start again with --resume."
+            str(target),
+            "no space left on the disk",
+            "Free some space and start again with --resume.",
         )
     return StoreError(
         str(target), error.strerror or "cannot be written", "Check the path and its permissions."

@@ -14,6 +14,7 @@ import typer
 
 import fedvol
 from fedvol.cli import data, simulate, study
+from fedvol.cli.environment import prepare_environment
 from fedvol.cli.output import AsJson, emit, say
 from fedvol.errors import CaseTableError, FedvolError, StudyError, UsageError
 from fedvol.types import Json
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Words after `fedvol`; by default the process's own.
     """
+    prepare_environment()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = app(words, prog_name="fedvol", standalone_mode=False)

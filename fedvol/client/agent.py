@@ -34,6 +34,8 @@ class SiteAgent:
         folder: The site's own folder; local state, checkpoints and rows stay in it.
         policy: The site's own floors.
         audit: Where every release is recorded before it leaves.
+        resampling_key: Seed of bootstrap resamples. At a hospital a secret of the site: whoever
+            knows the draws can solve the replicates' sums for every subject's figure.
         device: Where the network runs.
         observer: Hears of progress, at the site.
 
@@ -51,6 +53,7 @@ class SiteAgent:
         folder: Path,
         policy: SitePolicy,
         audit: AuditSink,
+        resampling_key: Digest,
         device: torch.device,
         observer: Observer,
     ) -> None:
@@ -60,6 +63,7 @@ class SiteAgent:
         self._folder = folder
         self._device = device
         self._observer = observer
+        self._resampling_key = resampling_key
         self._releaser = Releaser(site=site, plan=plan.digest, policy=policy, audit=audit)
         self._net = initial_network(plan.study)
         require_architecture(self._net, plan.network)
@@ -189,7 +193,7 @@ class SiteAgent:
             plan=self._plan,
             metrics=evaluation.metrics if test else selection_metrics(evaluation),
             replicates=evaluation.bootstrap_replicates if test else 0,
-            resample=Digest(str(request.arguments.get("resample", self._plan.digest))),
+            resampling_key=self._resampling_key,
             rows=self.rows_path(request.run) if test else None,
             on_case=lambda done, total: self._observer.event(
                 "site.evaluating", site=self._site, done=done, total=total

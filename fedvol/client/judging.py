@@ -13,6 +13,7 @@ from fedvol.data.labels import class_names
 from fedvol.federation import EvaluationReport, MetricSums
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, metric_keys
+from fedvol.training import threads
 from fedvol.types import Digest, SiteId
 from fedvol.validation import (
     CaseMetrics,
@@ -31,7 +32,7 @@ def judge(
     plan: Plan,
     metrics: Sequence[SegmentationMetric],
     replicates: int,
-    resample: Digest,
+    resampling_key: Digest,
     rows: Path | None,
     on_case: Callable[[int, int], None],
 ) -> tuple[MetricSums, EvaluationReport]:
@@ -44,7 +45,7 @@ def judge(
         plan: Names classes and evaluation settings.
         metrics: What to compute.
         replicates: Bootstrap replicates of subjects; 0 for none.
-        resample: Seed of the replicates; models judged under one seed can be compared in pairs.
+        resampling_key: Seed of the replicates; models judged under one can be compared in pairs.
         rows: Where the per-case rows are kept at the site; None for nowhere.
         on_case: Called with cases done and their total.
 
@@ -53,18 +54,19 @@ def judge(
     """
     started = time.monotonic()
     classes = class_names(plan.study.data)
-    judged = evaluate_cases(
-        predictor,
-        [(case.stored, case.subject) for case in cases],
-        classes=classes,
-        evaluation=plan.study.evaluation,
-        metrics=metrics,
-        on_case=on_case,
-    )
+    with threads(plan.study.stages[0].training.num_threads):
+        judged = evaluate_cases(
+            predictor,
+            [(case.stored, case.subject) for case in cases],
+            classes=classes,
+            evaluation=plan.study.evaluation,
+            metrics=metrics,
+            on_case=on_case,
+        )
     if rows is not None:
         _write_rows(rows, judged)
     keys = metric_keys(metrics, classes)
-    sums = summarise(judged, keys=keys, replicates=replicates, plan=resample, site=site)
+    sums = summarise(judged, keys=keys, replicates=replicates, key=resampling_key, site=site)
     report = EvaluationReport(
         keys=keys,
         cases=len(judged),

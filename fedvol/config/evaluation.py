@@ -22,9 +22,9 @@ class Evaluation(Section):
     """What is reported on test cases."""
     select_by: str = "dice"
     """Validation metric that names the best round: a metric, or metric/class for one class."""
-    nsd_tolerance_mm: Annotated[float, Field(gt=0, le=100)] | dict[
-        Name, Annotated[float, Field(gt=0, le=100)]
-    ] = 1.0
+    nsd_tolerance_mm: (
+        Annotated[float, Field(gt=0, le=100)] | dict[Name, Annotated[float, Field(gt=0, le=100)]]
+    ) = 1.0
     """Surface distance that still counts as agreement, millimetres; for all classes or one each."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Overlap of neighbouring inference windows, as a share of the patch."""

@@ -61,8 +61,8 @@ class Training(Section):
     """Whether moments stay at the site between rounds or start anew each round."""
     poly_power: Annotated[float, Field(ge=0, le=5)] = 0.9
     """Learning rate x (1 - step / all steps) ** power; 0 keeps it constant."""
-    clip_grad_norm: Annotated[float, Field(gt=0)] | None = 12.0
-    """Largest global L2 norm of a gradient; absent: not clipped."""
+    clip_grad_norm: Annotated[float, Field(ge=0)] = 12.0
+    """Largest global L2 norm of a gradient; 0: not clipped."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of forward and backward; weights and sums stay float32."""
     channels_last: bool = True

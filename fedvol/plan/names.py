@@ -15,9 +15,7 @@ def class_names(requirement: DataRequirement) -> tuple[str, ...]:
     return tuple(sorted(requirement.labels, key=requirement.labels.__getitem__))
 
 
-def metric_keys(
-    metrics: Sequence[SegmentationMetric], classes: Sequence[str]
-) -> tuple[str, ...]:
+def metric_keys(metrics: Sequence[SegmentationMetric], classes: Sequence[str]) -> tuple[str, ...]:
     """Names of all values of a case: each metric's mean over classes, then each class.
 
     Args:

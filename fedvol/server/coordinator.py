@@ -107,13 +107,12 @@ class Coordinator:
         self._observer.event("run.finished", name=self._run, status="finished")
         return outcome
 
-    def test(self, link: Link, outcome: Outcome, *, resample: Digest) -> dict[SiteId, MetricSums]:
+    def test(self, link: Link, outcome: Outcome) -> dict[SiteId, MetricSums]:
         """Have every site judge the release on its test cases; answers already held are kept.
 
         Args:
             link: To the sites.
             outcome: The finished run.
-            resample: Seed of the bootstrap replicates.
 
         Raises:
             QuorumError: A site with test cases did not answer; figures over a subset are refused.
@@ -138,7 +137,7 @@ class Coordinator:
                     site=site,
                     action=Action.TEST,
                     state=state,
-                    arguments={"resample": resample},
+                    arguments={},
                     limit_s=self._plan.study.federation.evaluate_limit_s,
                 )
                 for site in missing

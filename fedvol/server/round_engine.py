@@ -70,20 +70,21 @@ class RoundEngine:
             base: Global state it starts from.
             health: Who is asked, sorted, and what each said of its data.
         """
+        watch = _Stopwatch(self.clock)
         record = self._record(index)
         if record is None or record.state is RoundState.ABANDONED:
             record = self.store.open_round(self.run, stage=self.stage, index=index, base=base)
         if record.state is RoundState.OPEN:
-            record = self._move(record, RoundState.COLLECTING)
+            record = self._move(record, RoundState.COLLECTING, watch)
         if record.state is RoundState.COLLECTING:
             self._collect(link, record, health)
-            record = self._sum(self._reread(record))
+            record = self._sum(self._reread(record), watch)
         if record.state is RoundState.SUMMED:
             self._evaluate(link, record, health)
-            record = self._move(record, RoundState.EVALUATED)
+            record = self._move(record, RoundState.EVALUATED, watch)
         if record.state is RoundState.EVALUATED:
-            record = self._move(record, RoundState.CLOSED)
-        return self._reread(record)
+            record = self._move(record, RoundState.CLOSED, watch)
+        return record
 
     # --- collecting ---------------------------------------------------------------------------
 
@@ -200,7 +201,7 @@ class RoundEngine:
 
     # --- summing ------------------------------------------------------------------------------
 
-    def _sum(self, record: RoundRecord) -> RoundRecord:
+    def _sum(self, record: RoundRecord, watch: "_Stopwatch") -> RoundRecord:
         contributed = [site for site in record.sites if site.state is SiteState.CONTRIBUTED]
         minimum = self.plan.study.federation.min_sites
         if len(contributed) < minimum:
@@ -208,7 +209,7 @@ class RoundEngine:
             self.observer.event(
                 "round.abandoned", stage=self.stage, round=record.index, reason=reason
             )
-            return self._move(record, RoundState.ABANDONED, reason=reason)
+            return self._move(record, RoundState.ABANDONED, watch, reason=reason)
         aggregate = self.blobs.put(
             self._new_global(record.base, sorted(contributed, key=lambda site: site.site)),
             metadata={
@@ -217,7 +218,7 @@ class RoundEngine:
                 "round": str(record.index),
             },
         )
-        return self._move(record, RoundState.SUMMED, aggregate=aggregate)
+        return self._move(record, RoundState.SUMMED, watch, aggregate=aggregate)
 
     def _new_global(
         self, base: Digest, contributed: Sequence[SiteRound]
@@ -338,11 +339,25 @@ class RoundEngine:
         self,
         record: RoundRecord,
         state: RoundState,
+        watch: "_Stopwatch",
         *,
         aggregate: Digest | None = None,
         reason: str = "",
     ) -> RoundRecord:
-        return self.store.set_round_state(record.key, state, aggregate=aggregate, reason=reason)
+        return self.store.set_round_state(
+            record.key, state, aggregate=aggregate, seconds=watch.lap_s(), reason=reason
+        )
+
+
+class _Stopwatch:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last_s = clock.monotonic_s()
+
+    def lap_s(self) -> float:
+        """Seconds since the last lap, or since the start."""
+        before, self._last_s = self._last_s, self._clock.monotonic_s()
+        return self._last_s - before
 
 
 def _stats(sums: MetricSums) -> dict[str, Stat]:

@@ -13,7 +13,7 @@ from fedvol.plan import NetworkDescription, Plan, state_digest
 from fedvol.server import Coordinator, Outcome
 from fedvol.server.app import server_app
 from fedvol.transport import run_in_process
-from fedvol.types import Digest, SiteId, State
+from fedvol.types import SiteId, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +44,20 @@ def federate(
     coordinator: Coordinator,
     agents: Mapping[SiteId, SiteAgent],
     *,
-    resample: Digest | None,
+    test: bool,
 ) -> Federated:
     """Conduct a run over real Flower apps in this process.
 
     Args:
         coordinator: The server's side.
         agents: The sites' sides.
-        resample: Seed of the replicates with which the release is tested; None: not tested.
+        test: Whether the sites judge the release on their test cases.
     """
     results: list[Federated] = []
 
     def main(link: Link) -> None:
         outcome = coordinator.conduct(link)
-        tests = coordinator.test(link, outcome, resample=resample) if resample is not None else {}
+        tests = coordinator.test(link, outcome) if test else {}
         results.append(Federated(outcome=outcome, tests=tests))
 
     run_in_process(server_app(main), client_app(agents), sites=sorted(agents))

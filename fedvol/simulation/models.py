@@ -145,7 +145,7 @@ def _judge_site(
         plan=session.plan,
         metrics=evaluation.metrics,
         replicates=evaluation.bootstrap_replicates,
-        resample=session.plan.digest,
+        resampling_key=session.plan.digest,
         rows=None,
         on_case=lambda done, total: session.observer.event(
             "model.evaluating", model=name, site=site, done=done, total=total

@@ -91,7 +91,7 @@ def build_result(
         seed=study.seed,
         versions={"fedvol": fedvol.__version__, **{name: version(name) for name in _VERSIONS}},
         device=session.device.type,
-        seconds=sum(record.seconds or 0.0 for record in rounds),
+        seconds=sum(record.seconds for record in rounds),
         sites={site: _site(session, site) for site in session.sites},
         stages=[_stage(session, rounds, closed, best_round=federated.best_round)],
         models={model.name: _model(session, model) for model in judged},
@@ -100,6 +100,8 @@ def build_result(
             model.name: _differences(session, federated.sums, model.sums) for model in judged[1:]
         },
         privacy={
+            "released": "updates (local minus global weights), counts, and sums over cases; "
+            "each is in the site's audit log",
             "secure_sum": "off: in a simulation there is no server to hide an update from",
             "differential_privacy": "off",
             "suppression": "off: every case is the researcher's own",
@@ -159,7 +161,7 @@ def _stage(
                 index=record.index,
                 attempts=record.attempt,
                 started_s=(record.started - began).total_seconds(),
-                seconds=record.seconds or 0.0,
+                seconds=record.seconds,
                 sites={
                     site.site: SiteRound(
                         state=site.state.value,
@@ -224,7 +226,9 @@ def _differences(
         paired = difference(ours, theirs, key=key)
         if paired.value is not None and paired.low is not None and paired.high is not None:
             found.append(
-                Difference(metric=key, value=paired.value, low=paired.low, high=paired.high)
+                Difference(
+                    metric=key, value=paired.value, low=paired.low, high=paired.high, n=paired.n
+                )
             )
     return found
 

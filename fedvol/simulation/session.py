@@ -57,7 +57,7 @@ class Session:
             for site in self.sites
         }
         coordinator = self._coordinator(FEDERATED, self.plan, self.initial)
-        return federate(coordinator, agents, resample=self.plan.digest)
+        return federate(coordinator, agents, test=True)
 
     def local(self, site: SiteId) -> Federated:
         """Train at one site alone, with the gradient steps of the whole federation."""
@@ -79,7 +79,7 @@ class Session:
         study = baseline_study(self.study, num_sites=len(self.sites))
         plan, initial = make_plan(study, sites=(site,))
         agent = self._agent(site, plan, cases, self.output.baseline(run))
-        return federate(self._coordinator(run, plan, initial), {site: agent}, resample=None)
+        return federate(self._coordinator(run, plan, initial), {site: agent}, test=False)
 
     def _agent(self, site: SiteId, plan: Plan, cases: SiteCases, folder: Path) -> SiteAgent:
         return SiteAgent(
@@ -89,6 +89,7 @@ class Session:
             folder=folder,
             policy=SIMULATION_POLICY,
             audit=FileAudit(folder / "audit.jsonl"),
+            resampling_key=self.plan.digest,
             device=self.device,
             observer=self.observer,
         )

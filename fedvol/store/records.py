@@ -121,6 +121,7 @@ class RoundRecord:
         aggregate: Digest of the global state it made; None before that is written.
         started: When it was opened, UTC.
         ended: When it was closed or abandoned, UTC.
+        seconds: How long it was worked on; time between a stop and a resumption is not counted.
         reason: Why it was abandoned.
         sites: Each site asked, sorted.
         metrics: Validation figures by site and metric; `ALL_SITES` for all together.
@@ -132,6 +133,7 @@ class RoundRecord:
     aggregate: Digest | None
     started: datetime
     ended: datetime | None
+    seconds: float
     reason: str
     sites: tuple[SiteRound, ...] = ()
     metrics: Mapping[SiteId, Mapping[str, Stat]] = field(
@@ -152,11 +154,6 @@ class RoundRecord:
     def attempt(self) -> int:
         """1 for the first attempt."""
         return self.key.attempt
-
-    @property
-    def seconds(self) -> float | None:
-        """From opening to end; a pause between is counted. None while it goes on."""
-        return (self.ended - self.started).total_seconds() if self.ended else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ def _round_record(session: Session, row: RoundRow) -> RoundRecord:
         aggregate=_digest(row.aggregate),
         started=row.started,
         ended=row.ended,
+        seconds=row.seconds,
         reason=row.reason,
         sites=tuple(_site_round(site) for site in sites),
         metrics=_by_site(metrics),

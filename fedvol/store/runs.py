@@ -158,6 +158,7 @@ class RunStore:
                 state=RoundState.OPEN.value,
                 base=base,
                 started=self._now(),
+                seconds=0.0,
                 reason="",
             )
             session.add(row)
@@ -171,6 +172,7 @@ class RunStore:
         state: RoundState,
         *,
         aggregate: Digest | None = None,
+        seconds: float = 0.0,
         reason: str = "",
     ) -> RoundRecord:
         """Move an attempt on; `closed` and `abandoned` end it.
@@ -179,6 +181,7 @@ class RunStore:
             key: Which attempt.
             state: Its new state.
             aggregate: Digest of the new global state, with `summed`.
+            seconds: Worked on the attempt since its last state; added to what it has.
             reason: Why, with `abandoned`.
 
         Raises:
@@ -190,6 +193,7 @@ class RunStore:
             row = rows.find_round(session, key)
             require_round_transition(RoundState(row.state), state)
             row.state, row.reason = state.value, reason
+            row.seconds += seconds
             if aggregate is not None:
                 row.aggregate = aggregate
             if state in (RoundState.CLOSED, RoundState.ABANDONED):

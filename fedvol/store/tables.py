@@ -44,6 +44,7 @@ class RoundRow(RunsBase):
     aggregate: Mapped[str | None] = mapped_column(_DIGEST)
     started: Mapped[datetime] = mapped_column(UtcTime)
     ended: Mapped[datetime | None] = mapped_column(UtcTime)
+    seconds: Mapped[float]
     reason: Mapped[str] = mapped_column(Text)
 
 

@@ -174,7 +174,7 @@ def _descend(
         loss = objective.loss(net, batch)
     loss.backward()
     grad_norm = None
-    if config.clip_grad_norm is not None:
+    if config.clip_grad_norm > 0:
         grad_norm = nn.utils.clip_grad_norm_(net.parameters(), config.clip_grad_norm)
     optimiser.step(learning_rate=learning_rate)
     return loss, grad_norm

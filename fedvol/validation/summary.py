@@ -18,13 +18,13 @@ def summarise(
     *,
     keys: Sequence[str],
     replicates: int,
-    plan: Digest,
+    key: Digest,
     site: SiteId,
 ) -> MetricSums:
     """Add up a site's cases, and the cases of each resample of its subjects.
 
     Subjects are drawn with replacement, as many as there are; every case of a drawn subject
-    counts. Which ones depends on plan, site and number of subjects alone, in the order of their
+    counts. Which ones depends on key, site and number of subjects alone, in the order of their
     names: all models judged on the same subjects share the resamples, so the difference of two
     models is paired. Adding replicate r of every site gives replicate r of a bootstrap
     stratified by site.
@@ -33,7 +33,8 @@ def summarise(
         rows: One per case, in any order.
         keys: Metrics that are summed, for example `metric_keys(...)`.
         replicates: Number of resamples; 0 where no interval is wanted.
-        plan: Digest of the run's plan.
+        key: Seed of the draws. Whoever knows it can solve the sums for each subject's values, so
+            at a hospital it is a secret of the site.
         site: The site the cases belong to.
 
     Raises:
@@ -59,7 +60,7 @@ def summarise(
     counts = np.zeros((len(names), len(keys)), dtype=np.int64)
     np.add.at(sums, subject, np.where(defined, values, 0.0))
     np.add.at(counts, subject, defined)
-    seed = derive_seed(plan, "bootstrap", site)
+    seed = derive_seed(key, "bootstrap", site)
     resampled = _resample(sums, counts=counts, replicates=replicates, seed=seed)
     return MetricSums(
         keys=tuple(keys),

@@ -28,7 +28,7 @@ def rows(
 
 
 def sums_of(cases: list[CaseMetrics], *, replicates: int = 200, site: SiteId = SITE, plan=PLAN):
-    return summarise(cases, keys=("dice",), replicates=replicates, plan=plan, site=site)
+    return summarise(cases, keys=("dice",), replicates=replicates, key=plan, site=site)
 
 
 def one_per_subject(values: np.ndarray) -> list[CaseMetrics]:

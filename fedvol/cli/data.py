@@ -38,3 +38,33 @@ def phantom(
     say("\n".join(f"{out / name}: {count} cases" for name, count in counts.items()))
     if as_json:
         emit({"out": str(out), "seed": seed, "cases": counts})
+
+
+@app.command()
+def shift(
+    data: Annotated[Path, typer.Option(help="Folder of volumes with their case table.")],
+    out: Annotated[Path, typer.Option(help="Folder to be made for the changed copy.")],
+    site: Annotated[str, typer.Option(help="The hospital whose images change.")],
+    scale: Annotated[float, typer.Option(min=1e-6, help="Factor on intensities.")] = 1.0,
+    gamma: Annotated[float, typer.Option(min=0.05, max=20.0, help="Exponent on them.")] = 1.0,
+    blur_mm: Annotated[float, typer.Option(min=0.0, help="Gaussian blur, millimetres.")] = 0.0,
+    noise: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the range.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a data folder with one hospital's images made different; labels stay."""
+    from fedvol.data.shift import shift_site
+
+    changed = shift_site(
+        data,
+        out,
+        site=site,
+        scale=scale,
+        gamma=gamma,
+        blur_mm=blur_mm,
+        noise=noise,
+        seed=seed,
+    )
+    say(f"{out}: {changed} images of {site} changed")
+    if as_json:
+        emit({"out": str(out), "site": site, "changed": changed})

@@ -17,7 +17,7 @@ from fedvol.types import Json
 
 BASELINES = ("local", "ensemble", "pooled")
 DEMO_BASELINES = ("local", "pooled")
-DEMO_SITES, DEMO_CASES, DEMO_SEED = 3, 8, 0
+DEMO_SITES, DEMO_CASES, DEMO_SEED = 3, 20, 0
 
 
 class Device(StrEnum):

@@ -52,5 +52,5 @@ def _figure(stat: StatResult | None) -> str:
     if stat.value is None:
         return stat.withheld or "-"
     if stat.low is None or stat.high is None:
-        return f"{stat.value:.3f} (n {stat.n})"
-    return f"{stat.value:.3f} [{stat.low:.3f}, {stat.high:.3f}]"
+        return f"{stat.value:.3f} (no interval, n={stat.n})"
+    return f"{stat.value:.3f} [{stat.low:.3f}, {stat.high:.3f}] n={stat.n}"

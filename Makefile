@@ -25,7 +25,7 @@ bench: $(VENV)/.dev ## one JSON object a line
 	@$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.dev ## write docs/study.md again from the schema
-	$(BIN)/python docs/generate.py
+	$(BIN)/fedvol study schema --markdown > docs/study.md
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -48,6 +48,20 @@ def write_atomic(target: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left half-written anywhere below a folder that is locked.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    try:
+        for pattern in (".*.part", ".*.part.spool"):
+            for path in folder.rglob(pattern):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _store_error(folder, error) from error
+
+
 def digest_file(path: Path) -> Digest:
     """SHA-256 of a file's content, read in pieces."""
     hasher = hashlib.sha256()

@@ -1,5 +1,6 @@
 """One round of training at one site: global state in, update out."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -48,6 +49,7 @@ def train_round(
         Local minus global weights, float32, one array per shared tensor, and how it went.
 
     Raises:
+        TimeLimitError: The request's limit passed before the last step.
         TrainingDivergedError: The loss became NaN or infinite.
     """
     stage = plan.study.stages[request.stage]
@@ -70,6 +72,7 @@ def train_round(
         stage=request.stage,
         round=request.round,
     )
+    deadline_s = time.monotonic() + request.limit_s
     with threads(training.num_threads):
         result = train(
             net,
@@ -85,6 +88,7 @@ def train_round(
             ),
             checkpoint=checkpoint,
             on_step=lambda step, loss: on_step(step, window.num_steps, loss),
+            should_stop=lambda: time.monotonic() > deadline_s,
         )
     shared = to_arrays(net, [spec.name for spec in exchange.shared])
     tensors = {

@@ -1,13 +1,15 @@
 """One federation on one machine: the coordinator and every agent, over the in-process link."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import final
 
 import fedvol
 from fedvol.client import SiteAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
-from fedvol.federation import Link, MetricSums
+from fedvol.errors import AuditError, DiskFullError, SiteFailedError, StoreError
+from fedvol.federation import Link, MetricSums, Reply, Request
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import NetworkDescription, Plan, state_digest
 from fedvol.server import Coordinator, Outcome
@@ -56,9 +58,42 @@ def federate(
     results: list[Federated] = []
 
     def main(link: Link) -> None:
+        link = _OwnDisk(link)
         outcome = coordinator.conduct(link)
         tests = coordinator.test(link, outcome) if test else {}
         results.append(Federated(outcome=outcome, tests=tests))
 
     run_in_process(server_app(main), client_app(agents), sites=sorted(agents))
     return results[0]
+
+
+_DISK_ERRORS = {kind.code: kind for kind in (StoreError, *StoreError.__subclasses__(), AuditError)}
+_SITE_FAILED = SiteFailedError.code
+
+
+@final
+class _OwnDisk:
+    """The link of a simulation, where the sites' disk is this machine's.
+
+    A hospital whose disk is full sits a round out. Here the run must stop instead, to be resumed
+    once there is space: going on with the other sites would give another model than without the
+    interruption.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def sites(self) -> tuple[SiteId, ...]:
+        """Sites that are there."""
+        return self._link.sites()
+
+    def ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Replies, until a site's store fails.
+
+        Raises:
+            StoreError: A site's store failed.
+        """
+        for reply in self._link.ask(requests):
+            if kind := _DISK_ERRORS.get(reply.code):
+                raise kind(f"site {reply.site}", reply.title, "Mend it, then add --resume.")
+            yield reply

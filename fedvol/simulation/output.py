@@ -1,11 +1,14 @@
 """The output folder of a simulation: what lies where, and whether it may be used."""
 
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedvol.config import Study, load_study
 from fedvol.errors import OutputFolderError, RunMismatchError
-from fedvol.files import write_atomic
+from fedvol.files import atomic_path, write_atomic
 from fedvol.plan import canonical_json
 from fedvol.types import Digest, Json, RunId, SiteId
 
@@ -19,6 +22,11 @@ class Output:
     """
 
     folder: Path
+
+    @property
+    def study(self) -> Path:
+        """Copy of the study file."""
+        return self.folder / "study.toml"
 
     @property
     def database(self) -> Path:
@@ -87,8 +95,12 @@ def open_output(folder: Path, *, resume: bool) -> Output:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputFolderError(str(folder), "is a file", "Name a folder with --out.")
-    held = {path.name for path in folder.iterdir()} - {".lock"} if folder.is_dir() else set[str]()
-    if held and "run.db" not in held and "simulation.json" not in held:
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    held = {name for name in held if not name.endswith(".part")}
+    # The lock is made first and stays; a run killed before `simulation.json` left only these.
+    began = ".lock" in held and held <= {".lock", "study.toml", "events.jsonl", "sites"}
+    held -= {".lock"}
+    if held and not began and "run.db" not in held and "simulation.json" not in held:
         raise OutputFolderError(
             str(folder), "holds files of something else", "Name a new or empty folder with --out."
         )
@@ -101,31 +113,42 @@ def open_output(folder: Path, *, resume: bool) -> Output:
     return Output(folder=folder)
 
 
+def keep_study(output: Output, *, path: Path, study: Study) -> None:
+    """Copy the study file into the folder; once a run has begun there, only the same study.
+
+    Raises:
+        ConfigError: The copy in the folder cannot be read any more.
+        RunMismatchError: The folder holds a run of another study; nothing in it was touched.
+    """
+    if not output.identity.exists():
+        with atomic_path(output.study) as copy:
+            shutil.copyfile(path, copy)
+    elif load_study(output.study) != study:
+        raise _mismatch(output, ["study"])
+
+
 def require_same_simulation(output: Output, *, plan: Digest, data: dict[SiteId, Digest]) -> None:
     """Write what is simulated on the first start; compare with it on every other.
 
     Raises:
-        RunMismatchError: The folder holds another plan or other data.
+        RunMismatchError: The folder holds other data, or a plan of another version.
     """
     present: Json = {"plan": plan, "data": {str(site): digest for site, digest in data.items()}}
     if not output.identity.exists():
         write_atomic(output.identity, canonical_json(present))
         return
     written = json.loads(output.identity.read_bytes())
-    changed = [
-        name
-        for name, same in (
-            ("plan", written.get("plan") == plan),
-            *(
-                (f"data of {site}", written.get("data", {}).get(site) == data.get(SiteId(site)))
-                for site in sorted({*written.get("data", {}), *data})
-            ),
-        )
-        if not same
-    ]
+    before = written.get("data", {})
+    changed = [f"data of {s}" for s in sorted({*before, *data}) if before.get(s) != data.get(s)]
+    if not changed and written.get("plan") != plan:
+        changed = ["plan (another fedvol made it)"]
     if changed:
-        raise RunMismatchError(
-            str(output.folder),
-            f"another {', '.join(changed)} than when this run began",
-            "Restore the study and the data, or begin anew in another folder with --out.",
-        )
+        raise _mismatch(output, changed)
+
+
+def _mismatch(output: Output, changed: Sequence[str]) -> RunMismatchError:
+    return RunMismatchError(
+        str(output.folder),
+        f"other {', '.join(changed)} than when this run began",
+        "Restore what changed, or begin anew in another folder with --out.",
+    )

@@ -1,17 +1,16 @@
 """`simulate`: a whole study on one machine, from volumes to a report."""
 
-import shutil
 from pathlib import Path
 
 import torch
 
 from fedvol.config import load_study
 from fedvol.errors import DeviceError
-from fedvol.files import atomic_path, locked_folder
+from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
 from fedvol.simulation.baselines import require_known
 from fedvol.simulation.models import train_and_judge
-from fedvol.simulation.output import open_output
+from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish
 from fedvol.simulation.session import open_session
 from fedvol.telemetry import Broadcast, JsonLines, Observer
@@ -46,14 +45,18 @@ def simulate(
     torch_device = choose_device(device)
     output = open_output(out, resume=resume)
     with locked_folder(out):
-        with atomic_path(out / "study.toml") as copy:
-            shutil.copyfile(study_path, copy)
-        everyone = Broadcast([observer, JsonLines(output.events)])
-        session = open_session(
-            study, data=data, output=output, device=torch_device, observer=everyone
-        )
-        judged = train_and_judge(session, baselines=baselines)
-        return publish(session, judged)
+        keep_study(output, path=study_path, study=study)
+        remove_unfinished(out)
+        with JsonLines(output.events) as events:
+            session = open_session(
+                study,
+                data=data,
+                output=output,
+                device=torch_device,
+                observer=Broadcast([observer, events]),
+            )
+            judged = train_and_judge(session, baselines=baselines)
+            return publish(session, judged)
 
 
 def choose_device(name: str) -> torch.device:

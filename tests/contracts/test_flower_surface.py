@@ -113,7 +113,7 @@ def test_nothing_calls_home_and_torch_stays_out() -> None:
         "assert telemetry.FLWR_TELEMETRY_ENABLED == '0'\n"
         "assert not {'torch', 'monai', 'ray'} & set(sys.modules)\n"
     )
-    inherited = os.environ.items()  # noqa: TID251  # what a shell would pass on
+    inherited = os.environ.items()  # what a shell would pass on
     environment = {key: value for key, value in inherited if not key.startswith("FLWR")}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=False, capture_output=True

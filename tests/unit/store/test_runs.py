@@ -120,7 +120,7 @@ def test_abandoned_round_is_tried_again(store: RunStore, plan: Plan) -> None:
     key = opened(store, plan)
     with pytest.raises(TransitionError, match="not abandoned"):
         store.open_round(RUN, stage=0, index=1, base=BASE)
-    abandoned = store.set_round_state(key, RoundState.ABANDONED, reason="1 of 2 sites")
+    store.set_round_state(key, RoundState.ABANDONED, reason="1 of 2 sites")
     again = store.open_round(RUN, stage=0, index=1, base=BASE)
     assert again.attempt == 2
     assert [(r.attempt, r.reason) for r in store.rounds(RUN)] == [(1, "1 of 2 sites"), (2, "")]

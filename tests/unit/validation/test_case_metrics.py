@@ -1,8 +1,8 @@
 """Names of metrics, and which cases a report shows."""
 
 from fedvol.config.evaluation import Evaluation
-from fedvol.types import CaseId, SubjectId
 from fedvol.plan import metric_keys, selection_metrics
+from fedvol.types import CaseId, SubjectId
 from fedvol.validation import CaseMetrics, best_median_worst
 
 

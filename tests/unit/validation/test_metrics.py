@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fedvol.types import CaseId, SubjectId
 from fedvol.plan import metric_keys
+from fedvol.types import CaseId, SubjectId
 from fedvol.validation import CaseMetrics
 from fedvol.validation.metrics import assd_mm, dice, hd95_mm, measure_case, nsd
 from fedvol.validation.surface import SurfaceDistances, surface_distances

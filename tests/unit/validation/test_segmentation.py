@@ -8,8 +8,8 @@ import pytest
 from fedvol.config.evaluation import Evaluation
 from fedvol.data.case_store import CaseStore, StoredCase
 from fedvol.data.volume import PreparedCase
-from fedvol.types import CaseId, Digest, SubjectId
 from fedvol.plan import metric_keys
+from fedvol.types import CaseId, Digest, SubjectId
 from fedvol.validation.evaluate import evaluate_cases
 from fedvol.validation.segmentation import reference_image, segment
 

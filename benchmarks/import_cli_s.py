@@ -1,0 +1,34 @@
+"""How long the command line takes to load, before it does anything."""
+
+import statistics
+import subprocess
+import sys
+
+from benchmarks.measurement import REPOSITORY, Measurement, Size, in_turns
+
+_REPEATS: dict[Size, int] = {"tiny": 1, "default": 9, "large": 21}
+
+
+def measure(size: Size) -> Measurement:
+    """Seconds of a Python process that imports the command line and ends."""
+    paired = in_turns(
+        lambda: _python("import fedvol.cli.main"),
+        baseline=lambda: _python("pass"),
+        repeats=_REPEATS[size],
+    )
+    detail = paired.detail()
+    return Measurement(
+        name="import_cli_s",
+        value=statistics.median(paired.ours),
+        unit="s",
+        baseline="python -c pass",
+        detail={
+            "repeats": detail["repeats"],
+            "baseline_s": detail["baseline_s"],
+            "times_a_bare_start": 1 / paired.speedup,
+        },
+    )
+
+
+def _python(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

@@ -1,0 +1,32 @@
+"""Every benchmark by name; each one's libraries are loaded only when it runs."""
+
+from typing import Literal, assert_never, get_args
+
+from benchmarks.measurement import Measurement, Size
+
+Name = Literal[
+    "train_step_ratio",
+    "surface_metrics_speedup",
+    "server_memory_ratio",
+    "round_overhead_share",
+    "import_cli_s",
+]
+NAMES: tuple[Name, ...] = get_args(Name)
+
+
+def run(name: Name, *, size: Size) -> Measurement:
+    """Carry out one benchmark."""
+    match name:
+        case "train_step_ratio":
+            from benchmarks import train_step_ratio as benchmark
+        case "surface_metrics_speedup":
+            from benchmarks import surface_metrics_speedup as benchmark
+        case "server_memory_ratio":
+            from benchmarks import server_memory_ratio as benchmark
+        case "round_overhead_share":
+            from benchmarks import round_overhead_share as benchmark
+        case "import_cli_s":
+            from benchmarks import import_cli_s as benchmark
+        case _:
+            assert_never(name)
+    return benchmark.measure(size)

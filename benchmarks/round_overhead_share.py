@@ -1,0 +1,174 @@
+"""What a round costs beside the sites' own training and judging, over the in-process link."""
+
+import statistics
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.measurement import Measurement, Size
+from fedvol.client import SiteAgent
+from fedvol.config.loading import parse_study
+from fedvol.data.phantom import default_hospitals, generate_hospitals
+from fedvol.federation import Action, Link, Request, RoundState
+from fedvol.privacy import Contribution
+from fedvol.server import Coordinator, SystemClock
+from fedvol.server.app import server_app
+from fedvol.simulation.output import open_output
+from fedvol.simulation.session import FEDERATED, open_session
+from fedvol.telemetry import Broadcast
+from fedvol.transport import make_client_app, run_in_process
+from fedvol.types import Json, SiteId
+
+_STUDY = """
+version = 1
+name = "rounds"
+purpose = "Measure what a round costs."
+
+[data]
+channels = ["CT"]
+labels = {{ liver = 1, kidney = 2, lesion = 3 }}
+split = {{ kind = "fold", test = 0, validation = 1 }}
+
+[preprocessing]
+spacing_mm = [4.0, 4.0, 4.0]
+normalisation = {{ kind = "window", window_hu = [-200.0, 300.0] }}
+
+[patches]
+size = [16, 16, 16]
+batch_size = 2
+
+[network]
+kind = "unet"
+features = [{features}]
+
+[task]
+kind = "segmentation"
+
+[[stages]]
+kind = "finetune"
+rounds = {rounds}
+steps_per_round = {steps}
+
+[stages.strategy]
+kind = "fedavg"
+
+[stages.training]
+optimiser = {{ kind = "adamw", learning_rate = 1e-3 }}
+num_threads = 2
+
+[evaluation]
+mirror_axes = []
+bootstrap_replicates = 100
+"""
+_ROUND_S = 60.0
+"""Length of an ordinary round, for which the share is told as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    sites: int
+    cases: int
+    rounds: int
+    steps: int
+    features: tuple[int, ...]
+
+
+_CASES: dict[Size, _Case] = {
+    "tiny": _Case(sites=2, cases=6, rounds=2, steps=1, features=(4, 8)),
+    "default": _Case(sites=3, cases=6, rounds=4, steps=20, features=(16, 32, 64)),
+    "large": _Case(sites=4, cases=12, rounds=4, steps=60, features=(32, 64, 128, 256)),
+}
+
+
+class _Watched:
+    """Hands requests to the agents and adds up what the sites say they worked, per round."""
+
+    def __init__(self, agents: dict[SiteId, SiteAgent]) -> None:
+        self._agents = agents
+        self.seconds: dict[int, float] = defaultdict(float)
+
+    def handle(self, site: SiteId, request: Request) -> Contribution:
+        contribution = self._agents[site].handle(request)
+        match request.action:
+            case Action.FINETUNE:
+                self.seconds[request.round] += _seconds(contribution.values, "train_seconds")
+            case Action.VALIDATE:
+                self.seconds[request.round] += _seconds(contribution.values, "evaluate_seconds")
+            case _:
+                pass
+        return contribution
+
+
+def measure(size: Size) -> Measurement:
+    """Share of a round, median over the rounds after the first, that is not the sites' work."""
+    case = _CASES[size]
+    with tempfile.TemporaryDirectory() as folder:
+        rounds_s, sites_s = _conduct(case, folder=Path(folder))
+    overheads_s = [whole - work for whole, work in zip(rounds_s, sites_s, strict=True)]
+    overhead_s = statistics.median(overheads_s)
+    return Measurement(
+        name="round_overhead_share",
+        value=statistics.median(
+            overhead / whole for overhead, whole in zip(overheads_s, rounds_s, strict=True)
+        ),
+        unit="share",
+        baseline="the whole round, by the server's clock",
+        detail={
+            "sites": case.sites,
+            "steps_per_site": case.steps,
+            "features": str(case.features),
+            "rounds": len(rounds_s),
+            "round_s": statistics.median(rounds_s),
+            "overhead_s": overhead_s,
+            "share_of_a_60_s_round": overhead_s / _ROUND_S,
+        },
+    )
+
+
+def _conduct(case: _Case, *, folder: Path) -> tuple[list[float], list[float]]:
+    """Seconds of each round after the first, and those of the sites' work in it."""
+    text = _STUDY.format(
+        features=", ".join(map(str, case.features)), rounds=case.rounds, steps=case.steps
+    )
+    generate_hospitals(folder / "data", hospitals=default_hospitals(case.sites, case.cases), seed=7)
+    session = open_session(
+        parse_study(text, where="rounds.toml"),
+        data=folder / "data",
+        output=open_output(folder / "out", resume=False),
+        device=torch.device("cpu"),
+        observer=Broadcast(()),
+    )
+    watched = _Watched({site: session.agent(site) for site in session.sites})
+    coordinator = Coordinator(
+        run=FEDERATED,
+        plan=session.plan,
+        initial=session.initial,
+        store=session.store,
+        blobs=session.blobs(FEDERATED),
+        clock=SystemClock(),
+        observer=session.observer,
+    )
+
+    def main(link: Link) -> None:
+        coordinator.conduct(link)
+
+    run_in_process(server_app(main), make_client_app(watched.handle), sites=sorted(session.sites))
+    records = [
+        record
+        for record in session.store.rounds(FEDERATED, stage=0)
+        if record.state is RoundState.CLOSED and record.index > 1
+    ]
+    return (
+        [record.seconds for record in records],
+        [watched.seconds[record.index] for record in records],
+    )
+
+
+def _seconds(values: object, key: str) -> float:
+    assert isinstance(values, dict), "a contribution's values are named"
+    found: Json = values[key]
+    assert isinstance(found, float), key
+    return found

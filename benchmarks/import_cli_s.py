@@ -31,4 +31,5 @@ def measure(size: Size) -> Measurement:
 
 
 def _python(code: str) -> None:
-    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=REPOSITORY, check=True)

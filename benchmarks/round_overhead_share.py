@@ -3,6 +3,7 @@
 import statistics
 import tempfile
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,8 +168,7 @@ def _conduct(case: _Case, *, folder: Path) -> tuple[list[float], list[float]]:
     )
 
 
-def _seconds(values: object, key: str) -> float:
-    assert isinstance(values, dict), "a contribution's values are named"
-    found: Json = values[key]
+def _seconds(values: Mapping[str, Json], key: str) -> float:
+    found = values[key]
     assert isinstance(found, float), key
     return found

@@ -101,13 +101,14 @@ def _ours(case: _Case, objective: Objective, batches: _Held) -> float:
         device=torch.device("cpu"),
         optimiser_state=None,
         checkpoint=None,
-        on_step=lambda step, loss: None,
+        on_step=lambda _step, _loss: None,
     )
     return result.loss
 
 
 def _bare(case: _Case, objective: Objective, batches: _Held) -> float:
-    net = _network(case).to(memory_format=torch.channels_last_3d)
+    net = _network(case)
+    net.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]  # stub gap
     net.train()
     settings = _TRAINING.optimiser
     optimiser = torch.optim.AdamW(

@@ -31,7 +31,7 @@ def atomic_path(target: Path) -> Generator[Path]:
         temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as error:
-        raise _store_error(target, error) from error
+        raise store_error(target, error) from error
     finally:
         with suppress(OSError):  # a folder that is a file: the first error says so already
             temporary.unlink(missing_ok=True)
@@ -59,7 +59,7 @@ def remove_unfinished(folder: Path) -> None:
             for path in folder.rglob(pattern):
                 path.unlink(missing_ok=True)
     except OSError as error:
-        raise _store_error(folder, error) from error
+        raise store_error(folder, error) from error
 
 
 def digest_file(path: Path) -> Digest:
@@ -84,7 +84,7 @@ def locked_folder(folder: Path) -> Generator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = lock.open("a+")
     except OSError as error:
-        raise _store_error(folder, error) from error
+        raise store_error(folder, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,15 +102,8 @@ def locked_folder(folder: Path) -> Generator[None]:
         yield
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _store_error(target: Path, error: OSError) -> StoreError:
+def store_error(target: Path, error: OSError) -> StoreError:
+    """What the operating system's error is called here: `DiskFullError`, or `StoreError`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             str(target),
@@ -120,3 +113,11 @@ def _store_error(target: Path, error: OSError) -> StoreError:
     return StoreError(
         str(target), error.strerror or "cannot be written", "Check the path and its permissions."
     )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,10 +1,9 @@
 """The Flower ClientApp of a site: every message goes to the site's agent."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from flwr.clientapp import ClientApp
 
-from fedvol.client.agent import SiteAgent
 from fedvol.errors import SiteFailedError
 from fedvol.federation import Request
 from fedvol.privacy import Contribution
@@ -12,14 +11,18 @@ from fedvol.transport import make_client_app
 from fedvol.types import SiteId
 
 
-def client_app(agents: Mapping[SiteId, SiteAgent]) -> ClientApp:
-    """A ClientApp for this process's agents: one at a hospital, all of them in a simulation."""
+def client_app(agents: Mapping[SiteId, Callable[[Request], Contribution]]) -> ClientApp:
+    """A ClientApp for this process's agents: one at a hospital, all of them in a simulation.
+
+    Args:
+        agents: Each site's `SiteAgent.handle`.
+    """
 
     def handle(site: SiteId, request: Request) -> Contribution:
         if site not in agents:
             raise SiteFailedError(
                 f"site {site}", "no agent of this name runs here", "Check the node's configuration."
             )
-        return agents[site].handle(request)
+        return agents[site](request)
 
     return make_client_app(handle)

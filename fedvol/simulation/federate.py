@@ -1,17 +1,20 @@
 """One federation on one machine: the coordinator and every agent, over the in-process link."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import fedvol
 from fedvol.client import SiteAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
-from fedvol.errors import AuditError, DiskFullError, SiteFailedError, StoreError
+from fedvol.errors import AuditError, StoreError
 from fedvol.federation import Link, MetricSums, Reply, Request
+from fedvol.files import store_error
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import NetworkDescription, Plan, state_digest
+from fedvol.privacy import Contribution
 from fedvol.server import Coordinator, Outcome
 from fedvol.server.app import server_app
 from fedvol.transport import run_in_process
@@ -56,44 +59,68 @@ def federate(
         test: Whether the sites judge the release on their test cases.
     """
     results: list[Federated] = []
+    failures: list[Exception] = []
 
     def main(link: Link) -> None:
-        link = _OwnDisk(link)
+        link = _OwnSites(link, failures=failures)
         outcome = coordinator.conduct(link)
         tests = coordinator.test(link, outcome) if test else {}
         results.append(Federated(outcome=outcome, tests=tests))
 
-    run_in_process(server_app(main), client_app(agents), sites=sorted(agents))
+    handlers = {site: _noting(agent.handle, into=failures) for site, agent in agents.items()}
+    run_in_process(server_app(main), client_app(handlers), sites=sorted(agents))
     return results[0]
 
 
-_DISK_ERRORS = {kind.code: kind for kind in (StoreError, *StoreError.__subclasses__(), AuditError)}
-_SITE_FAILED = SiteFailedError.code
+_STORE_ERRORS = {kind.code: kind for kind in (StoreError, *StoreError.__subclasses__())}
+_Handle = Callable[[Request], Contribution]
 
 
 @final
-class _OwnDisk:
-    """The link of a simulation, where the sites' disk is this machine's.
+class _OwnSites:
+    """The link of a simulation, where every site's disk and process is this machine's.
 
-    A hospital whose disk is full sits a round out. Here the run must stop instead, to be resumed
-    once there is space: going on with the other sites would give another model than without the
-    interruption.
+    A hospital whose disk is full, or whose process fails, sits a round out. Here the run stops
+    instead, to be resumed: going on with the other sites would give another model than a run
+    that was never interrupted.
+
+    Args:
+        link: To the sites.
+        failures: What sites raised instead of answering.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, failures: Sequence[Exception]) -> None:
         self._link = link
+        self._failures = failures
 
     def sites(self) -> tuple[SiteId, ...]:
         """Sites that are there."""
         return self._link.sites()
 
     def ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Replies, until a site's store fails.
+        """Replies, until a site's store or process fails.
 
         Raises:
             StoreError: A site's store failed.
         """
         for reply in self._link.ask(requests):
-            if kind := _DISK_ERRORS.get(reply.code):
-                raise kind(f"site {reply.site}", reply.title, "Mend it, then add --resume.")
+            if self._failures:
+                raise self._failures[0]
+            if kind := _STORE_ERRORS.get(reply.code):
+                raise kind(f"site {reply.site}", reply.title, "Mend it, and add --resume.")
             yield reply
+
+
+def _noting(handle: _Handle, *, into: list[Exception]) -> _Handle:
+    def noting(request: Request) -> Contribution:
+        try:
+            return handle(request)
+        except Exception as error:
+            cause = error.__cause__
+            if isinstance(error, AuditError) and isinstance(cause, OSError):
+                into.append(store_error(Path(error.where), cause))
+            else:
+                into.append(error)
+            raise
+
+    return noting

@@ -47,7 +47,6 @@ def test_help_imports_neither_torch_nor_flower() -> None:
         ("typer", ("cli/",)),
         ("monai", ("models/", "data/", "tasks/", "validation/")),
         ("nibabel", ("data/",)),
-        ("SimpleITK", ("data/",)),
         ("blosc2", ("data/",)),
         ("jinja2", ("report/",)),
         ("PIL", ("report/",)),
@@ -70,7 +69,9 @@ def test_file_is_one_idea_long(path: Path) -> None:
 
 
 def test_nothing_executes_what_a_message_names() -> None:
-    banned = re.compile(r"\b(eval|exec)\(|\bpickle\b|\btorch\.load\b|import_module\(|__import__\(")
+    banned = re.compile(
+        r"(?<!\.)\b(eval|exec)\(|\bpickle\b|\btorch\.load\b|import_module\(|__import__\("
+    )
     guilty = [str(path) for path in SOURCES if banned.search(path.read_text())]
     assert not guilty
 

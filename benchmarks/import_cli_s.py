@@ -3,6 +3,7 @@
 import statistics
 import subprocess
 import sys
+from functools import partial
 
 from benchmarks.measurement import REPOSITORY, Measurement, Size, in_turns
 
@@ -11,11 +12,10 @@ _REPEATS: dict[Size, int] = {"tiny": 1, "default": 9, "large": 21}
 
 def measure(size: Size) -> Measurement:
     """Seconds of a Python process that imports the command line and ends."""
-    paired = in_turns(
-        lambda: _python("import fedvol.cli.main"),
-        baseline=lambda: _python("pass"),
-        repeats=_REPEATS[size],
-    )
+    ours, baseline = (partial(_python, code) for code in ("import fedvol.cli.main", "pass"))
+    ours()
+    baseline()
+    paired = in_turns(ours, baseline=baseline, repeats=_REPEATS[size])
     detail = paired.detail()
     return Measurement(
         name="import_cli_s",

@@ -50,10 +50,14 @@ class Paired:
     Attributes:
         ours: Seconds of each repeat.
         baseline: The same of what it is compared with.
+        ours_cpu: Seconds in which this process computed, over all repeats.
+        baseline_cpu: The same of what it is compared with.
     """
 
     ours: Sequence[float]
     baseline: Sequence[float]
+    ours_cpu: float
+    baseline_cpu: float
 
     @property
     def speedup(self) -> float:
@@ -61,13 +65,17 @@ class Paired:
         return statistics.median(self._ratios())
 
     def detail(self) -> dict[str, str | int | float]:
-        """The seconds' medians, and the range of the ratio."""
+        """The seconds' medians, the range of the ratio, and the ratio of computing time.
+
+        The last one hardly depends on what else the machine does, nor sees what waits.
+        """
         return {
             "repeats": len(self.ours),
             "ours_s": statistics.median(self.ours),
             "baseline_s": statistics.median(self.baseline),
             "lowest_ratio": min(self._ratios()),
             "highest_ratio": max(self._ratios()),
+            "cpu_ratio": self.baseline_cpu / self.ours_cpu,
         }
 
     def _ratios(self) -> list[float]:
@@ -75,18 +83,30 @@ class Paired:
 
 
 def in_turns(ours: Callable[[], object], *, baseline: Callable[[], object], repeats: int) -> Paired:
-    """Time two things alternately, each first in every other repeat, after one call of each."""
-    ours()
-    baseline()
-    mine: list[float] = []
-    theirs: list[float] = []
+    """Time two things alternately, each first in every other repeat.
+
+    The caller has called each once before: what is slow only the first time is not measured.
+    """
+    mine, theirs = _Seconds(), _Seconds()
     pair = [(ours, mine), (baseline, theirs)]
     for repeat in range(repeats):
         for act, seconds in pair if repeat % 2 == 0 else reversed(pair):
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             act()
-            seconds.append(time.perf_counter() - began)
-    return Paired(ours=mine, baseline=theirs)
+            seconds.wall.append(time.perf_counter() - began)
+            seconds.cpu.append(time.process_time() - began_cpu)
+    return Paired(
+        ours=mine.wall,
+        baseline=theirs.wall,
+        ours_cpu=sum(mine.cpu),
+        baseline_cpu=sum(theirs.cpu),
+    )
+
+
+class _Seconds:
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.cpu: list[float] = []
 
 
 def _significant(value: float) -> float:

@@ -14,7 +14,7 @@ from fedvol.tasks import build_objective
 from fedvol.training import Objective, Window, threads, train
 
 _NUM_CLASSES = 3
-_NUM_THREADS = 2
+_NUM_THREADS = 1
 _AGREEMENT = 1e-3
 _TRAINING = Training(
     optimiser=AdamW(kind="adamw"), poly_power=0.0, num_threads=_NUM_THREADS, checkpoint_every_s=1e6
@@ -32,7 +32,7 @@ class _Case:
 
 _CASES: dict[Size, _Case] = {
     "tiny": _Case(features=(4, 8), side=8, batch_size=1, steps=2, repeats=1),
-    "default": _Case(features=(16, 32, 64), side=32, batch_size=2, steps=10, repeats=9),
+    "default": _Case(features=(16, 32, 64), side=32, batch_size=2, steps=5, repeats=7),
     "large": _Case(features=(32, 64, 128, 256), side=64, batch_size=2, steps=10, repeats=5),
 }
 

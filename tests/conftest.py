@@ -1,13 +1,24 @@
 """Fixtures every test may use."""
 
 import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
 
+if TYPE_CHECKING:
+    from tiny import Recorded
+
+    from fedvol.client import SiteCases
+    from fedvol.types import SiteId
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+BASELINES = "local,ensemble,pooled"
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +28,62 @@ def fedvol_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real volumes: {folder} is absent; set FEDVOL_DATA")
     return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A tiny study that ran through the installed command, never interrupted; change nothing."""
+
+    study: Path
+    data: Path
+    out: Path
+    baselines: str = BASELINES
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three generated hospitals with six cases each; change nothing."""
+    from tiny import make_hospitals
+
+    return make_hospitals(tmp_path_factory.mktemp("hospitals"))
+
+
+@pytest.fixture(scope="session")
+def tiny_cases(
+    tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> "Mapping[SiteId, SiteCases]":
+    """Their prepared cases, for federations inside the test's own process."""
+    from tiny import prepare, tiny_study
+
+    return prepare(tiny_data, folder=tmp_path_factory.mktemp("prepared"), study=tiny_study())
+
+
+@pytest.fixture(scope="session")
+def tiny_recorded(
+    tiny_cases: "Mapping[SiteId, SiteCases]", tmp_path_factory: pytest.TempPathFactory
+) -> "Recorded":
+    """A federation of them for two rounds, played once; its replies can be given again."""
+    from tiny import make_federation, record, tiny_study
+
+    study = tiny_study(rounds="rounds = 2")
+    folder = tmp_path_factory.mktemp("recorded")
+    return record(make_federation(study, cases=tiny_cases, folder=folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """The tiny study over them with every baseline, finished."""
+    from tiny import fedvol_command, tiny_text
+
+    folder = tmp_path_factory.mktemp("tiny")
+    run = FinishedRun(study=folder / "tiny.toml", data=tiny_data, out=folder / "out")
+    run.study.write_text(tiny_text())
+    words = ["simulate", run.study, "--data", run.data, "--out", run.out, "--device", "cpu"]
+    ended = subprocess.run(
+        fedvol_command(*words, "--baselines", BASELINES),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return run

@@ -16,7 +16,7 @@ from fedvol.errors import UsageError
 from fedvol.types import Json
 
 BASELINES = ("local", "ensemble", "pooled")
-DEMO_BASELINES = ("local", "pooled")
+DEMO_BASELINES = ("pooled",)
 DEMO_SITES, DEMO_CASES, DEMO_SEED = 3, 20, 0
 
 

@@ -1,8 +1,10 @@
 """Fixtures every test may use."""
 
+import logging
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,3 +89,47 @@ def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finis
     )
     assert ended.returncode == 0, ended.stderr
     return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        status: Its exit status.
+        err: What it told people.
+        out: What it told scripts.
+    """
+
+    status: int
+    err: str
+    out: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def fedvol(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line in this process; a start of its own would take seconds each."""
+    from fedvol.cli.main import main
+
+    def run(*words: str | Path) -> Ended:
+        capsys.readouterr()
+        with _own_logging():
+            status = main([str(word) for word in words])
+        told = capsys.readouterr()
+        return Ended(status=status, err=told.err, out=told.out)
+
+    return run
+
+
+@contextmanager
+def _own_logging() -> Generator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)

@@ -18,7 +18,7 @@ def figures_of(federation: Federation) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def expected(tiny_recorded: Recorded, expected: list[object]) -> list[object]:
+def expected(tiny_recorded: Recorded) -> list[object]:
     return figures_of(tiny_recorded.federation)
 
 

@@ -1,0 +1,87 @@
+"""A disk that fills up stops the run with status 7; with space again it ends with the same bits."""
+
+import subprocess
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tiny import figures, half_written
+
+from fedvol.files import digest_file
+
+
+class SmallDisk:
+    """A file system of its own that can be given more space."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def resize(self, kilobytes: int) -> None:
+        self._mount("-o", f"remount,size={kilobytes}k", str(self.folder))
+
+    def mount(self, kilobytes: int) -> None:
+        self._mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(self.folder))
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+    def _mount(self, *words: str) -> None:
+        ended = subprocess.run(
+            ["mount", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ended.returncode:
+            raise OSError(ended.stderr.strip())
+
+
+@contextmanager
+def small_disk(folder: Path, *, kilobytes: int) -> Generator[SmallDisk]:
+    disk = SmallDisk(folder)
+    folder.mkdir()
+    try:
+        disk.mount(kilobytes)
+    except OSError as error:
+        pytest.skip(f"no small disk can be made here: {error}")
+    try:
+        yield disk
+    finally:
+        disk.unmount()
+
+
+def fill_and_free(fedvol: Callable[..., object], tiny_run, folder: Path, sizes: list[int]) -> None:
+    with small_disk(folder, kilobytes=sizes[0]) as disk:
+        out = folder / "out"
+        words = ["simulate", tiny_run.study, "--data", tiny_run.data, "--out", out]
+        words += ["--device", "cpu"]
+        stops: list[str] = []
+        for kilobytes in sizes:
+            disk.resize(kilobytes)
+            ended = fedvol(*words)
+            assert (ended.status, "FV-STORE-004" in ended.err) == (7, True), ended.err  # type: ignore[attr-defined]
+            assert not (out / "result.json").exists()
+            assert half_written(out) == []
+            stops.append(ended.err)  # type: ignore[attr-defined]
+            words += ["--resume"] if "--resume" not in words else []
+        disk.resize(64_000)
+        ended = fedvol(*words)
+        assert ended.status == 0, ended.err  # type: ignore[attr-defined]
+        released = Path("checkpoints/federated.safetensors")
+        assert digest_file(out / released) == digest_file(tiny_run.out / released)
+        found, expected = figures(out / "result.json"), figures(tiny_run.out / "result.json")
+        assert found["evaluation"]["federated"] == expected["evaluation"]["federated"]
+        assert found["stages"] == expected["stages"]
+        assert half_written(out) == []
+
+
+def test_a_disk_that_fills_up(fedvol, tiny_run, tmp_path: Path) -> None:
+    """While volumes are prepared, at a site in a round, and while the report is written."""
+    fill_and_free(fedvol, tiny_run, tmp_path / "disk", [150, 900, 1400])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("first", range(100, 1500, 100))
+def test_a_disk_that_fills_up_anywhere(first: int, fedvol, tiny_run, tmp_path: Path) -> None:
+    fill_and_free(fedvol, tiny_run, tmp_path / "disk", [first])

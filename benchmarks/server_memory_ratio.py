@@ -38,7 +38,7 @@ class _Case:
 _CASES: dict[Size, _Case] = {
     "tiny": _Case(features=(4, 8), distinct=2),
     "default": _Case(features=(24, 48, 96, 160), distinct=8),
-    "large": _Case(features=(32, 64, 128, 256, 320, 320, 320), distinct=8),
+    "large": _Case(features=(32, 64, 128, 256, 320, 320), distinct=8),
 }
 
 

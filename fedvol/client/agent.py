@@ -12,7 +12,7 @@ from fedvol.client.local_training import load_global, train_round
 from fedvol.config import SitePolicy
 from fedvol.data.batch import BatchSource
 from fedvol.data.sampling import PatchSource
-from fedvol.errors import FedvolError, NoLabelsError
+from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
 from fedvol.federation import Action, Exchange, HealthReport, Request, build_exchange
 from fedvol.models import describe, initial_network, require_architecture, to_arrays
 from fedvol.plan import NetworkDescription, Plan, class_names, selection_metrics
@@ -78,6 +78,12 @@ class SiteAgent:
         """Answer one request; an error becomes a refusal that carries its code alone."""
         try:
             self._plan.require_same(request.plan, where=f"site {self._site}")
+            if not 0 <= request.stage < len(self._plan.study.stages):
+                raise ReleaseRefusedError(
+                    f"site {self._site}",
+                    f"the plan has no stage {request.stage}",
+                    "Bring the server to the site's fedvol version.",
+                )
             return self._answer(request)
         except FedvolError as error:
             self._observer.event(
@@ -203,9 +209,16 @@ class SiteAgent:
 
     def _norms(self, request: Request) -> Contribution:
         exchange = self._exchange(request.stage)
-        local = self._state(request.run, request.stage).local_tensors(
-            up_to=request.round, exchange=exchange
-        )
+        state = self._state(request.run, request.stage)
+        last_round = self._plan.study.stages[request.stage].rounds
+        if not state.release_norms(round=request.round, last_round=last_round):
+            raise ReleaseRefusedError(
+                f"site {self._site}",
+                "norm layers leave once, for one round, when the stage has ended",
+                "Ask again after the last round, for the round that is released.",
+            )
+        self._releaser.require_cohort(self._cases.training_subjects)
+        local = state.local_tensors(up_to=request.round, exchange=exchange)
         return self._releaser.norms(request, local, exchange=exchange)
 
     def _load_over_local(self, state: State, *, run: RunId, stage: int, up_to: int) -> None:

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
-from flwr.clientapp import ClientApp
-
 from fedvol.errors import SiteFailedError
 from fedvol.federation import Request
 from fedvol.privacy import Contribution
-from fedvol.transport import make_client_app
+from fedvol.transport import ClientApp, make_client_app
 from fedvol.types import SiteId
 
 

@@ -68,7 +68,8 @@ def open_cases(records: Sequence[CaseRecord], *, store: CaseStore) -> SiteCases:
 def pool(sites: Mapping[SiteId, SiteCases]) -> SiteCases:
     """All sites' cases as if one hospital held them; simulation only.
 
-    Subjects are told apart by their site, since a pseudonym is unique only inside one.
+    No subject is at two sites (`data.splits` refuses it). The prefix says whose a subject is, and
+    keeps cases of one name at two sites apart.
     """
 
     def union(split: str) -> tuple[SiteCase, ...]:

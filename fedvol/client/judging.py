@@ -35,6 +35,7 @@ def judge(
     resampling_key: Digest,
     rows: Path | None,
     on_case: Callable[[int, int], None],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[MetricSums, EvaluationReport]:
     """Judge a model on a site's cases.
 
@@ -48,9 +49,13 @@ def judge(
         resampling_key: Seed of the replicates; models judged under one can be compared in pairs.
         rows: Where the per-case rows are kept at the site; None for nowhere.
         on_case: Called with cases done and their total.
+        should_stop: Asked before each case; if true, the judging is left.
 
     Returns:
         Sums over the cases, and what they mean.
+
+    Raises:
+        TimeLimitError: `should_stop` said so; no rows are written.
     """
     started = time.monotonic()
     classes = class_names(plan.study.data)
@@ -62,6 +67,7 @@ def judge(
             evaluation=plan.study.evaluation,
             metrics=metrics,
             on_case=on_case,
+            should_stop=should_stop,
         )
     if rows is not None:
         _write_rows(rows, judged)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from fedvol.federation import Exchange
+from fedvol.files import write_atomic
 from fedvol.store import StateFile, write_state
 from fedvol.types import Digest, RunId, State
 
@@ -65,6 +66,24 @@ class LocalState:
                     self._path("optimiser", old).unlink(missing_ok=True)
         if local:
             write_state(self._path("local", round), local.items(), metadata=metadata)
+        for done in self._folder.glob("round-*.progress"):
+            done.unlink()
+
+    def release_norms(self, *, round: int, last_round: int) -> bool:  # noqa: A002
+        """Whether local tensors may be given away for a round: once, when the stage has ended.
+
+        The first round it agrees to is written down; the same round may be asked for again.
+
+        Args:
+            round: The round whose tensors are asked for.
+            last_round: The stage's last round; before the site has trained it, nothing is given.
+        """
+        if last_round not in self._rounds("local"):
+            return False
+        note = self._folder / "norms-released"
+        if not note.exists():
+            write_atomic(note, f"{round}\n".encode())
+        return note.read_text().strip() == str(round)
 
     def _path(self, kind: str, round_index: int) -> Path:
         return self._folder / f"{kind}-{round_index:06d}.safetensors"

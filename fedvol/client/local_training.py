@@ -99,7 +99,6 @@ def train_round(
         local=to_arrays(net, [spec.name for spec in exchange.local]),
         optimiser=result.optimiser_state if training.optimiser_state == "keep" else None,
     )
-    checkpoint.clear()
     report = TrainReport(
         cases=num_cases,
         steps=result.steps,

@@ -53,7 +53,8 @@ class DataRequirement(Section):
     split: Split
     """How subjects are divided into training, validation and test."""
     max_skipped_share: Share = 0.1
-    """Share of a site's cases that may be skipped for named faults before the site is refused."""
+    """Share of a site's cases that may be skipped for named faults before the site is refused; one
+    skipped case alone never refuses it."""
     max_voxels: Annotated[int, Field(ge=1_000, le=4_000_000_000)] = 512 * 512 * 1024
     """Largest volume accepted, in voxels of one channel."""
     allow_empty_labels: bool = False

@@ -11,7 +11,7 @@ class SitePolicy(Section):
     """The site's own floors; a study can only be stricter."""
 
     min_group: Annotated[int, Field(ge=1)] = 10
-    """Fewest cases behind a statistic that leaves; smaller groups are suppressed."""
+    """Fewest subjects behind a statistic that leaves; smaller groups are suppressed."""
     min_cohort: Annotated[int, Field(ge=1)] = 10
     """Fewest training subjects with which the site takes part at all."""
     max_update_norm: Annotated[float, Field(gt=0)] | None = None

@@ -31,7 +31,8 @@ class FedBN(_Strategy):
     """FedAvg of everything but norm layers, which stay at their site (Li et al. 2021).
 
     A site that has no norm state of its own, such as one that joins later or an external one,
-    uses the mean of the training sites' affine norm weights, gathered once when the stage ends.
+    uses the mean of the training sites' affine norm weights, gathered once when the stage ends;
+    until then, the initial ones.
     """
 
     kind: Literal["fedbn"]

@@ -51,8 +51,9 @@ def ingest(
         One record for each case, in the order of `entries`.
 
     Raises:
-        TooManySkippedError: A site's share of skipped cases is above the study's limit.
-        NoCasesError: A site with labels has no usable training case.
+        TooManySkippedError: A site skips several cases, and their share is above the study's limit.
+        NoCasesError: A site with labels has no usable training case, or no site has a validation
+            or a test case.
         DuplicateVolumeError: One image is at two sites or in two splits.
         StoreError: A store cannot be written; says so at once.
         SiteFailedError: The child processes do not start.

@@ -44,13 +44,16 @@ def without_duplicates(records: Sequence[CaseRecord]) -> tuple[CaseRecord, ...]:
 
 
 def require_enough_cases(records: Sequence[CaseRecord], *, max_skipped_share: float) -> None:
-    """Refuse sites that lost too many cases, or have none to train on.
+    """Refuse sites that lost too many cases or have none to train on, and data none can be judged by.
 
-    A site where no case has a label is not refused: it sits out supervised stages.
+    One skipped case is never too many, however small the site. A site where no case has a label is
+    not refused: it sits out supervised stages. A site may lack validation or test cases, if not all
+    sites do.
 
     Raises:
         TooManySkippedError: Names every skipped case of every such site.
-        NoCasesError: A site with labels has no usable labelled training case.
+        NoCasesError: A site with labels has no usable labelled training case, or no site has a
+            usable labelled validation case, or none a test case.
     """
     sites = {record.site: [r for r in records if r.site == record.site] for record in records}
     excess = [
@@ -58,7 +61,8 @@ def require_enough_cases(records: Sequence[CaseRecord], *, max_skipped_share: fl
         + _some(f"{r.case} {r.verdict}" for r in skipped)
         + ")"
         for site, cases in sites.items()
-        if len(skipped := [r for r in cases if not r.is_usable]) > max_skipped_share * len(cases)
+        if len(skipped := [r for r in cases if not r.is_usable]) > 1
+        and len(skipped) > max_skipped_share * len(cases)
     ]
     if excess:
         raise TooManySkippedError(
@@ -72,6 +76,14 @@ def require_enough_cases(records: Sequence[CaseRecord], *, max_skipped_share: fl
             "cases",
             f"no usable labelled training case at {', '.join(empty)}",
             "Add cases to the site or leave the site out.",
+        )
+    held = {record.split for record in records if record.is_usable and record.is_labelled}
+    lacking = [split for split in ("validation", "test") if split not in held]
+    if lacking:
+        raise NoCasesError(
+            "cases",
+            f"no site has a usable labelled {' or '.join(lacking)} case",
+            "Add such cases, mend those that were skipped, or change data.split in the study.",
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -148,26 +149,31 @@ _VERSION_FIX = "Bring the site to the run's fedvol version, or leave it out."
 
 def _checked_sums(sums: MetricSums, report: EvaluationReport, *, request: Request) -> MetricSums:
     hidden = np.array([key in report.suppressed for key in sums.keys], dtype=np.bool_)
-    if not np.all(np.isnan(sums.sums[hidden])) or np.any(sums.counts[hidden]):
+    counted = (sums.counts, sums.undefined, sums.penalised, sums.subjects, sums.lone_sites)
+    if not np.all(np.isnan(sums.sums[hidden])) or any(np.any(part[hidden]) for part in counted):
         raise _bad(request, "a suppressed metric carries values", _VERSION_FIX)
     values = np.where(hidden[:, np.newaxis], 0.0, sums.sums)
     n, undefined, penalised = sums.counts[:, 0], sums.undefined, sums.penalised
     if not np.all(np.isfinite(values)):
         raise _bad(request, "a sum is NaN or infinite", "Look at the site's log.")
-    if min(map(_smallest, (sums.counts, undefined, penalised))) < 0 or np.any(values < 0):
+    if min(map(_smallest, counted)) < 0 or np.any(values < 0):
         raise _bad(request, "a sum or a count is negative", "Look at the site's log.")
     if np.any(n + undefined > report.cases) or np.any(penalised > n):
         raise _bad(
             request, "a metric counts more cases than were judged", "Look at the site's log."
         )
+    if np.any(sums.subjects > np.minimum(n, report.subjects)) or np.any(
+        (sums.subjects == 0) != (n == 0)
+    ):
+        raise _bad(request, "a metric's subjects do not fit its cases", "Look at the site's log.")
+    if np.any(sums.lone_sites != (sums.subjects == 1)):
+        raise _bad(request, "a metric's subjects are not those of one site", _VERSION_FIX)
     if np.any(values[sums.counts == 0] != 0):
         raise _bad(request, "a sum over no case is not zero", "Look at the site's log.")
     shares = np.array([key.split("/")[0] in _SHARES for key in sums.keys], dtype=np.bool_)
     if np.any(values[shares] > sums.counts[shares] * (1 + 1e-9)):
         raise _bad(request, "a mean of values up to 1 is above 1", "Look at the site's log.")
-    return MetricSums(
-        keys=sums.keys, sums=values, counts=sums.counts, undefined=undefined, penalised=penalised
-    )
+    return replace(sums, sums=values)
 
 
 def _smallest(array: NDArray[np.int64]) -> int:
@@ -182,6 +188,8 @@ def _nothing(keys: tuple[str, ...], *, replicates: int) -> MetricSums:
         counts=np.zeros(shape, dtype=np.int64),
         undefined=np.zeros(len(keys), dtype=np.int64),
         penalised=np.zeros(len(keys), dtype=np.int64),
+        subjects=np.zeros(len(keys), dtype=np.int64),
+        lone_sites=np.zeros(len(keys), dtype=np.int64),
     )
 
 

@@ -12,7 +12,7 @@ from fedvol.types import State
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-ARRAY_NAMES = ("sums", "counts", "undefined", "penalised")
+ARRAY_NAMES = ("sums", "counts", "undefined", "penalised", "subjects", "lone_sites")
 """Names of the arrays of an evaluation."""
 
 
@@ -23,6 +23,8 @@ def to_arrays(sums: MetricSums) -> tuple[State, tuple[str, ...]]:
         "counts": sums.counts,
         "undefined": sums.undefined,
         "penalised": sums.penalised,
+        "subjects": sums.subjects,
+        "lone_sites": sums.lone_sites,
     }
     return arrays, sums.keys
 
@@ -38,15 +40,12 @@ def from_arrays(arrays: State, *, keys: Sequence[str]) -> MetricSums:
     num = len(keys)
     sums = _typed(arrays["sums"], np.float64, name="sums")
     counts = _typed(arrays["counts"], np.int64, name="counts")
-    undefined = _typed(arrays["undefined"], np.int64, name="undefined")
-    penalised = _typed(arrays["penalised"], np.int64, name="penalised")
+    rows = {name: _typed(arrays[name], np.int64, name=name) for name in ARRAY_NAMES[2:]}
     if sums.ndim != 2 or sums.shape[0] != num or sums.shape[1] < 1 or counts.shape != sums.shape:
         raise _unlike(f"sums and counts are not {num} rows of the same length")
-    if undefined.shape != (num,) or penalised.shape != (num,):
-        raise _unlike(f"undefined and penalised do not hold {num} values")
-    return MetricSums(
-        keys=tuple(keys), sums=sums, counts=counts, undefined=undefined, penalised=penalised
-    )
+    if any(row.shape != (num,) for row in rows.values()):
+        raise _unlike(f"{', '.join(rows)} do not hold {num} values each")
+    return MetricSums(keys=tuple(keys), sums=sums, counts=counts, **rows)
 
 
 def _typed(array: NDArray[np.generic], dtype: type[_Scalar], *, name: str) -> NDArray[_Scalar]:

@@ -20,10 +20,10 @@ class HealthReport(Section):
     """Labelled cases it may train on."""
     training_subjects: Count
     """Subjects behind them."""
-    validation_cases: Count
-    """Cases that choose the best round."""
-    test_cases: Count
-    """Cases kept for the final figures."""
+    validation_cases: Count | None
+    """Cases that choose the best round; null: some, but fewer than the site lets be known."""
+    test_cases: Count | None
+    """Cases kept for the final figures; null as above. Such a site has no figures to give."""
     skipped: dict[str, Count]
     """Cases left out, by error code."""
 
@@ -47,7 +47,7 @@ class EvaluationReport(Section):
     keys: tuple[str, ...]
     """Metric names, in the arrays' row order."""
     suppressed: tuple[str, ...] = ()
-    """Metric names withheld because too few cases are behind them; their rows are NaN and 0."""
+    """Metric names withheld because a group behind them is small; their rows are NaN and 0."""
     cases: Count
     """Cases judged; 0 where every metric is suppressed, and then no arrays come along."""
     subjects: Count

@@ -16,7 +16,8 @@ class Stat:
     Attributes:
         value: Mean over the cases where the metric is defined; None if there is none.
         n: How many cases that is.
-        low: Lower end of the 95 % bootstrap interval by subject; None without replicates.
+        subjects: Whose cases those are.
+        low: Lower end of the 95 % bootstrap interval by subject; None where `MetricSums.stat` says.
         high: Upper end.
         undefined: Cases left out because neither mask holds the class.
         penalised: Cases among `n` where one mask alone is empty (Dice 0, distance = diagonal).
@@ -24,6 +25,7 @@ class Stat:
 
     value: float | None
     n: int
+    subjects: int
     low: float | None
     high: float | None
     undefined: int
@@ -40,6 +42,8 @@ class MetricSums:
         counts: Cases summed, int64, (metric, 1 + replicate).
         undefined: Cases left out because neither mask holds the class, int64, (metric,).
         penalised: Cases where one mask alone is empty, int64, (metric,).
+        subjects: Subjects with at least one case summed, int64, (metric,).
+        lone_sites: Sites with exactly one such subject, int64, (metric,); 0 or 1 for one site.
     """
 
     keys: tuple[str, ...]
@@ -47,6 +51,8 @@ class MetricSums:
     counts: NDArray[np.int64]
     undefined: NDArray[np.int64]
     penalised: NDArray[np.int64]
+    subjects: NDArray[np.int64]
+    lone_sites: NDArray[np.int64]
 
     def replicates(self, key: str) -> NDArray[np.float64]:
         """The metric's value in each replicate, (replicate,); NaN where no case was drawn."""
@@ -57,14 +63,18 @@ class MetricSums:
     def stat(self, key: str) -> Stat:
         """Value, n and percentile interval of one metric.
 
+        There is no interval without replicates, where no replicate drew a case, and where one of
+        the sites has a single subject behind the metric: resampling says nothing of its spread.
+
         Reference: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
         """
         row = self.keys.index(key)
         n = int(self.counts[row, 0])
-        low, high = _interval(self.replicates(key)) if n else (None, None)
+        low, high = (None, None) if self.lone_sites[row] else _interval(self.replicates(key))
         return Stat(
             value=float(self.sums[row, 0] / n) if n else None,
             n=n,
+            subjects=int(self.subjects[row]),
             low=low,
             high=high,
             undefined=int(self.undefined[row]),
@@ -78,7 +88,8 @@ class PairedDifference:
 
     Attributes:
         value: Difference of the means; None if one of them has no case.
-        low: Lower end of the 95 % bootstrap interval by subject; None without replicates.
+        low: Lower end of the 95 % bootstrap interval by subject; None where one of the two has
+            none, or no replicate drew a case for both.
         high: Upper end.
         n: Cases behind each mean, the smaller number if they differ.
     """
@@ -91,6 +102,8 @@ class PairedDifference:
 
 def merge(parts: Sequence[MetricSums]) -> MetricSums:
     """Add the sums of several sites; replicate r is the union of every site's replicate r.
+
+    No subject is at two sites, so subjects add too.
 
     Raises:
         ContributionError: The parts name other metrics or hold other numbers of replicates.
@@ -109,6 +122,8 @@ def merge(parts: Sequence[MetricSums]) -> MetricSums:
         counts=np.sum([part.counts for part in parts], axis=0),
         undefined=np.sum([part.undefined for part in parts], axis=0),
         penalised=np.sum([part.penalised for part in parts], axis=0),
+        subjects=np.sum([part.subjects for part in parts], axis=0),
+        lone_sites=np.sum([part.lone_sites for part in parts], axis=0),
     )
 
 
@@ -131,7 +146,9 @@ def difference(a: MetricSums, b: MetricSums, *, key: str) -> PairedDifference:
     n = min(one.n, other.n)
     if one.value is None or other.value is None:
         return PairedDifference(value=None, low=None, high=None, n=n)
-    low, high = _interval(a.replicates(key) - b.replicates(key))
+    low, high = None, None
+    if not any(part.lone_sites[part.keys.index(key)] for part in (a, b)):
+        low, high = _interval(a.replicates(key) - b.replicates(key))
     return PairedDifference(value=one.value - other.value, low=low, high=high, n=n)
 
 

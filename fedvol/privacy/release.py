@@ -68,7 +68,9 @@ class Releaser:
             )
 
     def health(self, request: Request, report: HealthReport) -> Contribution:
-        """Release how much data a site has; counts of faults below the floor are left out.
+        """Release how much data a site has; counts below the floor are left out or null.
+
+        A count of 0 is told: nobody is behind it.
 
         Raises:
             CohortTooSmallError: The site has training subjects, but fewer than its floor.
@@ -78,12 +80,14 @@ class Releaser:
             self.require_cohort(report.training_subjects)
         floor = self.policy.min_group
         shown = {code: count for code, count in report.skipped.items() if count >= floor}
-        released = report.model_copy(update={"skipped": shown})
+        kept = {"validation_cases": report.validation_cases, "test_cases": report.test_cases}
+        hidden = {name: None for name, count in kept.items() if count and count < floor}
+        released = report.model_copy(update={"skipped": shown, **hidden})
         return self._release(
             request,
             Kind.HEALTH,
             values=released.model_dump(mode="json"),
-            suppressed=len(report.skipped) - len(shown),
+            suppressed=len(report.skipped) - len(shown) + len(hidden),
         )
 
     def update(self, request: Request, update: Update, *, exchange: Exchange) -> Contribution:
@@ -131,7 +135,7 @@ class Releaser:
     def evaluation(
         self, request: Request, sums: MetricSums, report: EvaluationReport
     ) -> Contribution:
-        """Release sums over cases; a metric over fewer cases than the floor is suppressed.
+        """Release sums over cases; `suppress` withholds those over few subjects.
 
         Raises:
             ReleaseRefusedError: Sums and report name other metrics.

@@ -20,7 +20,8 @@ STATES = {
 """Letter and meaning of each state of a site in a round."""
 
 _LOCAL = "local/"
-_ORDER = (FEDERATED, "pooled", "ensemble")
+NEW_SITE = "federated/new-site"
+_ORDER = (FEDERATED, NEW_SITE, "pooled", "ensemble")
 _PRIVACY = {
     "released": "What left each site",
     "secure_sum": "Secure sum",
@@ -61,6 +62,13 @@ def model_words(key: str, *, result: Result) -> ModelWords:
             "Federated",
             "the federated model",
             f"trained by {num_sites} together",
+        )
+        if NEW_SITE in result.models:
+            meaning += "; each site judged it with norm layers of its own, not in the released file"
+    elif key == NEW_SITE:
+        label, phrase = "Federated, as released", "the released file"
+        meaning = (
+            "the same model with the mean of the sites' norm layers, as a new site would use it"
         )
     elif key == "pooled":
         label, phrase = "Pooled", "the pooled model"

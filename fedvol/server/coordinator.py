@@ -3,15 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedvol.errors import (
-    ContributionError,
-    FederationError,
     FedvolError,
     PlanMismatchError,
     QuorumError,
+    StoreError,
 )
 from fedvol.federation import (
     Action,
@@ -19,25 +15,21 @@ from fedvol.federation import (
     HealthReport,
     Link,
     MetricSums,
-    Reply,
     Request,
     RoundState,
     RunState,
-    average,
     best_round,
     build_exchange,
     build_strategy,
-    check_health,
-    check_norms,
 )
 from fedvol.plan import Plan, state_digest
 from fedvol.server.clock import Clock
+from fedvol.server.health import ask_health
+from fedvol.server.norms import mean_norms
 from fedvol.server.round_engine import RoundEngine
 from fedvol.store import BlobStore, CheckpointKind, RoundRecord, RunStore
 from fedvol.telemetry import Observer
 from fedvol.types import Digest, RunId, SiteId, State
-
-_HEALTH_LIMIT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +91,7 @@ class Coordinator:
         try:
             outcome = self._play(link, resumed=resumed)
         except FedvolError as error:
-            self._store.set_run_state(self._run, RunState.FAILED, reason=str(error))
-            self._observer.event("run.finished", name=self._run, status="failed")
+            self._fail(error)
             raise
         if self._state() is not RunState.FINISHED:
             self._store.set_run_state(self._run, RunState.FINISHED)
@@ -117,6 +108,13 @@ class Coordinator:
         Raises:
             QuorumError: A site with test cases did not answer; figures over a subset are refused.
         """
+        absent = sorted(set(self._plan.sites) - outcome.health.keys())
+        if absent:
+            raise QuorumError(
+                f"run {self._run}",
+                f"no test figures from {', '.join(absent)}, which did not answer",
+                "Bring every site of the plan back and start again with --resume.",
+            )
         held = self._store.evaluations(self._run, model=self._run)
         with self._blobs.open(outcome.release) as file:
             state = file.read_all()
@@ -157,6 +155,17 @@ class Coordinator:
             )
         return {**held, **parts}
 
+    def _fail(self, error: FedvolError) -> None:
+        """Record why the run failed; a run that had finished stays finished."""
+        if self._state() is not RunState.RUNNING:
+            return
+        try:
+            self._store.set_run_state(self._run, RunState.FAILED, reason=str(error))
+        except StoreError as second:
+            # The store itself failed: the first error says more, and a resumption finds `running`.
+            error.add_note(f"The failure could not be recorded: {second}")
+        self._observer.event("run.finished", name=self._run, status="failed")
+
     # --- the run ------------------------------------------------------------------------------
 
     def _begin(self) -> bool:
@@ -187,7 +196,7 @@ class Coordinator:
         return True
 
     def _play(self, link: Link, *, resumed: bool) -> Outcome:
-        health = self._ask_health(link)
+        health = ask_health(link, run=self._run, plan=self._plan, observer=self._observer)
         self._observer.event(
             "run.started",
             name=self._run,
@@ -266,7 +275,17 @@ class Coordinator:
         assert best.aggregate is not None
         with self._blobs.open(best.aggregate) as file:
             state = dict(file.read_all())
-        state |= self._mean_norms(link, best, health)
+        if local := self._engine(best.stage).exchange.local:
+            state |= mean_norms(
+                link,
+                run=self._run,
+                plan=self._plan,
+                stage=best.stage,
+                round=best.index,
+                local=local,
+                health=health,
+                observer=self._observer,
+            )
         ordered = [
             (spec.name, state[spec.name])
             for spec in self._plan.network.tensors
@@ -282,99 +301,7 @@ class Coordinator:
         )
         return digest
 
-    def _mean_norms(
-        self, link: Link, best: RoundRecord, health: Mapping[SiteId, HealthReport]
-    ) -> State:
-        local = self._engine(best.stage).exchange.local
-        if not local:
-            return {}
-        requests = {
-            site: Request(
-                run=self._run,
-                plan=self._plan.digest,
-                stage=best.stage,
-                round=best.index,
-                site=site,
-                action=Action.NORMS,
-                state={},
-                arguments={},
-                limit_s=self._plan.study.federation.evaluate_limit_s,
-            )
-            for site in health
-        }
-        held: dict[SiteId, State] = {}
-        for reply in link.ask(list(requests.values())):
-            if reply.site not in requests:
-                continue
-            try:
-                if not reply.code:
-                    held[reply.site] = check_norms(reply, request=requests[reply.site], local=local)
-            except ContributionError as error:
-                self._observer.event("site.refused", site=reply.site, detail=str(error))
-        if len(held) < self._plan.study.federation.min_sites:
-            raise QuorumError(
-                f"run {self._run}",
-                f"{len(held)} sites returned their norm layers",
-                "Look at the sites' logs and resume the run.",
-            )
-        parts = [(float(health[site].training_cases), _Arrays(held[site])) for site in sorted(held)]
-        return {name: mean.astype(np.float32) for name, mean in average(parts, specs=local)}
-
     # --- helpers ------------------------------------------------------------------------------
-
-    def _ask_health(self, link: Link) -> dict[SiteId, HealthReport]:
-        present = set(link.sites())
-        requests = {
-            SiteId(site): Request(
-                run=self._run,
-                plan=self._plan.digest,
-                stage=0,
-                round=0,
-                site=SiteId(site),
-                action=Action.HEALTH,
-                state={},
-                arguments={},
-                limit_s=_HEALTH_LIMIT_S,
-            )
-            for site in self._plan.sites
-            if site in present
-        }
-        health: dict[SiteId, HealthReport] = {}
-        reasons = {site: "not connected" for site in self._plan.sites if site not in present}
-        for reply in link.ask(list(requests.values())):
-            if reply.site not in requests:
-                continue
-            try:
-                health[reply.site] = self._healthy(reply, requests[reply.site])
-            except FederationError as error:
-                reasons[reply.site] = str(error)
-        for site in requests.keys() - health.keys():
-            reasons.setdefault(site, "silent")
-        for site, reason in sorted(reasons.items()):
-            self._observer.event("site.absent", site=site, reason=reason)
-        minimum = self._plan.study.federation.min_sites
-        if len(health) < minimum:
-            words = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items()))
-            raise QuorumError(
-                f"run {self._run}",
-                f"{len(health)} of at least {minimum} sites would train ({words})",
-                "Mend the sites, or lower federation.min_sites.",
-            )
-        return dict(sorted(health.items()))
-
-    def _healthy(self, reply: Reply, request: Request) -> HealthReport:
-        if reply.code:
-            raise FederationError(
-                f"site {request.site}", f"{reply.code} {reply.title}", "Look at the site's log."
-            )
-        report = check_health(reply, request=request)
-        if report.architecture != self._plan.network.architecture:
-            raise PlanMismatchError(
-                f"site {request.site}",
-                "it builds another network from the plan",
-                "Bring the site to the server's fedvol version.",
-            )
-        return report
 
     def _engine(self, stage: int) -> RoundEngine:
         strategy = self._plan.study.stages[stage].strategy
@@ -391,8 +318,8 @@ class Coordinator:
         )
 
     def _closed(self, stage: int, index: int) -> RoundRecord | None:
-        for record in self._store.rounds(self._run, stage=stage):
-            if record.index == index and record.state is RoundState.CLOSED:
+        for record in self._store.rounds(self._run, stage=stage, index=index):
+            if record.state is RoundState.CLOSED:
                 return record
         return None
 
@@ -404,11 +331,12 @@ class Coordinator:
         }
         key = self._plan.study.evaluation.select_by
         stats = {index: r.metrics.get(SiteId(""), {}).get(key) for index, r in closed.items()}
-        most = max((stat.n for stat in stats.values() if stat), default=0)
+        judged = {i: stat.n + stat.undefined for i, stat in stats.items() if stat}
+        most = max(judged.values(), default=0)
         best = best_round(
             [
                 # A round judged on fewer cases than others cannot be compared with them.
-                Candidate(round=index, value=stat.value if stat and stat.n == most else None)
+                Candidate(round=index, value=stat.value if stat and judged[index] == most else None)
                 for index, stat in stats.items()
             ],
             select_by=key,
@@ -428,14 +356,3 @@ class Coordinator:
             "architecture": self._plan.network.architecture,
             "round": str(round_index),
         }
-
-
-class _Arrays:
-    """Arrays in memory, read like a file."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def read(self, name: str) -> NDArray[np.generic]:
-        """One array."""
-        return self._state[name]

@@ -123,7 +123,15 @@ class RoundEngine:
     ) -> None:
         """Check one reply; spool it or record why not. A bad reply never ends the run."""
         if reply.code:
-            self._refused(record, request, reply, code=reply.code, title=reply.title)
+            no_labels = reply.code == NoLabelsError.code
+            self._refused(
+                record,
+                request,
+                reply,
+                code=reply.code,
+                title=reply.title,
+                state=SiteState.NO_LABELS if no_labels else SiteState.REFUSED,
+            )
             return
         try:
             report = check_update(
@@ -136,7 +144,13 @@ class RoundEngine:
             weight = self.strategy.weight(report)
         except ContributionError as error:
             self._refused(
-                record, request, reply, code=error.code, title=error.title, detail=str(error)
+                record,
+                request,
+                reply,
+                code=error.code,
+                title=error.title,
+                detail=str(error),
+                state=SiteState.TRAINED,
             )
             return
         blob = self.blobs.put(
@@ -176,14 +190,14 @@ class RoundEngine:
         *,
         code: str,
         title: str,
+        state: SiteState,
         detail: str = "",
     ) -> None:
-        no_labels = code == NoLabelsError.code
         self.store.put_site_round(
             record.key,
             SiteRound(
                 site=request.site,
-                state=SiteState.NO_LABELS if no_labels else SiteState.REFUSED,
+                state=state,
                 code=code,
                 title=title,
                 bytes_up=reply.bytes_up,
@@ -327,7 +341,7 @@ class RoundEngine:
             return {spec.name: file.read(spec.name) for spec in self.exchange.shared}
 
     def _record(self, index: int) -> RoundRecord | None:
-        records = [r for r in self.store.rounds(self.run, stage=self.stage) if r.index == index]
+        records = self.store.rounds(self.run, stage=self.stage, index=index)
         return records[-1] if records else None
 
     def _reread(self, record: RoundRecord) -> RoundRecord:

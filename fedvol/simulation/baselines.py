@@ -40,7 +40,13 @@ def baseline_study(study: Study, *, num_sites: int) -> Study:
         )
         for stage in study.stages
     )
-    alone = study.federation.model_copy(update={"min_sites": 1})
+    alone = study.federation.model_copy(
+        update={
+            "min_sites": 1,
+            "train_limit_s": study.federation.train_limit_s * num_sites,
+            "evaluate_limit_s": study.federation.evaluate_limit_s * num_sites,
+        }
+    )
     return study.model_copy(update={"stages": stages, "federation": alone})
 
 

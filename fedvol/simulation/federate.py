@@ -9,15 +9,14 @@ import fedvol
 from fedvol.client import SiteAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
-from fedvol.errors import AuditError, StoreError
+from fedvol.errors import AuditError, CaseStoreError, StoreError
 from fedvol.federation import Link, MetricSums, Reply, Request
 from fedvol.files import store_error
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import NetworkDescription, Plan, state_digest
 from fedvol.privacy import Contribution
 from fedvol.server import Coordinator, Outcome
-from fedvol.server.app import server_app
-from fedvol.transport import run_in_process
+from fedvol.transport import make_server_app, run_in_process
 from fedvol.types import SiteId, State
 
 
@@ -68,11 +67,13 @@ def federate(
         results.append(Federated(outcome=outcome, tests=tests))
 
     handlers = {site: _noting(agent.handle, into=failures) for site, agent in agents.items()}
-    run_in_process(server_app(main), client_app(handlers), sites=sorted(agents))
+    run_in_process(make_server_app(main), client_app(handlers), sites=sorted(agents))
     return results[0]
 
 
-_STORE_ERRORS = {kind.code: kind for kind in (StoreError, *StoreError.__subclasses__())}
+_OWN_FAILURES = {
+    kind.code: kind for kind in (CaseStoreError, StoreError, *StoreError.__subclasses__())
+}
 _Handle = Callable[[Request], Contribution]
 
 
@@ -106,7 +107,7 @@ class _OwnSites:
         for reply in self._link.ask(requests):
             if self._failures:
                 raise self._failures[0]
-            if kind := _STORE_ERRORS.get(reply.code):
+            if kind := _OWN_FAILURES.get(reply.code):
                 raise kind(f"site {reply.site}", reply.title, "Mend it, and add --resume.")
             yield reply
 

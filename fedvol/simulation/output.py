@@ -4,13 +4,18 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from fedvol.config import Study, load_study
 from fedvol.errors import OutputFolderError, RunMismatchError
 from fedvol.files import atomic_path, write_atomic
 from fedvol.plan import canonical_json
 from fedvol.types import Digest, Json, RunId, SiteId
+
+_DECISIVE = ("fedvol", "numpy", "torch")
+"""Libraries whose versions decide the last bits of weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,21 +132,30 @@ def keep_study(output: Output, *, path: Path, study: Study) -> None:
         raise _mismatch(output, ["study"])
 
 
-def require_same_simulation(output: Output, *, plan: Digest, data: dict[SiteId, Digest]) -> None:
+def require_same_simulation(
+    output: Output, *, plan: Digest, data: dict[SiteId, Digest], device: str
+) -> None:
     """Write what is simulated on the first start; compare with it on every other.
 
     Raises:
-        RunMismatchError: The folder holds other data, or a plan of another version.
+        RunMismatchError: The folder holds other data, a plan of another version, or was begun on
+            another device or with other libraries that decide the last bits.
     """
-    present: Json = {"plan": plan, "data": {str(site): digest for site, digest in data.items()}}
+    present: dict[str, dict[str, str]] = {
+        "data of": {str(site): digest for site, digest in data.items()},
+        "version of": {name: version(name) for name in _DECISIVE},
+        "run": {"device": device, "plan": plan},
+    }
     if not output.identity.exists():
-        write_atomic(output.identity, canonical_json(present))
+        write_atomic(output.identity, canonical_json(cast("Json", present)))
         return
     written = json.loads(output.identity.read_bytes())
-    before = written.get("data", {})
-    changed = [f"data of {s}" for s in sorted({*before, *data}) if before.get(s) != data.get(s)]
-    if not changed and written.get("plan") != plan:
-        changed = ["plan (another fedvol made it)"]
+    changed = [
+        name if part == "run" else f"{part} {name}"
+        for part, values in present.items()
+        for name in sorted({*values, *written.get(part, {})})
+        if values.get(name) != written.get(part, {}).get(name)
+    ]
     if changed:
         raise _mismatch(output, changed)
 

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from fedvol.report import CasePicture
-from fedvol.simulation.models import Judged
+from fedvol.simulation.judged import Judged
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.types import CaseId, SiteId
 from fedvol.validation import reference_image, segment, slice_panel

@@ -30,7 +30,7 @@ from fedvol.report import (
     write_report,
     write_result,
 )
-from fedvol.simulation.models import Judged
+from fedvol.simulation.judged import Judged
 from fedvol.simulation.output import Output
 from fedvol.simulation.pictures import case_pictures
 from fedvol.simulation.session import FEDERATED, Session
@@ -100,8 +100,7 @@ def build_result(
             model.name: _differences(session, federated.sums, model.sums) for model in judged[1:]
         },
         privacy={
-            "released": "updates (local minus global weights), counts, and sums over cases; "
-            "each is in the site's audit log",
+            "released": _released(session),
             "secure_sum": "off: in a simulation there is no server to hide an update from",
             "differential_privacy": "off",
             "suppression": "off: every case is the researcher's own",
@@ -114,6 +113,14 @@ def build_result(
         skipped_cases=skipped_cases(session.sites),
         overlap="checked",
         files=dict(files),
+    )
+
+
+def _released(session: Session) -> str:
+    norms = ", norm layers once at the end" if session.has_local_tensors else ""
+    return (
+        f"counts of cases, updates (local minus global weights) with their mean loss{norms}, and "
+        "sums over validation and test cases; each is in the site's audit log"
     )
 
 
@@ -202,36 +209,22 @@ def _model(session: Session, model: Judged) -> ModelResult:
 def _evaluation(session: Session, sums: Mapping[SiteId, MetricSums]) -> EvaluationResult:
     everywhere = merge([sums[site] for site in sorted(sums)])
     metrics = session.study.evaluation.metrics
-    interval = _has_interval(session, tuple(sums))
     return EvaluationResult(
-        overall={metric: _stat(everywhere.stat(metric), interval=interval) for metric in metrics},
+        overall={metric: _stat(everywhere.stat(metric)) for metric in metrics},
         by_site={
-            site: {
-                key: _stat(part.stat(key), interval=_has_interval(session, (site,)))
-                for key in part.keys
-            }
+            site: {key: _stat(part.stat(key)) for key in part.keys}
             for site, part in sorted(sums.items())
         },
         by_class={
-            name: {
-                metric: _stat(everywhere.stat(f"{metric}/{name}"), interval=interval)
-                for metric in metrics
-            }
+            name: {metric: _stat(everywhere.stat(f"{metric}/{name}")) for metric in metrics}
             for name in class_names(session.study.data)
         },
     )
 
 
-def _has_interval(session: Session, sites: Sequence[SiteId]) -> bool:
-    """Whether resampling subjects says anything: one subject alone is always drawn."""
-    return all(_site(session, site).test_subjects > 1 for site in sites)
-
-
 def _differences(
     session: Session, federated: Mapping[SiteId, MetricSums], other: Mapping[SiteId, MetricSums]
 ) -> list[Difference]:
-    if not _has_interval(session, tuple(federated)):
-        return []
     ours = merge([federated[site] for site in sorted(federated)])
     theirs = merge([other[site] for site in sorted(other)])
     metrics = session.study.evaluation.metrics
@@ -248,15 +241,15 @@ def _differences(
 
 
 def _stats(stats: Mapping[str, Stat]) -> dict[str, StatResult]:
-    return {key: _stat(stat, interval=False) for key, stat in stats.items()}
+    return {key: _stat(stat) for key, stat in stats.items()}
 
 
-def _stat(stat: Stat, *, interval: bool) -> StatResult:
+def _stat(stat: Stat) -> StatResult:
     return StatResult(
         value=stat.value,
         n=stat.n,
-        low=stat.low if interval else None,
-        high=stat.high if interval else None,
+        low=stat.low,
+        high=stat.high,
         undefined=stat.undefined,
         penalised=stat.penalised,
         withheld="undefined" if stat.value is None else None,

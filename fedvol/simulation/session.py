@@ -9,6 +9,7 @@ import torch
 from fedvol.client import PreparedSite, SiteAgent, SiteCases, open_cases, pool, prepare_sites
 from fedvol.config import SIMULATION_POLICY, Study
 from fedvol.data import CaseRecord
+from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, canonical_json
 from fedvol.privacy import FileAudit
@@ -50,6 +51,17 @@ class Session:
     device: torch.device
     observer: Observer
 
+    @property
+    def training_sites(self) -> tuple[SiteId, ...]:
+        """Hospitals with labelled training cases; the others sit the training out."""
+        return tuple(site for site, cases in self.cases.items() if cases.train)
+
+    @property
+    def has_local_tensors(self) -> bool:
+        """Whether sites keep tensors of their own, so that the released file is not all of it."""
+        strategy = self.study.stages[0].strategy
+        return bool(build_exchange(self.plan.network, strategy=strategy).local)
+
     def federated(self) -> Federated:
         """Conduct the federated run and have every site judge its release."""
         agents = {
@@ -76,7 +88,7 @@ class Session:
         return self._agent(site, self.plan, self.cases[site], self.output.site(site))
 
     def _alone(self, run: RunId, site: SiteId, cases: SiteCases) -> Federated:
-        study = baseline_study(self.study, num_sites=len(self.sites))
+        study = baseline_study(self.study, num_sites=len(self.training_sites))
         plan, initial = make_plan(study, sites=(site,))
         agent = self._agent(site, plan, cases, self.output.baseline(run))
         return federate(self._coordinator(run, plan, initial), {site: agent}, test=False)
@@ -134,6 +146,7 @@ def open_session(
         output,
         plan=plan.digest,
         data={site: prepared.digest for site, prepared in sites.items()},
+        device=device.type,
     )
     write_atomic(output.plan, canonical_json(plan.model_dump(mode="json")))
     return Session(

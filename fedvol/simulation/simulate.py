@@ -9,7 +9,7 @@ from fedvol.errors import DeviceError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
 from fedvol.simulation.baselines import require_known
-from fedvol.simulation.models import train_and_judge
+from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish
 from fedvol.simulation.session import open_session

@@ -102,6 +102,7 @@ def _by_site(metrics: Sequence[RoundMetricRow]) -> dict[SiteId, dict[str, Stat]]
         found.setdefault(SiteId(row.site), {})[row.metric] = Stat(
             value=row.value,
             n=row.n,
+            subjects=row.subjects,
             low=row.low,
             high=row.high,
             undefined=row.undefined,
@@ -166,6 +167,7 @@ def metric_row(key: RoundKey, site: SiteId, metric: str, stat: Stat) -> RoundMet
         metric=metric,
         value=stat.value,
         n=stat.n,
+        subjects=stat.subjects,
         low=stat.low,
         high=stat.high,
         undefined=stat.undefined,

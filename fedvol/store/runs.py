@@ -225,11 +225,15 @@ class RunStore:
                 for metric, stat in metrics.items()
             )
 
-    def rounds(self, run: RunId, *, stage: int | None = None) -> tuple[RoundRecord, ...]:
-        """Every attempt of a run or of one stage, in order, with sites and metrics."""
+    def rounds(
+        self, run: RunId, *, stage: int | None = None, index: int | None = None
+    ) -> tuple[RoundRecord, ...]:
+        """Every attempt of a run, of one stage or at one round, in order, with all that belongs."""
         wanted = select(RoundRow).where(RoundRow.run == run)
         if stage is not None:
             wanted = wanted.where(RoundRow.stage == stage)
+        if index is not None:
+            wanted = wanted.where(RoundRow.round == index)
         with reading(self._engine) as session:
             return rows.read_rounds(session, wanted)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from fedvol.config.evaluation import Evaluation, SegmentationMetric
 from fedvol.data.case_store import StoredCase
+from fedvol.errors import TimeLimitError
 from fedvol.types import SubjectId
 from fedvol.validation.cases import CaseMetrics
 from fedvol.validation.inference import Predictor
@@ -19,6 +20,7 @@ def evaluate_cases(
     evaluation: Evaluation,
     metrics: Sequence[SegmentationMetric],
     on_case: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[CaseMetrics, ...]:
     """Segment and measure each case on the grid its site annotated.
 
@@ -29,13 +31,21 @@ def evaluate_cases(
         evaluation: NSD's tolerances.
         metrics: What is measured: `evaluation.metrics`, or `selection_metrics` between rounds.
         on_case: Called after each case with cases done and their total.
+        should_stop: Asked before each case; if true, no further case is judged.
 
     Raises:
+        TimeLimitError: `should_stop` said so; nothing is kept.
         ValueError: A case has no label, or a class has no tolerance.
     """
     tolerance_mm = _tolerances(evaluation, classes=classes)
     rows: list[CaseMetrics] = []
     for case, subject in cases:
+        if should_stop():
+            raise TimeLimitError(
+                "evaluation",
+                f"the limit passed after {len(rows)} of {len(cases)} cases",
+                "Give rounds more time, or let the site evaluate fewer cases.",
+            )
         truth = case.reference_label()
         if truth is None:
             raise ValueError(f"case {case.case} has no label to be judged by")

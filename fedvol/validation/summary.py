@@ -38,11 +38,12 @@ def summarise(
         site: The site the cases belong to.
 
     Raises:
-        ValueError: A case is given twice.
+        ValueError: A case of a subject is given twice. Two subjects may use one case name, as they
+            do where the cases of several sites are pooled.
 
     Reference: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 6.
     """
-    if len({row.case for row in rows}) < len(rows):
+    if len({(row.subject, row.case) for row in rows}) < len(rows):
         raise ValueError("a case is given twice")
     ordered = sorted(rows, key=lambda row: (row.subject, row.case))
     names = sorted({row.subject for row in ordered})
@@ -60,6 +61,7 @@ def summarise(
     counts = np.zeros((len(names), len(keys)), dtype=np.int64)
     np.add.at(sums, subject, np.where(defined, values, 0.0))
     np.add.at(counts, subject, defined)
+    subjects = np.count_nonzero(counts, axis=0).astype(np.int64)
     seed = derive_seed(key, "bootstrap", site)
     resampled = _resample(sums, counts=counts, replicates=replicates, seed=seed)
     return MetricSums(
@@ -68,6 +70,8 @@ def summarise(
         counts=np.concatenate([counts.sum(axis=0)[:, None], resampled[1].T], axis=1),
         undefined=np.count_nonzero(~defined, axis=0).astype(np.int64),
         penalised=np.count_nonzero(penalised, axis=0).astype(np.int64),
+        subjects=subjects,
+        lone_sites=(subjects == 1).astype(np.int64),
     )
 
 

@@ -42,7 +42,7 @@ def test_help_imports_neither_torch_nor_flower() -> None:
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
-        ("flwr", ("transport/", "client/app.py", "server/app.py")),
+        ("flwr", ("transport/engine.py",)),
         ("sqlalchemy", ("store/",)),
         ("typer", ("cli/",)),
         ("monai", ("models/", "data/", "tasks/", "validation/")),

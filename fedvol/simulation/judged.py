@@ -1,6 +1,6 @@
 """Every model of a simulation, judged on every hospital's test cases under one resampling."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +15,16 @@ from fedvol.simulation.session import FEDERATED, Session
 from fedvol.types import Digest, RunId, SiteId
 from fedvol.validation import Predictor, SlidingWindow, ensemble, single
 
+NEW_SITE = "federated/new-site"
+"""The released file of a run whose sites keep tensors of their own, as a newcomer would use it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """One model and its figures.
 
     Attributes:
-        name: `federated`, `local/SITE`, `ensemble` or `pooled`.
+        name: `federated`, `federated/new-site`, `local/SITE`, `ensemble` or `pooled`.
         run: The run that trained it; None for the ensemble.
         release: Digest of its weights; None for the ensemble.
         best_round: Round they come from; None for the ensemble.
@@ -45,16 +48,23 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
     """Train the federated model and the baselines asked for, and judge each on all test cases."""
     federated = session.federated()
     judged = [_federated(session, federated)]
+    if session.has_local_tensors:
+        outcome = federated.outcome
+        judged.append(_release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites))
     outcomes: dict[SiteId, Outcome] = {}
     if "local" in baselines or "ensemble" in baselines:
-        for site in session.sites:
+        for site in session.training_sites:
             outcomes[site] = session.local(site).outcome
     if "local" in baselines:
-        judged += [_local(session, site, outcomes[site]) for site in session.sites]
+        judged += [
+            _release_of(session, local_model(site), local_run(site), outcome, sites=[site])
+            for site, outcome in outcomes.items()
+        ]
     if "ensemble" in baselines:
         judged.append(_ensemble(session, outcomes))
     if "pooled" in baselines:
-        judged.append(_pooled(session, session.pooled().outcome))
+        outcome = session.pooled().outcome
+        judged.append(_release_of(session, "pooled", RunId("pooled"), outcome, sites=session.sites))
     return tuple(judged)
 
 
@@ -66,13 +76,15 @@ def _federated(session: Session, federated: Federated) -> Judged:
         best_round=federated.outcome.best_round,
         steps=_steps(session, FEDERATED),
         seconds=_seconds(session, FEDERATED),
-        cases=sum(len(cases.train) for cases in session.cases.values()),
+        cases=_num_cases(session, session.sites),
         sums=federated.tests,
     )
 
 
-def _local(session: Session, site: SiteId, outcome: Outcome) -> Judged:
-    name, run = local_model(site), local_run(site)
+def _release_of(
+    session: Session, name: str, run: RunId, outcome: Outcome, *, sites: Iterable[SiteId]
+) -> Judged:
+    """The released file of a run, judged as it is by everybody."""
     predictor = single(_network(session, run, outcome.release), window=_window(session))
     return Judged(
         name=name,
@@ -81,23 +93,8 @@ def _local(session: Session, site: SiteId, outcome: Outcome) -> Judged:
         best_round=outcome.best_round,
         steps=_steps(session, run),
         seconds=_seconds(session, run),
-        cases=len(session.cases[site].train),
+        cases=_num_cases(session, sites),
         sums=_judge(session, name, predictor),
-    )
-
-
-def _pooled(session: Session, outcome: Outcome) -> Judged:
-    run = RunId("pooled")
-    predictor = single(_network(session, run, outcome.release), window=_window(session))
-    return Judged(
-        name="pooled",
-        run=run,
-        release=outcome.release,
-        best_round=outcome.best_round,
-        steps=_steps(session, run),
-        seconds=_seconds(session, run),
-        cases=sum(len(cases.train) for cases in session.cases.values()),
-        sums=_judge(session, "pooled", predictor),
     )
 
 
@@ -113,7 +110,7 @@ def _ensemble(session: Session, outcomes: Mapping[SiteId, Outcome]) -> Judged:
         best_round=None,
         steps=sum(_steps(session, run) for run in runs),
         seconds=sum(_seconds(session, run) for run in runs),
-        cases=sum(len(cases.train) for cases in session.cases.values()),
+        cases=_num_cases(session, outcomes),
         sums=_judge(session, "ensemble", ensemble(nets, window=_window(session))),
     )
 
@@ -163,6 +160,10 @@ def _network(session: Session, run: RunId, release: Digest) -> torch.nn.Module:
 
 def _window(session: Session) -> SlidingWindow:
     return inference_window(session.plan, device=session.device, mirror=True)
+
+
+def _num_cases(session: Session, sites: Iterable[SiteId]) -> int:
+    return sum(len(session.cases[site].train) for site in sites)
 
 
 def _steps(session: Session, run: RunId) -> int:

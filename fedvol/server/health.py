@@ -1,0 +1,83 @@
+"""Which sites would train now: asked before a run begins and whenever it is resumed."""
+
+from fedvol.errors import FederationError, PlanMismatchError, QuorumError
+from fedvol.federation import Action, HealthReport, Link, Reply, Request, check_health
+from fedvol.plan import Plan
+from fedvol.telemetry import Observer
+from fedvol.types import RunId, SiteId
+
+_LIMIT_S = 120.0
+
+
+def ask_health(
+    link: Link, *, run: RunId, plan: Plan, observer: Observer
+) -> dict[SiteId, HealthReport]:
+    """What each healthy site says of its data, sorted by site; the others are named as events.
+
+    Raises:
+        QuorumError: Fewer sites would train than the study's minimum.
+        TransportError: The link is down.
+    """
+    present = set(link.sites())
+    requests = {
+        SiteId(site): Request(
+            run=run,
+            plan=plan.digest,
+            stage=0,
+            round=0,
+            site=SiteId(site),
+            action=Action.HEALTH,
+            state={},
+            arguments={},
+            limit_s=_LIMIT_S,
+        )
+        for site in plan.sites
+        if site in present
+    }
+    health: dict[SiteId, HealthReport] = {}
+    reasons = {site: "not connected" for site in plan.sites if site not in present}
+    for reply in link.ask(list(requests.values())):
+        if reply.site not in requests:
+            continue
+        try:
+            health[reply.site] = _healthy(reply, requests[reply.site], plan=plan)
+        except FederationError as error:
+            reasons[reply.site] = str(error)
+    for site in requests.keys() - health.keys():
+        reasons.setdefault(site, "silent")
+    for site, reason in sorted(reasons.items()):
+        observer.event("site.absent", site=site, reason=reason)
+    minimum = plan.study.federation.min_sites
+    if len(health) < minimum:
+        words = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items()))
+        raise QuorumError(
+            f"run {run}",
+            f"{len(health)} of at least {minimum} sites would train ({words})",
+            "Mend the sites, or lower federation.min_sites.",
+        )
+    return dict(sorted(health.items()))
+
+
+def _healthy(reply: Reply, request: Request, *, plan: Plan) -> HealthReport:
+    if reply.code:
+        raise FederationError(
+            f"site {request.site}", f"{reply.code} {reply.title}", "Look at the site's log."
+        )
+    report = check_health(reply, request=request)
+    if _minor(report.software) != _minor(plan.software):
+        raise PlanMismatchError(
+            f"site {request.site}",
+            f"it runs fedvol {report.software}, the plan was made by {plan.software}",
+            "Bring site and server to one minor version.",
+        )
+    if report.architecture != plan.network.architecture:
+        raise PlanMismatchError(
+            f"site {request.site}",
+            "it builds another network from the plan",
+            "Bring the site to the server's fedvol version.",
+        )
+    return report
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]

@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test test-full lint bench docs clean
 
 demo: $(VENV)/.runtime ## run a whole small federation on generated hospitals
-	$(BIN)/fedvol demo --out demo-out $(if $(wildcard demo-out/run),--resume)
+	$(BIN)/fedvol demo --out demo-out --resume
 
 test: $(VENV)/.dev ## the tests that CI runs
 	$(BIN)/python -m pytest -m "not full"
@@ -28,7 +28,8 @@ docs: $(VENV)/.dev ## write docs/study.md again from the schema
 	$(BIN)/fedvol study schema --markdown > docs/study.md
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+		{ echo "No virtual environment could be made: install python3-venv." >&2; exit 1; }
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[client,report]'
 	touch $@
 

@@ -18,10 +18,9 @@ from fedvol.federation import Action, Link, MetricSums, Reply, Request
 from fedvol.plan import Plan, state_digest
 from fedvol.privacy import FileAudit
 from fedvol.server import Coordinator, Outcome, SystemClock
-from fedvol.server.app import server_app
 from fedvol.simulation.federate import make_plan
 from fedvol.store import BlobStore, RoundRecord, RunStore, open_engine
-from fedvol.transport import Fault, run_in_process
+from fedvol.transport import Fault, make_server_app, run_in_process
 from fedvol.types import Digest, Json, RunId, SiteId, State
 
 RUN = RunId("federated")
@@ -247,7 +246,7 @@ class Federation:
         ends: list[tuple[Outcome, dict[SiteId, MetricSums]]] = []
         handlers = {site: agent.handle for site, agent in self.agents().items()}
         run_in_process(
-            server_app(lambda link: ends.append(self.conduct(through(link), test=test))),
+            make_server_app(lambda link: ends.append(self.conduct(through(link), test=test))),
             client_app(handlers),
             sites=[SiteId(site) for site in self.plan.sites],
             faults=faults,

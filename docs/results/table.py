@@ -6,6 +6,7 @@ python docs/results/table.py NAME=OUT [NAME=OUT ...]
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 METRICS = (
     ("dice", "Dice", 3),
@@ -34,10 +35,14 @@ def main(arguments: list[str]) -> None:
             )
 
 
-def figure(stat: dict[str, float], digits: int) -> str:
-    """A value with its interval."""
-    value, low, high = (f"{stat[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+def figure(stat: dict[str, Any], digits: int) -> str:
+    """A value with its interval; a dash where it has no value, the value alone without interval."""
+    value, low, high = (stat[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "–"
+    if low is None or high is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 if __name__ == "__main__":

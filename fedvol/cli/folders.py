@@ -34,6 +34,43 @@ def new_folder(target: Path) -> Generator[Path]:
         shutil.rmtree(working, ignore_errors=True)
 
 
+def require_demo_folder(folder: Path, *, study: bytes, resume: bool) -> None:
+    """Accept a demo's folder: new, empty, or begun by an earlier demo that is to be resumed.
+
+    A demo writes its study first, then `hospitals`, then `run`. A folder is one that a demo began
+    if its study is the demo's, byte for byte, and its hospitals are there or nothing else is yet.
+
+    Args:
+        folder: The folder the user named; nothing in it is changed.
+        study: The demo's study file.
+        resume: Whether to go on where an earlier demo stopped.
+
+    Raises:
+        OutputFolderError: It holds something else, or a demo that was not to be resumed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputFolderError(str(folder), "is a file", "Name a folder with --out.")
+    path = folder / "study.toml"
+    try:
+        held = {item.name for item in folder.iterdir()} if folder.is_dir() else set[str]()
+        is_ours = path.is_file() and path.read_bytes() == study
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    held = {name for name in held if not (name.startswith(".") and name.endswith(".part"))}
+    if not held:
+        return
+    if not is_ours or ("hospitals" not in held and held != {"study.toml"}):
+        raise OutputFolderError(
+            str(folder), "holds files of something else", "Name a new or empty folder with --out."
+        )
+    if not resume:
+        raise OutputFolderError(
+            str(folder),
+            "holds a demo already",
+            "Add --resume to continue it, or name another folder with --out.",
+        )
+
+
 def _unusable(target: Path, error: OSError) -> OutputFolderError:
     reason = error.strerror or "it cannot be written"
     return OutputFolderError(str(target), reason, "Check the path and its permissions.")

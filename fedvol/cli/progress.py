@@ -47,7 +47,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """Stage, round, a row for each site, best metric and time left, redrawn in place."""
+    """Stage, round, a row for each site, best metric, time left for the model, redrawn in place."""
 
     def __init__(self) -> None:
         self.live: Live | None = None
@@ -102,8 +102,6 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
             return f"{site}: no answer in {where}"
         case "site.absent":
             return f"{site}: takes no part: {text(fields, 'reason')}"
-        case "model.training" if whole(fields, "step") == whole(fields, "steps"):
-            return f"{text(fields, 'model')}: trained, {whole(fields, 'steps')} steps"
         case "model.evaluating" if is_last:
             return f"{text(fields, 'model')}: judged at {site}, {_cases(fields)}"
         case "run.finished":
@@ -137,5 +135,5 @@ def _headline(view: RunView, *, seconds: float | None = None) -> str:
     if view.best_round is not None:
         parts.append(f"best round {view.best_round}")
     if view.seconds_left:
-        parts.append(f"about {in_words(view.seconds_left)} left")
+        parts.append(f"about {in_words(view.seconds_left)} left for this model")
     return " | ".join(parts)

@@ -48,7 +48,10 @@ class RunView:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate for the rest of the stage, from the rounds closed so far."""
+        """Estimate for the rest of this model's stage, from its rounds closed so far.
+
+        Models that are trained after it are not counted: a run does not say how many follow.
+        """
         if not self.seconds or not self.rounds:
             return None
         return sum(self.seconds) / len(self.seconds) * (self.rounds - self.closed)
@@ -75,10 +78,8 @@ class RunView:
                 self._site(fields, state="evaluating")
             case "round.closed":
                 self._close(fields)
-            case "model.training":
-                self._model(fields, state="training", done="step", total="steps")
             case "model.evaluating":
-                self._model(fields, state="evaluating")
+                self._model(fields)
             case _:
                 pass
 
@@ -111,14 +112,12 @@ class RunView:
         best = fields.get("best_round")
         self.best_round = best if isinstance(best, int) else None
 
-    def _model(
-        self, fields: Mapping[str, Json], *, state: str, done: str = "done", total: str = "total"
-    ) -> None:
+    def _model(self, fields: Mapping[str, Json]) -> None:
         model = text(fields, "model")
         if self.title != model:
             self._start(model, stages=[])
         row = text(fields, "site") or model
-        self._row(row, fields, state=state, done=done, total=total)
+        self._row(row, fields, state="evaluating", done="done", total="total")
 
     def _site(
         self, fields: Mapping[str, Json], *, state: str, done: str = "done", total: str = "total"

@@ -15,7 +15,6 @@ from fedvol.cli.output import AsJson, emit, say
 from fedvol.errors import UsageError
 from fedvol.types import Json
 
-BASELINES = ("local", "ensemble", "pooled")
 DEMO_BASELINES = ("pooled",)
 DEMO_SITES, DEMO_CASES, DEMO_SEED = 3, 20, 0
 
@@ -70,24 +69,25 @@ def demo(
 
     It takes a few minutes on two cores and needs no data.
     """
-    from fedvol.cli.folders import new_folder
+    from fedvol.cli.folders import new_folder, require_demo_folder
     from fedvol.data.phantom import default_hospitals, generate_hospitals
     from fedvol.files import write_atomic
 
+    packaged = resources.files("fedvol.cli").joinpath("demo.toml").read_bytes()
+    require_demo_folder(out, study=packaged, resume=resume)
     data, study = out / "hospitals", out / "study.toml"
-    write_atomic(study, resources.files("fedvol.cli").joinpath("demo.toml").read_bytes())
-    if not (resume and data.is_dir()):
+    write_atomic(study, packaged)
+    if not data.is_dir():  # it takes its name once it is whole
         say(f"Making {DEMO_SITES} hospitals in {data} ...")
         with new_folder(data) as working:
             hospitals = default_hospitals(DEMO_SITES, DEMO_CASES)
             generate_hospitals(working, hospitals=hospitals, seed=DEMO_SEED)
-    run = out / "run"
     summary = _simulate(
         study,
         data=data,
-        out=run,
+        out=out / "run",
         baselines=DEMO_BASELINES,
-        resume=resume and run.is_dir(),
+        resume=resume,
         device=device,
     )
     if as_json:
@@ -116,6 +116,8 @@ def parse_baselines(text: str) -> tuple[str, ...]:
     Raises:
         UsageError: A name is unknown or given twice.
     """
+    from fedvol.config.baselines import BASELINES
+
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in BASELINES:

@@ -44,7 +44,7 @@ def without_duplicates(records: Sequence[CaseRecord]) -> tuple[CaseRecord, ...]:
 
 
 def require_enough_cases(records: Sequence[CaseRecord], *, max_skipped_share: float) -> None:
-    """Refuse sites that lost too many cases or have none to train on, and data none can be judged by.
+    """Refuse sites that lost too many cases or have none to train on, and data without test cases.
 
     One skipped case is never too many, however small the site. A site where no case has a label is
     not refused: it sits out supervised stages. A site may lack validation or test cases, if not all

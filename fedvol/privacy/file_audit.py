@@ -2,7 +2,7 @@
 
 A line holds an event and `hash = SHA-256(hash of the line before || RFC 8785 of the event)`; the
 first follows 32 zero bytes. A changed, removed, inserted or moved line breaks the chain. Lines
-cut off the end do not: keep the head's hash elsewhere, as the server does with every reply.
+cut off the end do not: keep count and hash of the head elsewhere, as `verify_audit` gives them.
 
 A process killed while it wrote leaves a torn last line. Its contribution never left, because
 `append` had not returned. The next opening removes it and says so in a record of its own.

@@ -1,4 +1,4 @@
-"""No figure over few subjects leaves: below the site's floor a metric is withheld, and marked so."""
+"""No figure over few subjects leaves: below the site's floor a metric is withheld and marked."""
 
 from dataclasses import replace
 

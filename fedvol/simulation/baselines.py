@@ -6,11 +6,11 @@ often, released by the same rule, and can be resumed like any run.
 """
 
 from fedvol.config import Study
+from fedvol.config.baselines import BASELINES
 from fedvol.config.strategy import FedAvg
 from fedvol.errors import UsageError
 from fedvol.types import RunId, SiteId
 
-BASELINES = ("local", "ensemble", "pooled")
 POOLED = SiteId("pooled")
 
 

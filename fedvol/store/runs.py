@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast, final
 
+import numpy as np
 import safetensors.numpy
 from sqlalchemy import Engine, delete, select
 
@@ -276,6 +277,9 @@ class RunStore:
     def put_evaluation(self, run: RunId, *, model: str, site: SiteId, sums: MetricSums) -> None:
         """Keep how a model did on a site's test cases; replaces an earlier one."""
         arrays, keys = to_arrays(sums)
+        # safetensors writes memory as it lies: a transposed array would come back with its values
+        # under other metrics' names.
+        ordered = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         with writing(self._engine) as session:
             rows.find_run(session, run)
             session.merge(
@@ -284,7 +288,7 @@ class RunStore:
                     model=model,
                     site=site,
                     keys_json=json.dumps(keys),
-                    arrays=safetensors.numpy.save(dict(arrays)),
+                    arrays=safetensors.numpy.save(ordered),
                 )
             )
 

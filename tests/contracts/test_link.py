@@ -97,6 +97,8 @@ def evaluation() -> tuple[MetricSums, EvaluationReport]:
         counts=np.array([[2]]),
         undefined=np.array([0]),
         penalised=np.array([0]),
+        subjects=np.array([2]),
+        lone_sites=np.array([0]),
     )
     return sums, EvaluationReport(keys=("dice",), cases=2, subjects=2, evaluate_seconds=0.1)
 

@@ -79,7 +79,7 @@ BAD = "FV-FED-002"
 SPOILS: dict[str, tuple[Spoil, SiteState, str]] = {
     "silent": (lambda reply: None, SiteState.SILENT, "FV-FED-005"),
     "nan": (tensor(with_one_nan), SiteState.REFUSED, BAD),
-    "infinite": (tensor(lambda a: a / np.float32(0)), SiteState.REFUSED, BAD),
+    "infinite": (tensor(lambda a: np.full_like(a, np.inf)), SiteState.REFUSED, BAD),
     "transposed": (tensor(lambda a: a.swapaxes(0, 1)), SiteState.REFUSED, BAD),
     "flat": (tensor(lambda a: a.reshape(-1)), SiteState.REFUSED, BAD),
     "float64": (tensor(lambda a: a.astype(np.float64)), SiteState.REFUSED, BAD),

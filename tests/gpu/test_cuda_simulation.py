@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import make_hospitals, tiny_text
 
 from fedvol.simulation import simulate
 from fedvol.telemetry import Broadcast
-from tests.tiny import make_hospitals, tiny_text
 
 pytestmark = [
     pytest.mark.gpu,

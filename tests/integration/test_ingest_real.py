@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 from fedvol.config.data import DataRequirement, Preprocessing
@@ -64,6 +65,16 @@ def test_every_hippocampus_is_ingested(fedvol_data: Path, tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("*.part"))
 
 
+def write_crop(root: Path, *, side: int) -> None:
+    """Small validation and test cases: data without any is refused."""
+    label = nib.nifti1.load(root / "spleen_2_label.nii.gz")
+    middle = np.median(np.argwhere(np.asarray(label.dataobj) == 1), axis=0).astype(int)
+    box = tuple(slice(max(0, m - side // 2), m + side // 2) for m in middle)
+    for kind in ("image", "label"):
+        whole = nib.nifti1.load(root / f"spleen_2_{kind}.nii.gz")
+        nib.save(whole.slicer[box], root / f"crop_{side}_{kind}.nii.gz")
+
+
 def test_the_spleen_is_ingested_at_another_spacing(fedvol_data: Path, tmp_path: Path) -> None:
     root = tmp_path / "ct"
     root.mkdir()
@@ -72,8 +83,12 @@ def test_the_spleen_is_ingested_at_another_spacing(fedvol_data: Path, tmp_path: 
     (root / "cases.csv").write_text(
         "case,subject,site,split,image,label\n"
         "spleen_2,P1,ct,train,spleen_2_image.nii.gz,spleen_2_label.nii.gz\n"
+        "crop_16,P2,ct,validation,crop_16_image.nii.gz,crop_16_label.nii.gz\n"
+        "crop_12,P3,ct,test,crop_12_image.nii.gz,crop_12_label.nii.gz\n"
     )
-    (record,) = ingest_folder(
+    for side in (16, 12):
+        write_crop(root, side=side)
+    record, *crops = ingest_folder(
         root,
         out=tmp_path / "out",
         requirement="""{"channels": ["ct"], "labels": {"spleen": 1},
@@ -81,7 +96,7 @@ def test_the_spleen_is_ingested_at_another_spacing(fedvol_data: Path, tmp_path: 
         preprocessing="""{"spacing_mm": [1.6, 1.6, 5.0],
             "normalisation": {"kind": "window", "window_hu": [-100, 300]}}""",
     )
-    assert record.verdict == ""
+    assert [one.verdict for one in (record, *crops)] == ["", "", ""]
     assert record.shape == (164, 166, 26)
     assert record.voxels == {"spleen": 96_672}
     stored = CaseStore(tmp_path / "out" / "ct").open(record.case)

@@ -113,18 +113,19 @@ def test_examples_fit_the_schema(path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
-        ("rounds = 6", "rounds = 0", "study.stages[0].rounds: minimum"),
-        ("batch_size = 2", "batchsize = 2", "study.patches.batchsize: unknown"),
+        (r"rounds = \d+", "rounds = 0", "study.stages[0].rounds: minimum"),
+        ("batch_size = ", "batchsize = ", "study.patches.batchsize: unknown"),
         ('kind = "unet"', 'kind = "vnet"', "oneOf"),
         ("seed = 0", "", ""),
         ("version = 1", "", "study.version: required"),
-        ("size = [32, 32, 32]", "size = [32, 32]", "study.patches.size: minItems"),
+        (r"size = \[\d+, \d+, \d+\]", "size = [32, 32]", "study.patches.size: minItems"),
     ],
 )
 def test_the_schema_refuses(old: str, new: str, error: str) -> None:
     text = (ROOT / "examples" / "demo.toml").read_text()
-    assert old in text
-    found = _schema_errors(tomllib.loads(text.replace(old, new, 1)))
+    changed, count = re.subn(old, new, text, count=1)
+    assert count == 1
+    found = _schema_errors(tomllib.loads(changed))
     assert error in " ".join(found) if error else not found
 
 
@@ -155,7 +156,8 @@ def test_every_key_has_a_doc() -> None:
 def test_demo_is_the_packaged_one() -> None:
     packaged = ROOT / "fedvol" / "cli" / "demo.toml"
     example = ROOT / "examples" / "demo.toml"
-    assert example.read_bytes() == packaged.read_bytes(), f"copy {example} to {packaged}"
+    assert example.is_symlink(), f"make {example} a link to {packaged}"
+    assert example.resolve() == packaged.resolve()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])

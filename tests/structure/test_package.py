@@ -1,5 +1,6 @@
 """What a wheel holds, and what its metadata says."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -45,7 +46,7 @@ def test_every_direct_dependency_is_pinned() -> None:
     wanted = [*project["dependencies"]]
     for extra in project["optional-dependencies"].values():
         wanted += extra
-    names = {item.split(">")[0].split("<")[0].split("=")[0].strip().lower() for item in wanted}
+    names = {re.split(r"[\[<>=]", item)[0].strip().lower() for item in wanted}
     pinned = {
         line.split("==")[0].strip().lower()
         for line in (REPOSITORY / "constraints.txt").read_text().splitlines()

@@ -26,6 +26,8 @@ COMMANDS = [
     ["demo"],
     ["data"],
     ["data", "phantom"],
+    ["audit"],
+    ["audit", "verify"],
     ["report"],
 ]
 STATUS = {
@@ -55,11 +57,13 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--help"]) == 0
     told = capsys.readouterr().out
     assert f"Usage: {' '.join(['fedvol', *words])}" in told
-    for option in ("--json",) if words and words not in (["study"], ["data"]) else ("--help",):
+    for option in (
+        ("--json",) if words and words not in (["study"], ["data"], ["audit"]) else ("--help",)
+    ):
         assert option in told
 
 
-@pytest.mark.parametrize("words", [[], ["study"], ["data"]])
+@pytest.mark.parametrize("words", [[], ["study"], ["data"], ["audit"]])
 def test_nothing_asked_is_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert "Usage: fedvol" in capsys.readouterr().out

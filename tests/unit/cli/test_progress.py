@@ -42,7 +42,9 @@ CLOSED: tuple[str, dict[str, Json]] = (
     },
 )
 
-CLOSED_IN_WORDS = "finetune round 1 of 4 | 60.0 s | dice 0.5000 | best round 1 | about 3 min left"
+CLOSED_IN_WORDS = (
+    "finetune round 1 of 4 | 60.0 s | dice 0.5000 | best round 1 | about 3 min left for this model"
+)
 
 
 def _live(events: list[tuple[str, dict[str, Json]]]) -> str:
@@ -50,7 +52,7 @@ def _live(events: list[tuple[str, dict[str, Json]]]) -> str:
     for name, fields in events:
         view.event(name, **fields)
     stream = io.StringIO()
-    Console(file=stream, width=100).print(view.render())
+    Console(file=stream, width=120).print(view.render())
     return stream.getvalue()
 
 
@@ -62,8 +64,6 @@ def test_plain_lines() -> None:
             observer.event(name, **fields)
         observer.event("round.abandoned", stage=0, round=2, reason="1 of at least 2 sites")
         observer.event("site.silent", site="b", round=2)
-        observer.event("model.training", model="pooled", step=7, steps=80)
-        observer.event("model.training", model="pooled", step=80, steps=80)
         observer.event("model.evaluating", model="pooled", site="a", done=3, total=3)
         observer.event("run.finished", name="federated", status="finished")
         observer.event("something.new", anything=1)
@@ -74,7 +74,6 @@ def test_plain_lines() -> None:
         f"federated | {CLOSED_IN_WORDS}",
         "federated: round 2 abandoned: 1 of at least 2 sites",
         "b: no answer in round 2",
-        "pooled: trained, 80 steps",
         "pooled: judged at a, 3 cases",
         "federated: finished",
     ]
@@ -94,7 +93,7 @@ def test_time_left_counts_open_round() -> None:
     """With one of four rounds closed in a minute, three minutes are left until the next closes."""
     opened: tuple[str, dict[str, Json]]
     opened = ("round.opened", {"stage": 0, "round": 2, "rounds": 4, "sites": ["a", "b"]})
-    assert "about 3 min left" in _live([*EVENTS, CLOSED, opened])
+    assert "about 3 min left for this model" in _live([*EVENTS, CLOSED, opened])
     assert "left" not in _live(EVENTS)
 
 

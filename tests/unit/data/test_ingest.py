@@ -138,8 +138,34 @@ def test_broken_cases_are_skipped_by_name_and_nothing_is_half_written(
 
 def test_too_many_skipped_names_site_and_cases(two_sites, run: Ingest) -> None:
     two_sites.image("b2").write_bytes(b"")
-    with pytest.raises(TooManySkippedError, match=r"b skips 1 of 5 cases \(b2 FV-DATA-003\).*10%"):
+    two_sites.image("b3").unlink()
+    told = r"b skips 2 of 5 cases \(b2 FV-DATA-003, b3 FV-DATA-004\).*10%"
+    with pytest.raises(TooManySkippedError, match=told):
         run()
+
+
+def test_one_skipped_case_alone_is_never_too_many(two_sites, run: Ingest) -> None:
+    two_sites.image("b2").write_bytes(b"")
+    assert verdicts(run()) == {"b2": "FV-DATA-003"}
+    assert verdicts(run(requirement={"max_skipped_share": 0.0})) == {"b2": "FV-DATA-003"}
+
+
+@pytest.mark.parametrize(("fold", "split"), [(0, "test"), (1, "validation")])
+def test_some_site_must_have_cases_to_judge_by(
+    two_sites, run: Ingest, fold: int, split: str
+) -> None:
+    two_sites.image(f"a{fold}").write_bytes(b"")
+    run()
+    two_sites.image(f"b{fold}").write_bytes(b"")
+    with pytest.raises(NoCasesError, match=rf"no site has a usable labelled {split} case\."):
+        run()
+
+
+def test_both_lacking_splits_are_named(two_sites, run: Ingest) -> None:
+    for case in ("a0", "a1", "b0", "b1"):
+        two_sites.label(case).unlink()
+    with pytest.raises(NoCasesError, match="labelled validation or test case"):
+        run(requirement={"max_skipped_share": 0.5})
 
 
 def test_a_site_without_usable_training_cases_is_refused(two_sites, run: Ingest) -> None:

@@ -78,6 +78,8 @@ def sums() -> MetricSums:
         counts=counts,
         undefined=np.array([0, 1, 2]),
         penalised=np.array([0, 0, 1]),
+        subjects=np.array([5, 1, 6]),
+        lone_sites=np.array([0, 1, 0]),
     )
 
 
@@ -206,11 +208,38 @@ def test_good_evaluation_comes_back_unchanged() -> None:
 
 def test_suppressed_metric_adds_nothing() -> None:
     part = sums()
-    part.sums[1], part.counts[1], part.undefined[1] = np.nan, 0, 0
+    part.sums[1] = np.nan
+    for counted in (part.counts, part.undefined, part.subjects, part.lone_sites):
+        counted[1] = 0
     report, found = judge(evaluation(part, suppressed=["dice/liver"]))
     assert report.suppressed == ("dice/liver",)
     assert found.stat("dice/liver").value is None
     assert found.stat("dice").n == 6
+
+
+@pytest.mark.parametrize("name", ["counts", "undefined", "penalised", "subjects", "lone_sites"])
+def test_suppressed_metric_has_no_counts(name: str) -> None:
+    part = sums()
+    part.sums[1] = np.nan
+    for counted in (part.counts, part.undefined, part.penalised, part.subjects, part.lone_sites):
+        counted[1] = 0
+    getattr(part, name)[1] = 1
+    with pytest.raises(ContributionError, match="carries values"):
+        judge(evaluation(part, suppressed=["dice/liver"]))
+
+
+def test_health_may_withhold_small_counts() -> None:
+    values = {
+        "software": "0.1.0",
+        "architecture": "0" * 64,
+        "training_cases": 30,
+        "training_subjects": 30,
+        "validation_cases": None,
+        "test_cases": None,
+        "skipped": {},
+    }
+    answer = reply(Action.HEALTH, values=values, tensors={})
+    assert check_health(answer, request=request(Action.HEALTH)).test_cases is None
 
 
 def test_wholly_suppressed_evaluation_needs_no_arrays() -> None:
@@ -242,6 +271,12 @@ def spoil(name: str, index: tuple[int, ...], value: float) -> Reply:
         (spoil("counts", (0, 0), 9), "more cases than were judged"),
         (spoil("undefined", (0,), 3), "more cases than were judged"),
         (spoil("penalised", (0,), 7), "more cases than were judged"),
+        (spoil("subjects", (0,), -1), "negative"),
+        (spoil("subjects", (0,), 7), "do not fit"),
+        (spoil("subjects", (0,), 0), "do not fit"),
+        (evaluation(subjects=5), "do not fit"),
+        (spoil("lone_sites", (0,), 1), "those of one site"),
+        (spoil("lone_sites", (1,), 0), "those of one site"),
         (spoil("sums", (0, 0), 6.5), "above 1"),
         (spoil("counts", (2, 2), 0), "over no case"),
         (evaluation(keys=["dice", "hd95_mm", "dice/liver"]), "other metrics"),
@@ -287,9 +322,11 @@ def test_arrays_round_trip(num_keys: int, replicates: int, seed: int) -> None:
         counts=rng.integers(0, 9, (num_keys, 1 + replicates)),
         undefined=rng.integers(0, 9, num_keys),
         penalised=rng.integers(0, 9, num_keys),
+        subjects=rng.integers(0, 9, num_keys),
+        lone_sites=rng.integers(0, 9, num_keys),
     )
     arrays, keys = to_arrays(part)
     found = from_arrays(arrays, keys=keys)
     assert found.keys == part.keys
-    for name in ("sums", "counts", "undefined", "penalised"):
+    for name in ("sums", "counts", "undefined", "penalised", "subjects", "lone_sites"):
         np.testing.assert_array_equal(getattr(found, name), getattr(part, name))

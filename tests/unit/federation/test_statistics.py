@@ -12,7 +12,11 @@ from fedvol.federation.statistics import MetricSums, difference, merge
 
 
 def sums_of(
-    sums: list[list[float]], counts: list[list[int]], *, keys: tuple[str, ...] = ("dice",)
+    sums: list[list[float]],
+    counts: list[list[int]],
+    *,
+    keys: tuple[str, ...] = ("dice",),
+    subjects: int = 3,
 ) -> MetricSums:
     return MetricSums(
         keys=keys,
@@ -20,6 +24,8 @@ def sums_of(
         counts=np.array(counts, dtype=np.int64),
         undefined=np.full(len(keys), 2, dtype=np.int64),
         penalised=np.full(len(keys), 1, dtype=np.int64),
+        subjects=np.full(len(keys), subjects, dtype=np.int64),
+        lone_sites=np.full(len(keys), subjects == 1, dtype=np.int64),
     )
 
 
@@ -74,6 +80,8 @@ def test_merging_does_not_depend_on_order_or_grouping(seed: int, num: int) -> No
         np.testing.assert_array_equal(other.counts, whole.counts)
         assert other.undefined.tolist() == [2 * num]
         assert other.penalised.tolist() == [num]
+        assert other.subjects.tolist() == [3 * num]
+        assert other.lone_sites.tolist() == [0]
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
@@ -116,3 +124,23 @@ def test_difference_without_cases_or_replicates() -> None:
     assert difference(some, none, key="dice").value is None
     found = difference(sums_of([[1.0]], [[2]]), sums_of([[0.5]], [[2]]), key="dice")
     assert (found.value, found.low, found.high) == (0.25, None, None)
+
+
+def test_no_interval_where_any_site_has_one_subject_behind_the_metric() -> None:
+    many = sums_of([[3.0, 2.0, 4.0]], [[4, 4, 4]])
+    one = sums_of([[1.0, 0.5, 1.5]], [[2, 1, 3]], subjects=1)
+    assert one.stat("dice").subjects == 1
+    assert (one.stat("dice").low, one.stat("dice").high) == (None, None)
+    merged = merge([many, one, many]).stat("dice")
+    assert (merged.n, merged.subjects) == (10, 7)
+    assert (merged.low, merged.high) == (None, None)
+    for a, b in ((many, one), (one, many)):
+        found = difference(a, b, key="dice")
+        assert found.value is not None
+        assert (found.low, found.high) == (None, None)
+
+
+def test_a_site_without_the_metric_takes_no_interval_away() -> None:
+    many = sums_of([[3.0, 2.0, 4.0]], [[4, 4, 4]])
+    none = sums_of([[0.0, 0.0, 0.0]], [[0, 0, 0]], subjects=0)
+    assert merge([many, none]).stat("dice").low == many.stat("dice").low

@@ -77,7 +77,14 @@ def update(**changes) -> Update:
     return Update(tensors=held, report=TrainReport(cases=20, steps=5, train_seconds=1.0, loss=0.4))
 
 
-def evaluation(n: tuple[int, ...], cases: int) -> tuple[MetricSums, EvaluationReport]:
+def evaluation(
+    n: tuple[int, ...],
+    cases: int,
+    *,
+    subjects: tuple[int, ...] | None = None,
+    penalised: tuple[int, ...] | None = None,
+) -> tuple[MetricSums, EvaluationReport]:
+    """Cases behind each metric; without `subjects`, each case is a subject of its own."""
     keys = ("dice", "dice/liver", "dice/lesion")[: len(n)]
     counts = np.array([[count, count] for count in n], dtype=np.int64)
     sums = MetricSums(
@@ -85,9 +92,13 @@ def evaluation(n: tuple[int, ...], cases: int) -> tuple[MetricSums, EvaluationRe
         sums=counts * 0.5,
         counts=counts,
         undefined=cases - counts[:, 0],
-        penalised=np.zeros(len(n), dtype=np.int64),
+        penalised=np.array(penalised or (0,) * len(n)),
+        subjects=np.array(subjects or n),
+        lone_sites=np.equal(subjects or n, 1).astype(np.int64),
     )
-    report = EvaluationReport(keys=keys, cases=cases, subjects=cases, evaluate_seconds=1.0)
+    report = EvaluationReport(
+        keys=keys, cases=cases, subjects=max(subjects or (cases,)), evaluate_seconds=1.0
+    )
     return sums, report
 
 
@@ -216,7 +227,7 @@ def test_simulation_hides_nothing() -> None:
 
 def test_metric_over_few_cases_is_suppressed() -> None:
     audit = MemoryAudit()
-    sums, report = evaluation((9, 5, 4), 9)
+    sums, report = evaluation((14, 5, 4), 14)
     sent = releaser(HOSPITAL, audit).evaluation(request(Action.TEST), sums, report)
     assert sent.values["suppressed"] == ["dice/lesion"]
     assert np.all(np.isnan(sent.tensors["sums"][2]))
@@ -224,6 +235,46 @@ def test_metric_over_few_cases_is_suppressed() -> None:
     assert sent.tensors["undefined"][2] == 0
     np.testing.assert_array_equal(sent.tensors["sums"][:2], sums.sums[:2])
     assert audit.records[0].suppressed == 1
+
+
+def test_many_cases_of_few_patients_are_a_small_group() -> None:
+    sums, report = evaluation((40, 30), 40, subjects=(20, 4))
+    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report)
+    assert sent.values["suppressed"] == ["dice/liver"]
+    assert sent.tensors["subjects"].tolist() == [20, 0]
+    sums, report = evaluation((10,), 10, subjects=(1,))
+    assert releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report).tensors == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "suppressed"),
+    [
+        ({"n": (20, 16)}, True),  # 4 undefined cases
+        ({"n": (20, 15)}, False),  # 5 of them
+        ({"penalised": (0, 4)}, True),
+        ({"penalised": (0, 5)}, False),
+        ({"n": (40, 30), "cases": 40, "subjects": (20, 19)}, True),  # 10 undefined of one patient
+        ({"n": (40, 30), "cases": 40, "subjects": (20, 20)}, False),
+    ],
+)
+def test_few_left_out_or_penalised_are_a_small_group(changes: dict, suppressed: bool) -> None:
+    sums, report = evaluation(**{"n": (20, 20), "cases": 20, **changes})
+    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report)
+    assert sent.values["suppressed"] == (["dice/liver"] if suppressed else [])
+    for name in ("counts", "undefined", "penalised", "subjects", "lone_sites"):
+        assert not suppressed or not sent.tensors[name][1].any()
+
+
+def test_health_withholds_few_validation_and_test_cases() -> None:
+    audit = MemoryAudit()
+    report = health(9).model_copy(update={"validation_cases": 4, "test_cases": 5, "skipped": {}})
+    sent = releaser(HOSPITAL, audit).health(request(Action.HEALTH), report)
+    assert (sent.values["validation_cases"], sent.values["test_cases"]) == (None, 5)
+    assert audit.records[0].suppressed == 1
+    report = report.model_copy(update={"validation_cases": 0, "test_cases": 1})
+    sent = releaser(HOSPITAL).health(request(Action.HEALTH), report)
+    assert (sent.values["validation_cases"], sent.values["test_cases"]) == (0, None)
+    assert releaser().health(request(Action.HEALTH), report).values["test_cases"] == 1
 
 
 def test_evaluation_over_few_cases_leaves_without_figures() -> None:

@@ -8,6 +8,7 @@ import pytest
 from fedvol.config.evaluation import Evaluation
 from fedvol.data.case_store import CaseStore, StoredCase
 from fedvol.data.volume import PreparedCase
+from fedvol.errors import TimeLimitError
 from fedvol.plan import metric_keys
 from fedvol.types import CaseId, Digest, SubjectId
 from fedvol.validation.evaluate import evaluate_cases
@@ -186,6 +187,35 @@ def test_cases_are_measured_on_the_grid_as_read(tmp_path: Path) -> None:
     assert set(rows[0].values.values()) == {1.0}
     assert rows[1].values["dice"] == rows[1].values["dice/outer"] == 0.0
     assert rows[1].penalised == {"dice", "dice/outer", "nsd", "nsd/outer"}
+
+
+def test_judging_stops_between_cases(tmp_path: Path) -> None:
+    cases = [
+        (
+            stored(
+                tmp_path,
+                image=bands(3, 2, 2)[None].astype(np.float32),
+                image_affine=affine(1, 1, 1),
+                label=bands(3, 2, 2),
+                label_affine=affine(1, 1, 1),
+                name=f"c{number}",
+            ),
+            SubjectId(f"s{number}"),
+        )
+        for number in range(3)
+    ]
+    judged = []
+    with pytest.raises(TimeLimitError, match="after 2 of 3 cases"):
+        evaluate_cases(
+            three_bands,
+            cases,
+            classes=("inner", "outer"),
+            evaluation=Evaluation(),
+            metrics=("dice",),
+            on_case=lambda done, total: judged.append(done),
+            should_stop=lambda: len(judged) == 2,
+        )
+    assert judged == [1, 2]
 
 
 def test_a_case_without_label_is_refused(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_undefined_and_penalised_cases_are_counted() -> None:
 
 
 def test_replicates_without_a_defined_case_are_left_out_of_the_interval() -> None:
-    found = sums_of(rows([("p", None), ("q", 0.5)]))
+    found = sums_of(rows([("p", None), ("q", 0.5), ("r", 0.5)]))
     assert np.isnan(found.replicates("dice")).any()
     stat = found.stat("dice")
     assert (stat.low, stat.high) == (0.5, 0.5)
@@ -169,6 +169,27 @@ def test_a_case_given_twice_is_refused() -> None:
     cases = rows([("p", 0.5)])
     with pytest.raises(ValueError, match="twice"):
         sums_of(cases + cases)
+
+
+def test_pooled_sites_may_use_one_case_name() -> None:
+    """As `client.cases.pool` gives them: the subject is prefixed, the case is not."""
+    cases = [*rows([("north/p", 0.5)]), *rows([("south/q", 1.0)])]
+    assert cases[0].case == cases[1].case
+    found = sums_of(cases)
+    assert found.counts[0, 0] == 2
+    assert found.stat("dice").value == 0.75
+
+
+def test_subjects_behind_a_metric_are_those_with_a_value() -> None:
+    found = sums_of(rows([("p", 0.2), ("p", 0.4), ("q", None), ("r", 1.0)]))
+    assert (found.subjects.tolist(), found.lone_sites.tolist()) == ([2], [0])
+    assert found.stat("dice").subjects == 2
+    assert found.stat("dice").low is not None
+    lone = sums_of(rows([("p", 0.2), ("p", 0.4), ("q", None), ("r", None)]))
+    assert (lone.subjects.tolist(), lone.lone_sites.tolist()) == ([1], [1])
+    assert lone.stat("dice").value == pytest.approx(0.3)
+    assert lone.stat("dice").low is None
+    assert merge([found, lone]).stat("dice").low is None
 
 
 def test_without_replicates_there_are_only_sums() -> None:

@@ -61,7 +61,9 @@ def require_demo_folder(folder: Path, *, study: bytes, resume: bool) -> None:
         return
     if not is_ours or ("hospitals" not in held and held != {"study.toml"}):
         raise OutputFolderError(
-            str(folder), "holds files of something else", "Name a new or empty folder with --out."
+            str(folder),
+            "holds files of something else, or a demo of another version",
+            "Name a new or empty folder with --out.",
         )
     if not resume:
         raise OutputFolderError(

@@ -1,5 +1,6 @@
 """`SiteAgent`: answers the server's questions with this site's cases, policy and audit log."""
 
+import time
 from pathlib import Path
 
 import torch
@@ -192,6 +193,7 @@ class SiteAgent:
             request.state, run=request.run, stage=request.stage, up_to=request.round
         )
         evaluation = self._plan.study.evaluation
+        deadline_s = time.monotonic() + request.limit_s
         sums, report = judge(
             self.predictor(mirror=test or evaluation.validation_mirror),
             cases,
@@ -204,6 +206,7 @@ class SiteAgent:
             on_case=lambda done, total: self._observer.event(
                 "site.evaluating", site=self._site, done=done, total=total
             ),
+            should_stop=lambda: time.monotonic() > deadline_s,
         )
         return self._releaser.evaluation(request, sums, report)
 

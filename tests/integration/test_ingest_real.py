@@ -88,7 +88,7 @@ def test_the_spleen_is_ingested_at_another_spacing(fedvol_data: Path, tmp_path: 
     )
     for side in (16, 12):
         write_crop(root, side=side)
-    record, *crops = ingest_folder(
+    *crops, record = ingest_folder(
         root,
         out=tmp_path / "out",
         requirement="""{"channels": ["ct"], "labels": {"spleen": 1},
@@ -96,7 +96,7 @@ def test_the_spleen_is_ingested_at_another_spacing(fedvol_data: Path, tmp_path: 
         preprocessing="""{"spacing_mm": [1.6, 1.6, 5.0],
             "normalisation": {"kind": "window", "window_hu": [-100, 300]}}""",
     )
-    assert [one.verdict for one in (record, *crops)] == ["", "", ""]
+    assert [one.verdict for one in (*crops, record)] == ["", "", ""]
     assert record.shape == (164, 166, 26)
     assert record.voxels == {"spleen": 96_672}
     stored = CaseStore(tmp_path / "out" / "ct").open(record.case)

@@ -93,7 +93,7 @@ def test_what_is_somebody_elses_stays(
     before = _tree(tmp_path)
     assert main(["demo", "--out", str(tmp_path), *resume]) == 2
     assert "FV-CONF-003" in (said := capsys.readouterr().err)
-    assert "holds files of something else. Name a new or empty folder" in said
+    assert "of something else, or a demo of another version. Name a new or empty folder" in said
     assert _tree(tmp_path) == before
     assert not fakes.runs
 

@@ -16,11 +16,10 @@ from fedvol.data.phantom import default_hospitals, generate_hospitals
 from fedvol.federation import Action, Link, Request, RoundState
 from fedvol.privacy import Contribution
 from fedvol.server import Coordinator, SystemClock
-from fedvol.server.app import server_app
 from fedvol.simulation.output import open_output
 from fedvol.simulation.session import FEDERATED, open_session
 from fedvol.telemetry import Broadcast
-from fedvol.transport import make_client_app, run_in_process
+from fedvol.transport import make_client_app, make_server_app, run_in_process
 from fedvol.types import Json, SiteId
 
 _STUDY = """
@@ -156,7 +155,7 @@ def _conduct(case: _Case, *, folder: Path) -> tuple[list[float], list[float]]:
     def main(link: Link) -> None:
         coordinator.conduct(link)
 
-    run_in_process(server_app(main), make_client_app(watched.handle), sites=sorted(session.sites))
+    run_in_process(make_server_app(main), make_client_app(watched.handle), sites=sorted(session.sites))
     records = [
         record
         for record in session.store.rounds(FEDERATED, stage=0)

@@ -78,20 +78,20 @@ def refusal(code: str, title: str) -> Spoil:
 BAD = "FV-FED-002"
 SPOILS: dict[str, tuple[Spoil, SiteState, str]] = {
     "silent": (lambda reply: None, SiteState.SILENT, "FV-FED-005"),
-    "nan": (tensor(with_one_nan), SiteState.REFUSED, BAD),
-    "infinite": (tensor(lambda a: np.full_like(a, np.inf)), SiteState.REFUSED, BAD),
-    "transposed": (tensor(lambda a: a.swapaxes(0, 1)), SiteState.REFUSED, BAD),
-    "flat": (tensor(lambda a: a.reshape(-1)), SiteState.REFUSED, BAD),
-    "float64": (tensor(lambda a: a.astype(np.float64)), SiteState.REFUSED, BAD),
-    "tensor missing": (without_tensor, SiteState.REFUSED, BAD),
-    "tensor too many": (with_more_tensors, SiteState.REFUSED, BAD),
-    "more cases than it has": (values(cases=1000), SiteState.REFUSED, BAD),
-    "fewer steps": (values(steps=1), SiteState.REFUSED, BAD),
-    "words for a loss": (values(loss="low"), SiteState.REFUSED, BAD),
-    "more words": (values(patient="Smith"), SiteState.REFUSED, BAD),
+    "nan": (tensor(with_one_nan), SiteState.TRAINED, BAD),
+    "infinite": (tensor(lambda a: np.full_like(a, np.inf)), SiteState.TRAINED, BAD),
+    "transposed": (tensor(lambda a: a.swapaxes(0, 1)), SiteState.TRAINED, BAD),
+    "flat": (tensor(lambda a: a.reshape(-1)), SiteState.TRAINED, BAD),
+    "float64": (tensor(lambda a: a.astype(np.float64)), SiteState.TRAINED, BAD),
+    "tensor missing": (without_tensor, SiteState.TRAINED, BAD),
+    "tensor too many": (with_more_tensors, SiteState.TRAINED, BAD),
+    "more cases than it has": (values(cases=1000), SiteState.TRAINED, BAD),
+    "fewer steps": (values(steps=1), SiteState.TRAINED, BAD),
+    "words for a loss": (values(loss="low"), SiteState.TRAINED, BAD),
+    "more words": (values(patient="Smith"), SiteState.TRAINED, BAD),
     "another round": (
         lambda reply: dataclasses.replace(reply, round=7),
-        SiteState.REFUSED,
+        SiteState.TRAINED,
         BAD,
     ),
     "disk full there": (
@@ -192,7 +192,7 @@ def test_faults_on_the_way(tiny_cases, tmp_path: Path) -> None:
         if site.state is not SiteState.CONTRIBUTED
     }
     assert found == {
-        (1, "hospital_1"): (SiteState.REFUSED, "FV-FED-002"),
+        (1, "hospital_1"): (SiteState.TRAINED, "FV-FED-002"),
         (2, "hospital_2"): (SiteState.REFUSED, "FV-TRAN-001"),
         (3, "hospital_3"): (SiteState.REFUSED, "FV-TRAN-002"),
         (4, "hospital_1"): (SiteState.REFUSED, "FV-TRAN-000"),

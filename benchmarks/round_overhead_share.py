@@ -155,7 +155,9 @@ def _conduct(case: _Case, *, folder: Path) -> tuple[list[float], list[float]]:
     def main(link: Link) -> None:
         coordinator.conduct(link)
 
-    run_in_process(make_server_app(main), make_client_app(watched.handle), sites=sorted(session.sites))
+    run_in_process(
+        make_server_app(main), make_client_app(watched.handle), sites=sorted(session.sites)
+    )
     records = [
         record
         for record in session.store.rounds(FEDERATED, stage=0)

@@ -5,7 +5,7 @@ import os
 import subprocess
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,10 +54,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_cases(
     tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> "Mapping[SiteId, SiteCases]":
-    """Their prepared cases, for federations inside the test's own process."""
+    """Their prepared cases, for federations inside the test's own process.
+
+    The sites train on three, two and one case, so that nothing hides behind equal weights.
+    """
     from tiny import prepare, tiny_study
 
-    return prepare(tiny_data, folder=tmp_path_factory.mktemp("prepared"), study=tiny_study())
+    cases = prepare(tiny_data, folder=tmp_path_factory.mktemp("prepared"), study=tiny_study())
+    return {
+        site: replace(one, train=one.train[: 3 - number])
+        for number, (site, one) in enumerate(sorted(cases.items()))
+    }
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ from fedvol.errors import DiskFullError, SchemaVersionError, StoreError
 _BUSY_TIMEOUT_MS = 10_000
 _LOCKED_NAMES = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_BUSY_SNAPSHOT"})
 _DAMAGED_NAMES = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
+_FULL_NAMES = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
+"""The second: the index beside the write-ahead log could not grow."""
 _POSTGRES_DISK_FULL = "53100"
 
 
@@ -193,7 +195,7 @@ def _store_error(engine: Engine, error: SQLAlchemyError | sqlite3.Error) -> Stor
     where = _where(engine)
     cause = error.orig if isinstance(error, DBAPIError) else error
     name = str(getattr(cause, "sqlite_errorname", ""))
-    if name == "SQLITE_FULL" or getattr(cause, "sqlstate", "") == _POSTGRES_DISK_FULL:
+    if name in _FULL_NAMES or getattr(cause, "sqlstate", "") == _POSTGRES_DISK_FULL:
         return DiskFullError(
             where,
             "no space left for the database",

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from tiny import figures, half_written
 
+from fedvol.data import CaseRecord
+from fedvol.errors import DiskFullError
 from fedvol.files import digest_file
+from fedvol.store import SqlCatalogue
+from fedvol.types import CaseId, SiteId, SubjectId
 
 
 class SmallDisk:
@@ -79,6 +83,21 @@ def fill_and_free(fedvol: Callable[..., object], tiny_run, folder: Path, sizes: 
 def test_a_disk_that_fills_up(fedvol, tiny_run, tmp_path: Path) -> None:
     """While volumes are prepared, at a site in a round, and while the report is written."""
     fill_and_free(fedvol, tiny_run, tmp_path / "disk", [150, 900, 1400])
+
+
+@pytest.mark.parametrize("kilobytes", range(8, 72, 12))
+def test_a_database_on_a_full_disk_says_so(kilobytes: int, tmp_path: Path) -> None:
+    """Whether its tables, its log or the index beside the log finds no space."""
+    records = [
+        CaseRecord(
+            site=SiteId("a"), case=CaseId(f"{number}"), subject=SubjectId("s"), split="train",
+            images=("image.nii.gz",), label=None,
+        )
+        for number in range(100)
+    ]  # fmt: skip
+    folder = tmp_path / "disk"
+    with small_disk(folder, kilobytes=kilobytes), pytest.raises(DiskFullError):
+        SqlCatalogue(folder / "catalogue.db", record=CaseRecord).replace(records)
 
 
 @pytest.mark.full

@@ -184,6 +184,29 @@ def test_a_site_that_loses_its_norms_reply_is_left_out_of_the_mean(
     assert set(release) == set(federation.initial)
 
 
+def test_a_round_asked_again_starts_from_the_same_norms(played: Played, tmp_path: Path) -> None:
+    """Two sites finished the round and kept its norms, but their replies were lost."""
+    again = make_federation(
+        tiny_study(strategy=FEDBN), cases=played.federation.cases, folder=tmp_path
+    )
+    lost: list[SiteId] = []
+
+    def faults(request: Request) -> Fault | None:
+        hit = request.action is Action.FINETUNE and request.round == 2
+        if not hit or request.site == "hospital_3" or len(lost) == 2:
+            return None
+        lost.append(request.site)
+        return Fault.LOST
+
+    outcome, _ = again.run(faults=faults)
+    assert [record.attempt for record in again.rounds()] == [1, 1, 2, 1]
+    assert outcome.release == played.outcome.release
+    for site in again.plan.sites:
+        folder = again.site(site) / "state" / RUN / "stage-0"
+        for name, array in load_file(folder / "local-000003.safetensors").items():
+            np.testing.assert_array_equal(array, local_norms(played, site, 3)[name])
+
+
 def test_through_the_command(fedvol, tiny_data: Path, tmp_path: Path) -> None:
     study, out = tmp_path / "study.toml", tmp_path / "out"
     study.write_text(tiny_text(strategy=FEDBN, rounds="rounds = 1"))

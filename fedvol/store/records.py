@@ -18,14 +18,8 @@ class CheckpointKind(StrEnum):
 
     INITIAL = "initial"
     """Weights the run starts from."""
-    GLOBAL = "global"
-    """Global state of a closed round."""
-    BEST = "best"
-    """Global state of the best round so far."""
     RELEASE = "release"
     """What the run gives away."""
-    BASELINE = "baseline"
-    """A model trained otherwise, for comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from fedvol.server.clock import Clock
 from fedvol.server.health import ask_health
 from fedvol.server.norms import mean_norms
 from fedvol.server.round_engine import RoundEngine
-from fedvol.store import BlobStore, CheckpointKind, RoundRecord, RunStore
+from fedvol.store import ALL_SITES, BlobStore, CheckpointKind, RoundRecord, RunStore
 from fedvol.telemetry import Observer
 from fedvol.types import Digest, RunId, SiteId, State
 
@@ -248,7 +248,7 @@ class Coordinator:
             return
         best = self._best(played.stage)
         key = self._plan.study.evaluation.select_by
-        stat = played.metrics.get(SiteId(""), {}).get(key)
+        stat = played.metrics.get(ALL_SITES, {}).get(key)
         self._observer.event(
             "round.closed",
             stage=played.stage,
@@ -330,7 +330,7 @@ class Coordinator:
             if record.state is RoundState.CLOSED
         }
         key = self._plan.study.evaluation.select_by
-        stats = {index: r.metrics.get(SiteId(""), {}).get(key) for index, r in closed.items()}
+        stats = {index: r.metrics.get(ALL_SITES, {}).get(key) for index, r in closed.items()}
         judged = {i: stat.n + stat.undefined for i, stat in stats.items() if stat}
         most = max(judged.values(), default=0)
         best = best_round(

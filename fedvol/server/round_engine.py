@@ -28,7 +28,7 @@ from fedvol.federation import (
 )
 from fedvol.plan import Plan, class_names, metric_keys, selection_metrics
 from fedvol.server.clock import Clock
-from fedvol.store import BlobStore, RoundRecord, RunStore, SiteRound
+from fedvol.store import ALL_SITES, BlobStore, RoundRecord, RunStore, SiteRound
 from fedvol.telemetry import Observer
 from fedvol.types import Digest, RunId, SiteId, State
 
@@ -266,7 +266,7 @@ class RoundEngine:
         )
         stats = {site: _stats(part) for site, part in parts.items()}
         if parts:
-            stats[SiteId("")] = _stats(merge([parts[site] for site in sorted(parts)]))
+            stats[ALL_SITES] = _stats(merge([parts[site] for site in sorted(parts)]))
         self.store.put_metrics(record.key, stats)
 
     def ask_for_sums(

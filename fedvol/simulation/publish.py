@@ -34,11 +34,10 @@ from fedvol.simulation.judged import Judged
 from fedvol.simulation.output import Output
 from fedvol.simulation.pictures import case_pictures
 from fedvol.simulation.session import FEDERATED, Session
-from fedvol.store import RoundRecord
+from fedvol.store import ALL_SITES, RoundRecord
 from fedvol.types import Digest, RunId, SiteId
 
 _VERSIONS = ("torch", "monai", "flwr", "numpy")
-_ALL = SiteId("")
 
 
 def publish(session: Session, judged: Sequence[Judged]) -> Result:
@@ -183,9 +182,11 @@ def _stage(
                     )
                     for site in record.sites
                 },
-                validation=_stats(record.metrics.get(_ALL, {})),
+                validation=_stats(record.metrics.get(ALL_SITES, {})),
                 validation_by_site={
-                    site: _stats(stats) for site, stats in record.metrics.items() if site != _ALL
+                    site: _stats(stats)
+                    for site, stats in record.metrics.items()
+                    if site != ALL_SITES
                 },
             )
             for record in closed

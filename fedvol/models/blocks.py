@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedvol.config.network import NormKind
+from fedvol.models.convolution import Conv3d
 from fedvol.models.norms import build_norm
 
 Triple = tuple[int, int, int]
@@ -46,7 +47,7 @@ class ConvUnit(nn.Module):
     ) -> None:
         super().__init__()
         padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-        self.conv = nn.Conv3d(
+        self.conv = Conv3d(
             in_channels, out_channels, kernel, stride=stride, padding=padding, bias=bias
         )
         self.norm = build_norm(norm, num_channels=out_channels)

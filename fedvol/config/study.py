@@ -41,3 +41,9 @@ class Study(Section):
     """Who must take part, and how long anybody waits."""
     evaluation: Evaluation = Evaluation()
     """How models are judged."""
+
+    @property
+    def inference_mirror_axes(self) -> tuple[int, ...]:
+        """Axes over which test predictions are averaged: the study's, else those of training."""
+        axes = self.evaluation.mirror_axes
+        return self.augmentation.mirror_axes if axes is None else axes

@@ -22,7 +22,7 @@ TEXT = (Path(__file__).parents[3] / "examples" / "hippocampus.toml").read_text()
         ),
         ('{ kind = "z_score" }', '{ kind = "window", window_hu = [-200, 300] }'),
         ('{ kind = "fold", test = 0, validation = 1 }', '{ kind = "hash" }'),
-        ("mirror_axes = [0, 1, 2] # neither", "mirror_axes = [] # neither"),
+        ("mirror_axes = [0] # a left", "mirror_axes = [] # a left"),
         ("min_sites = 3", "min_sites = 1"),
         ("size = [40, 56, 40]", "size = [8, 8, 16]"),
     ],

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measurement import REPOSITORY, Measurement, Size
 from fedvol.config.strategy import FedAvg
-from fedvol.federation import average, build_strategy
+from fedvol.federation import Exchange, build_strategy, next_global
 from fedvol.plan import TensorKind, TensorSpec
 from fedvol.store import BlobStore
 from fedvol.types import Digest
@@ -131,15 +131,18 @@ def _new_global(
     blobs: BlobStore, specs: Sequence[TensorSpec], base: Digest, contributions: Sequence[Digest]
 ) -> Iterator[tuple[str, NDArray[np.generic]]]:
     """As in `server.round_engine`."""
-    strategy = build_strategy(FedAvg(kind="fedavg"))
     with ExitStack() as stack:
         present = stack.enter_context(blobs.open(base))
         updates = [
             (float(number), stack.enter_context(blobs.open(digest)))
             for number, digest in enumerate(contributions, start=1)
         ]
-        for name, mean in average(updates, specs=specs):
-            yield name, strategy.step(present.read(name), mean_update=mean)
+        yield from next_global(
+            present,
+            updates,
+            exchange=Exchange(shared=tuple(specs), local=()),
+            strategy=build_strategy(FedAvg(kind="fedavg")),
+        )
 
 
 def _memory_mib(field: str) -> float:

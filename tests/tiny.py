@@ -267,6 +267,23 @@ class Federation:
             return file.read_all()
 
 
+class LastState(Events):
+    """Reads the newest global state, companions included, before the run tidies up."""
+
+    def __init__(self, federation: Federation) -> None:
+        super().__init__()
+        self._federation = federation
+        self.state: State = {}
+        federation.observer = self
+
+    def event(self, name: str, /, **fields: Json) -> None:
+        super().event(name, **fields)
+        if name == "round.closed":
+            aggregate = self._federation.rounds()[-1].aggregate
+            assert aggregate is not None
+            self.state = self._federation.state(aggregate)
+
+
 def make_federation(
     study: Study, *, cases: Mapping[SiteId, SiteCases], folder: Path, digest: str = ""
 ) -> Federation:

@@ -1,14 +1,15 @@
-"""What stays at the site between rounds: local tensors and optimiser moments."""
+"""What stays at the site between rounds: local tensors, optimiser moments, control variate."""
 
 import re
 from pathlib import Path
 
+from fedvol.errors import CheckpointError
 from fedvol.federation import Exchange
 from fedvol.files import write_atomic
 from fedvol.store import StateFile, write_state
 from fedvol.types import Digest, RunId, State
 
-_NAME = re.compile(r"^(local|optimiser)-(\d{6})\.safetensors$")
+_NAME = re.compile(r"^(local|optimiser|control)-(\d{6})\.safetensors$")
 _OPTIMISER_FILES_KEPT = 2
 
 
@@ -17,7 +18,9 @@ class LocalState:
 
     A round reads what the last round before it wrote, so a round that is asked again after a
     crash starts from the same place. Local tensors of every round are kept, because the best
-    round is known only at the end; optimiser moments of the last two.
+    round is known only at the end; optimiser moments of the last two. A control variate counts
+    only if the server took the round's contribution, so that of the last such round is kept
+    beside the newest.
     """
 
     def __init__(self, folder: Path, *, run: RunId, stage: int, plan: Digest) -> None:
@@ -51,6 +54,43 @@ class LocalState:
         with StateFile(found) as file:
             file.require_metadata({"plan": self._plan})
             return file.read_all()
+
+    def control(self, *, round: int) -> State | None:  # noqa: A002
+        """The site's control variate as of the end of exactly this round; None for round 0.
+
+        Raises:
+            CheckpointError: The site has none of this round, or it belongs to another plan.
+            BlobDamagedError: The file is damaged.
+        """
+        if round == 0:
+            return None
+        path = self._path("control", round)
+        if not path.exists():
+            raise CheckpointError(
+                str(path),
+                "the server counts on this control variate, and it is not there",
+                "Restore the site's folder, or start the run anew.",
+            )
+        with StateFile(path) as file:
+            file.require_metadata({"plan": self._plan})
+            return file.read_all()
+
+    def save_control(self, control: State, *, round: int, last_taken: int) -> None:  # noqa: A002
+        """Write the control variate at the end of a round; call it before `save`.
+
+        Args:
+            control: The variate.
+            round: The round.
+            last_taken: The round before it whose contribution the server took; 0 for none.
+
+        Raises:
+            DiskFullError: No space is left.
+        """
+        metadata = {"plan": self._plan, "round": str(round)}
+        write_state(self._path("control", round), control.items(), metadata=metadata)
+        for old in self._rounds("control"):
+            if old not in (round, last_taken):
+                self._path("control", old).unlink(missing_ok=True)
 
     def save(self, *, round: int, local: State, optimiser: State | None) -> None:  # noqa: A002
         """Write the state at the end of a round; a second call for the round replaces it.

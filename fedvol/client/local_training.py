@@ -7,14 +7,16 @@ import numpy as np
 import torch
 
 from fedvol.client.local_state import LocalState
-from fedvol.config.strategy import FedProx, Finetune
+from fedvol.client.site_correction import correction_of, site_control
+from fedvol.config.strategy import Finetune
 from fedvol.data.batch import BatchSource
+from fedvol.errors import PlanMismatchError
 from fedvol.federation import Exchange, Request, TrainReport
 from fedvol.models import load_arrays, to_arrays
 from fedvol.plan import Plan, class_names
 from fedvol.privacy import Update
 from fedvol.tasks import build_objective
-from fedvol.training import LocalCheckpoint, Window, proximal, threads, train
+from fedvol.training import LocalCheckpoint, Window, threads, train
 from fedvol.types import State
 
 
@@ -46,25 +48,27 @@ def train_round(
         on_step: Called with step, steps of the round, loss.
 
     Returns:
-        Local minus global weights, float32, one array per shared tensor, and how it went.
+        Local minus global weights, float32, one array per shared tensor, with the updates of
+        what else travels; and how it went.
 
     Raises:
+        PlanMismatchError: The request brings other tensors or arguments than the plan names.
         TimeLimitError: The request's limit passed before the last step.
         TrainingDivergedError: The loss became NaN or infinite.
     """
     stage = plan.study.stages[request.stage]
     training = stage.training
+    _require_planned(request, exchange=exchange)
     load_global(
         net,
-        request.state,
+        {spec.name: request.state[spec.name] for spec in exchange.shared},
         exchange=exchange,
         state=state,
         initial=initial,
         up_to=request.round - 1,
     )
+    control = site_control(request, net=net, exchange=exchange, state=state)
     objective = build_objective(plan.study.task, num_classes=len(class_names(plan.study.data)) + 1)
-    if isinstance(stage.strategy, FedProx):
-        objective = proximal(objective, mu=stage.strategy.mu, net=net)
     window = _window(stage, request.round)
     checkpoint = LocalCheckpoint(
         state.folder / f"round-{request.round:06d}.progress",
@@ -89,11 +93,14 @@ def train_round(
             checkpoint=checkpoint,
             on_step=lambda step, loss: on_step(step, window.num_steps, loss),
             should_stop=lambda: time.monotonic() > deadline_s,
+            correction=correction_of(request, strategy=stage.strategy, net=net, control=control),
         )
     shared = to_arrays(net, [spec.name for spec in exchange.shared])
     tensors = {
         name: np.subtract(shared[name], request.state[name], dtype=np.float32) for name in shared
     }
+    if control is not None:
+        tensors |= control.finish(specs=exchange.shared, state=state, round_index=request.round)
     state.save(
         round=request.round,
         local=to_arrays(net, [spec.name for spec in exchange.local]),
@@ -124,6 +131,16 @@ def load_global(
     """
     local = state.local_tensors(up_to=up_to, exchange=exchange)
     load_arrays(net, {**initial, **shared, **(local or {})})
+
+
+def _require_planned(request: Request, *, exchange: Exchange) -> None:
+    """Refuse to train on anything but what the plan lets travel."""
+    if set(request.state) != {spec.name for spec in exchange.down}:
+        raise PlanMismatchError(
+            f"site {request.site}, round {request.round}",
+            "the request brings other tensors than the plan lets travel",
+            "Bring server and site to one fedvol version.",
+        )
 
 
 def _window(stage: Finetune, round_index: int) -> Window:

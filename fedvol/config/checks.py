@@ -19,7 +19,7 @@ from fedvol.config.findings import suggestion
 from fedvol.config.learning import Task
 from fedvol.config.network import Network, ResidualEncoderUNet
 from fedvol.config.places import key_path
-from fedvol.config.strategy import FedBN, Stage
+from fedvol.config.stage_checks import stages_alone, strategy_on_network
 from fedvol.config.study import Study
 from fedvol.errors import Problem
 
@@ -184,16 +184,6 @@ def _task(task: Task) -> Iterator[Problem]:
         )
 
 
-def _strategy_on_network(stages: tuple[Stage, ...], network: Network) -> Iterator[Problem]:
-    for index, stage in enumerate(stages):
-        if isinstance(stage.strategy, FedBN) and network.norm == "none":
-            yield Problem(
-                where=f"stages[{index}].strategy.kind",
-                what="fedbn keeps norm layers at their site, but the network has none",
-                fix='Set network.norm to "instance", or use "fedavg".',
-            )
-
-
 def _evaluation(evaluation: Evaluation) -> Iterator[Problem]:
     yield from _repeated("evaluation.metrics", evaluation.metrics)
     yield from _repeated("evaluation.mirror_axes", evaluation.mirror_axes or ())
@@ -279,7 +269,8 @@ _CHECKS = (
     _Check(("network",), _network),
     _Check(("network", "patches"), _network_on_patches),
     _Check(("task",), _task),
-    _Check(("stages", "network"), _strategy_on_network),
+    _Check(("stages",), stages_alone),
+    _Check(("stages", "network"), strategy_on_network),
     _Check(("evaluation",), _evaluation),
     _Check(("evaluation", "data"), _evaluation_on_data),
     _Check(("evaluation", "augmentation"), _mirroring),

@@ -38,7 +38,73 @@ class FedBN(_Strategy):
     kind: Literal["fedbn"]
 
 
-Strategy = Annotated[FedAvg | FedProx | FedBN, Field(discriminator="kind")]
+class AdaptiveFedProx(_Strategy):
+    """FedProx whose mu follows the training loss (Li et al. 2020, section 5.3.2 and figure 3).
+
+    mu rises whenever the loss of all sites together rose against the round before, and falls,
+    never below 0, after some falling rounds in a row. Any other round leaves it.
+    """
+
+    kind: Literal["adaptive_fedprox"]
+    mu: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Pull of the first rounds; 0 is FedAvg until the loss first rises."""
+    mu_step: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """How much mu rises or falls at once (Li et al. 2020: 0.1)."""
+    falling_rounds: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Rounds in a row in which the loss must fall before mu does (Li et al. 2020: 5)."""
+
+
+class FedAvgM(_Strategy):
+    """FedAvg with momentum at the server (Hsu et al. 2019).
+
+    The server keeps v and sets v = beta v + mean update, w = w + learning rate v.
+    """
+
+    kind: Literal["fedavgm"]
+    server_learning_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Step of the server along its momentum."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """beta: how much of the last momentum stays; 0 with learning rate 1 is FedAvg bit for bit."""
+
+
+class _AdaptiveServer(_Strategy):
+    server_learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-2
+    """Step of the server, about the largest change of a weight in one round; worth tuning."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.99,
+    )
+    """Decay of the first and second moment (Reddi et al. 2021: 0.9 and 0.99)."""
+    tau: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Degree of adaptivity: updates well below it are hardly rescaled (Reddi et al. 2021: 1e-3)."""
+
+
+class FedAdam(_AdaptiveServer):
+    """Adam at the server, without bias correction (Reddi et al. 2021, algorithm 2)."""
+
+    kind: Literal["fedadam"]
+
+
+class FedYogi(_AdaptiveServer):
+    """Yogi at the server: the second moment changes by the square alone (Reddi et al. 2021)."""
+
+    kind: Literal["fedyogi"]
+
+
+class Scaffold(_Strategy):
+    """FedAvg with control variates against the drift of unequal sites (Karimireddy et al. 2020).
+
+    Each site adds c - c_i to every gradient: c_i is the mean of its own gradients in the last
+    round it contributed to, c the mean of the c_i. Twice as many values travel in each direction.
+    """
+
+    kind: Literal["scaffold"]
+
+
+Strategy = Annotated[
+    FedAvg | FedProx | AdaptiveFedProx | FedAvgM | FedAdam | FedYogi | Scaffold | FedBN,
+    Field(discriminator="kind"),
+]
 
 
 class Finetune(Section):

@@ -1,5 +1,9 @@
 """The round protocol: messages, strategies, what travels, sums and checks; numpy only, no I/O."""
 
+from fedvol.federation.aggregate import next_global
+from fedvol.federation.arguments import RoundArguments
+from fedvol.federation.build import build_strategy
+from fedvol.federation.companions import companion_name, companion_specs
 from fedvol.federation.contribution_check import (
     UPDATE_DTYPE,
     check_evaluation,
@@ -8,7 +12,7 @@ from fedvol.federation.contribution_check import (
     check_norms,
     check_update,
 )
-from fedvol.federation.exchange import Exchange, build_exchange
+from fedvol.federation.exchange import CONTROL, Exchange, build_exchange
 from fedvol.federation.link import Link
 from fedvol.federation.messages import Action, Reply, Request
 from fedvol.federation.metric_arrays import from_arrays, to_arrays
@@ -16,10 +20,11 @@ from fedvol.federation.reports import EvaluationReport, HealthReport, TrainRepor
 from fedvol.federation.selection import Candidate, best_round, is_better
 from fedvol.federation.states import RoundState, RunState, SiteState
 from fedvol.federation.statistics import MetricSums, PairedDifference, Stat, difference, merge
-from fedvol.federation.strategy import Strategy, WeightedMean, build_strategy
+from fedvol.federation.strategy import Mean, Stepped, Strategy, WeightedMean
 from fedvol.federation.weighted_sum import TensorReader, average
 
 __all__ = [
+    "CONTROL",
     "UPDATE_DTYPE",
     "Action",
     "Candidate",
@@ -27,14 +32,17 @@ __all__ = [
     "Exchange",
     "HealthReport",
     "Link",
+    "Mean",
     "MetricSums",
     "PairedDifference",
     "Reply",
     "Request",
+    "RoundArguments",
     "RoundState",
     "RunState",
     "SiteState",
     "Stat",
+    "Stepped",
     "Strategy",
     "TensorReader",
     "TrainReport",
@@ -48,9 +56,12 @@ __all__ = [
     "check_identity",
     "check_norms",
     "check_update",
+    "companion_name",
+    "companion_specs",
     "difference",
     "from_arrays",
     "is_better",
     "merge",
+    "next_global",
     "to_arrays",
 ]

@@ -61,7 +61,7 @@ def check_update(
     reply: Reply,
     *,
     request: Request,
-    shared: Sequence[TensorSpec],
+    travelling: Sequence[TensorSpec],
     steps: int,
     cases: int | None = None,
 ) -> TrainReport:
@@ -70,7 +70,7 @@ def check_update(
     Args:
         reply: The answer, with the update as `tensors`.
         request: What was asked.
-        shared: The tensors that travel; the update holds exactly these, in float32.
+        travelling: What comes up; the reply holds exactly these, in float32.
         steps: Gradient steps that were asked for.
         cases: Training cases the site stated before; None where it was not asked.
 
@@ -89,7 +89,7 @@ def check_update(
         )
     if report.steps != steps:
         raise _bad(request, f"it took {report.steps} steps instead of {steps}", _VERSION_FIX)
-    _check_tensors(reply.tensors, shared, dtype=UPDATE_DTYPE, request=request)
+    _check_tensors(reply.tensors, travelling, dtype=UPDATE_DTYPE, request=request)
     return report
 
 

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
-from fedvol.config.strategy import FedBN, Strategy
+from fedvol.config.strategy import FedBN, Scaffold, Strategy
 from fedvol.errors import NoNormLayersError
+from fedvol.federation.companions import companion_specs
 from fedvol.plan import NetworkDescription, TensorKind, TensorSpec
+
+CONTROL = "control"
+"""Companion of SCAFFOLD: the mean gradient of the sites, or of one site."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,12 +16,24 @@ class Exchange:
     """A division of a network's tensors.
 
     Attributes:
-        shared: Tensors that travel and are averaged.
+        shared: Tensors of the global state, which go to the sites.
         local: Floating-point tensors that stay at their site between rounds.
+        companions: Names of companions that travel beside the shared tensors.
     """
 
     shared: tuple[TensorSpec, ...]
     local: tuple[TensorSpec, ...]
+    companions: tuple[str, ...] = ()
+
+    @property
+    def down(self) -> tuple[TensorSpec, ...]:
+        """What goes to a site that trains."""
+        return (*self.shared, *companion_specs(self.shared, names=self.companions))
+
+    @property
+    def up(self) -> tuple[TensorSpec, ...]:
+        """What comes back from it, as updates of these tensors."""
+        return self.down
 
 
 def build_exchange(network: NetworkDescription, *, strategy: Strategy) -> Exchange:
@@ -26,9 +42,10 @@ def build_exchange(network: NetworkDescription, *, strategy: Strategy) -> Exchan
     Raises:
         NoNormLayersError: FedBN was asked of a network without norm layers.
     """
-    floating = [spec for spec in network.tensors if spec.kind is not TensorKind.BUFFER]
+    floating = _floating(network)
     if not isinstance(strategy, FedBN):
-        return Exchange(shared=tuple(floating), local=())
+        companions = (CONTROL,) if isinstance(strategy, Scaffold) else ()
+        return Exchange(shared=floating, local=(), companions=companions)
     local = tuple(spec for spec in floating if spec.kind is TensorKind.NORM)
     if not local:
         raise NoNormLayersError(
@@ -38,3 +55,7 @@ def build_exchange(network: NetworkDescription, *, strategy: Strategy) -> Exchan
         )
     shared = tuple(spec for spec in floating if spec.kind is not TensorKind.NORM)
     return Exchange(shared=shared, local=local)
+
+
+def _floating(network: NetworkDescription) -> tuple[TensorSpec, ...]:
+    return tuple(spec for spec in network.tensors if spec.kind is not TensorKind.BUFFER)

@@ -1,49 +1,93 @@
 """`Strategy`: what a site's update counts by, and what the server makes of the mean update."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, assert_never, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedvol.config import strategy as config
-from fedvol.federation.reports import TrainReport
+from fedvol.federation.arguments import RoundArguments
+from fedvol.federation.companions import Companions
 
 Needs = Literal["sum", "each"]
 """Whether the weighted sum suffices, or the server must see every single update."""
 
 Weighting = Literal["cases", "steps", "equal"]
 
+Tensor64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean:
+    """What the contributions of a round say of one tensor.
+
+    Attributes:
+        update: Weighted mean of the sites' updates.
+        companions: Weighted means of the updates of companions that travel.
+        share: Weight of the sites that contributed, as a share of all known sites' weight.
+        kept: Weight of all known sites in the round before, as a share of it now; 1 unless a
+            site became known in between.
+    """
+
+    update: Tensor64
+    companions: Companions = field(default_factory=dict[str, Tensor64])
+    share: float = 1.0
+    kept: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepped:
+    """One tensor of the new global state, with its new companions."""
+
+    tensor: Tensor64
+    companions: Companions = field(default_factory=dict[str, Tensor64])
+
 
 class Strategy(Protocol):
-    """The server's half of a federated optimiser; the sites' half is in their objective."""
+    """The server's half of a federated optimiser; the sites' half is in their training.
+
+    It holds settings alone. What it must remember of a tensor are companions; what it must
+    remember of rounds is read from the record.
+    """
 
     @property
     def needs(self) -> Needs:
         """Whether sums suffice; `each` excludes secure sums."""
         ...
 
-    def weight(self, report: TrainReport) -> float:
+    @property
+    def companions(self) -> Mapping[str, float]:
+        """Companions of every trainable tensor, with the value they start from."""
+        ...
+
+    def weight(self, *, cases: int, steps: int) -> float:
         """What one site's update counts by; compared between sites, so no unit."""
         ...
 
-    def step(
-        self, global_tensor: NDArray[np.generic], *, mean_update: NDArray[np.float64]
-    ) -> NDArray[np.generic]:
-        """One tensor of the new global state, in the type of the old one."""
+    def arguments(self, losses: Iterable[float]) -> RoundArguments:
+        """What sites are told for a round, from the global training loss of each round before."""
+        ...
+
+    def step(self, tensor: Tensor64, *, mean: Mean, companions: Companions) -> Stepped:
+        """One trainable tensor of the new global state, from the present one.
+
+        Tensors that are not trained, such as running statistics, only ever get the mean update.
+        """
         ...
 
 
-def build_strategy(settings: config.Strategy) -> Strategy:
-    """The server's half of the strategy a study names.
-
-    FedProx differs in the sites' loss and FedBN in what travels; the server does the same in all.
-    """
-    match settings:
-        case config.FedAvg() | config.FedProx() | config.FedBN():
-            return WeightedMean(weighting=settings.weighting)
+def weight_by(weighting: Weighting, *, cases: int, steps: int) -> float:
+    """What an update counts by: training cases, gradient steps, or one for each site."""
+    match weighting:
+        case "cases":
+            return float(cases)
+        case "steps":
+            return float(steps)
+        case "equal":
+            return 1.0
         case _:
-            assert_never(settings)
+            assert_never(weighting)
 
 
 @final
@@ -62,20 +106,21 @@ class WeightedMean:
         """Sums suffice."""
         return "sum"
 
-    def weight(self, report: TrainReport) -> float:
-        """Training cases, steps or one."""
-        match self.weighting:
-            case "cases":
-                return float(report.cases)
-            case "steps":
-                return float(report.steps)
-            case "equal":
-                return 1.0
-            case _:
-                assert_never(self.weighting)
+    @property
+    def companions(self) -> Mapping[str, float]:
+        """None."""
+        return {}
 
-    def step(
-        self, global_tensor: NDArray[np.generic], *, mean_update: NDArray[np.float64]
-    ) -> NDArray[np.generic]:
-        """Global plus mean update, added in float64 and rounded once."""
-        return (global_tensor.astype(np.float64) + mean_update).astype(global_tensor.dtype)
+    def weight(self, *, cases: int, steps: int) -> float:
+        """Training cases, steps or one."""
+        return weight_by(self.weighting, cases=cases, steps=steps)
+
+    def arguments(self, losses: Iterable[float]) -> RoundArguments:
+        """Nothing."""
+        del losses
+        return RoundArguments()
+
+    def step(self, tensor: Tensor64, *, mean: Mean, companions: Companions) -> Stepped:
+        """Global plus mean update."""
+        del companions
+        return Stepped(tensor=tensor + mean.update)

@@ -27,7 +27,7 @@ class Parted(Protocol):
 
 
 def describe(net: nn.Module) -> tuple[TensorSpec, ...]:
-    """Name, shape, type and kind of every tensor of a network's state, in its order.
+    """Every tensor of a network's state, in its order, with the part it belongs to.
 
     A tensor that is not floating-point is a buffer; one that belongs to a norm layer, by the
     type of the module, is a norm; the rest is what the network's `parts` say.
@@ -35,12 +35,14 @@ def describe(net: nn.Module) -> tuple[TensorSpec, ...]:
     assert isinstance(net, Parted), f"{type(net)} has no parts"
     norms = [name for name, module in net.named_modules() if isinstance(module, NORM_LAYERS)]
     kinds = net.parts()
+    parameters = {name for name, _ in net.named_parameters(remove_duplicate=False)}
     return tuple(
         TensorSpec(
             name=name,
             shape=tuple(tensor.shape),
             dtype=_dtype(tensor),
             kind=_kind(name, tensor, norms=frozenset(norms), parts=kinds),
+            trainable=name in parameters,
         )
         for name, tensor in net.state_dict().items()
     )

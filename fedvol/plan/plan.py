@@ -35,6 +35,8 @@ class TensorSpec(Section):
     """NumPy name of its type, such as `float32`."""
     kind: TensorKind
     """Part of the network."""
+    trainable: bool = True
+    """Whether an optimiser changes it; running statistics of a norm layer are only averaged."""
 
     @property
     def size(self) -> int:

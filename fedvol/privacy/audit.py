@@ -19,7 +19,8 @@ class AuditRecord:
         stage: Index of the stage.
         round: Round of the stage; 0 before any.
         action: What was asked.
-        form: How the tensors are protected, such as `plain float32`.
+        form: How the tensors are protected, such as `plain float32`, and
+            which companions of the weights are among them.
         num_tensors: Tensors that leave.
         size_bytes: Bytes of tensors and values.
         digest: SHA-256 over values and tensors.

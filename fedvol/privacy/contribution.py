@@ -25,7 +25,8 @@ class Update:
     """What training made, raw: it has no serialiser and stays at the site.
 
     Attributes:
-        tensors: Local minus global weights, float32, one array per shared tensor.
+        tensors: Local minus global weights, float32, one array per shared tensor; updates of
+            companions, such as a control variate, under their own names.
         report: How the training went.
     """
 

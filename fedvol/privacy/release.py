@@ -93,20 +93,23 @@ class Releaser:
     def update(self, request: Request, update: Update, *, exchange: Exchange) -> Contribution:
         """Release an update of exactly the tensors that travel. Call `require_cohort` first.
 
+        The site's bound holds for the norm of everything that leaves at once, companions of the
+        weights included.
+
         Raises:
             NonFiniteUpdateError: It holds NaN or infinite values.
             ReleaseRefusedError: Names, shapes or types are not those of the exchange, or its norm
                 is above the site's bound.
         """
         self._require_request(request)
-        self._require_exactly(update.tensors, exchange.shared, dtype=UPDATE_DTYPE)
+        self._require_exactly(update.tensors, exchange.up, dtype=UPDATE_DTYPE)
         self._require_norm(update.tensors)
         return self._release(
             request,
             Kind.UPDATE,
             values=update.report.model_dump(mode="json"),
-            tensors={spec.name: update.tensors[spec.name] for spec in exchange.shared},
-            form=f"plain {UPDATE_DTYPE}",
+            tensors={spec.name: update.tensors[spec.name] for spec in exchange.up},
+            form=" with ".join((f"plain {UPDATE_DTYPE}", *exchange.companions)),
         )
 
     def norms(self, request: Request, tensors: State | None, *, exchange: Exchange) -> Contribution:

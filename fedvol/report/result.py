@@ -100,6 +100,8 @@ class RoundResult(Section):
     """The new global state on the validation cases."""
     validation_by_site: dict[str, Metrics] = Field(default_factory=dict)
     """The same, each site alone."""
+    mu: float | None = None
+    """Adaptive FedProx: pull towards the global weights in this round."""
 
 
 class StageResult(Section):
@@ -110,7 +112,7 @@ class StageResult(Section):
     kind: str
     """segmentation."""
     strategy: str
-    """fedavg, fedprox, fedbn."""
+    """Its kind in the study: fedavg, fedprox, scaffold and so on."""
     rounds: list[RoundResult]
     """Closed rounds in order."""
     select_by: str

@@ -2,12 +2,11 @@
 
 from typing import assert_never
 
+from fedvol.config import strategy
 from fedvol.config.data import ColumnSplit, FoldSplit, HashSplit, Normalisation, Split, ZScore
 from fedvol.config.strategy import Stage
 from fedvol.plan import Plan, class_names
 from fedvol.report.figures import count, number
-
-_STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx", "fedbn": "FedBN"}
 
 
 def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -41,14 +40,46 @@ def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
 
 def stage_words(stage: Stage) -> str:
     """Strategy, rounds, steps and optimiser of a stage."""
-    strategy = _STRATEGIES.get(stage.strategy.kind, stage.strategy.kind)
     optimiser = stage.training.optimiser
     return (
-        f"{stage.kind} by {strategy} (weights by {stage.strategy.weighting}), "
+        f"{stage.kind} by {strategy_words(stage.strategy)}, "
         f"{stage.rounds} rounds of {stage.steps_per_round} gradient steps at each site, "
         f"{optimiser.kind} at learning rate {optimiser.learning_rate:g}, "
         f"{stage.training.precision}"
     )
+
+
+def strategy_words(settings: strategy.Strategy) -> str:
+    """A strategy's name with its values."""
+    match settings:
+        case strategy.FedAvg():
+            name, values = "FedAvg", ()
+        case strategy.FedBN():
+            name, values = "FedBN", ("norm layers stay at their site",)
+        case strategy.Scaffold():
+            name, values = "SCAFFOLD", ("control variates of every trained tensor",)
+        case strategy.FedProx():
+            name, values = "FedProx", (f"mu {settings.mu:g}",)
+        case strategy.AdaptiveFedProx():
+            name = "adaptive FedProx"
+            values = (
+                f"mu from {settings.mu:g} in steps of {settings.mu_step:g}",
+                f"down after {count(settings.falling_rounds, 'falling round')}",
+            )
+        case strategy.FedAvgM():
+            name = "FedAvgM"
+            values = (f"momentum {settings.momentum:g}", _server_rate(settings))
+        case strategy.FedAdam() | strategy.FedYogi():
+            name = "FedAdam" if isinstance(settings, strategy.FedAdam) else "FedYogi"
+            betas = " and ".join(f"{beta:g}" for beta in settings.betas)
+            values = (f"betas {betas}", f"tau {settings.tau:g}", _server_rate(settings))
+        case _:
+            assert_never(settings)
+    return f"{name} ({', '.join((*values, f'weights by {settings.weighting}'))})"
+
+
+def _server_rate(settings: strategy.FedAvgM | strategy.FedAdam | strategy.FedYogi) -> str:
+    return f"server learning rate {settings.server_learning_rate:g}"
 
 
 def tolerance_words(plan: Plan) -> str:

@@ -273,9 +273,11 @@ class Coordinator:
     ) -> Digest:
         """Write the best round's global state, with the mean of what stayed local where any did."""
         assert best.aggregate is not None
+        exchange = self._engine(best.stage).exchange
         with self._blobs.open(best.aggregate) as file:
-            state = dict(file.read_all())
-        if local := self._engine(best.stage).exchange.local:
+            # Companions, such as a momentum, lie in the same file and are nobody's but ours.
+            state = {spec.name: file.read(spec.name) for spec in exchange.shared}
+        if local := exchange.local:
             state |= mean_norms(
                 link,
                 run=self._run,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,26 @@ from fedvol.federation import (
     MetricSums,
     Reply,
     Request,
+    RoundArguments,
     RoundState,
     SiteState,
     Stat,
     Strategy,
-    average,
     check_evaluation,
     check_update,
+    companion_specs,
     merge,
+    next_global,
 )
 from fedvol.plan import Plan, class_names, metric_keys, selection_metrics
 from fedvol.server.clock import Clock
+from fedvol.server.history import (
+    closed_rounds,
+    contributions,
+    global_losses,
+    known_weight,
+    last_taken,
+)
 from fedvol.store import ALL_SITES, BlobStore, RoundRecord, RunStore, SiteRound
 from fedvol.telemetry import Observer
 from fedvol.types import Digest, RunId, SiteId, State
@@ -73,12 +82,18 @@ class RoundEngine:
         watch = _Stopwatch(self.clock)
         record = self._record(index)
         if record is None or record.state is RoundState.ABANDONED:
-            record = self.store.open_round(self.run, stage=self.stage, index=index, base=base)
+            record = self.store.open_round(
+                self.run,
+                stage=self.stage,
+                index=index,
+                base=base,
+                arguments=self.strategy.arguments(self._losses(before=index)).as_json(),
+            )
         if record.state is RoundState.OPEN:
             record = self._move(record, RoundState.COLLECTING, watch)
         if record.state is RoundState.COLLECTING:
             self._collect(link, record, health)
-            record = self._sum(self._reread(record), watch)
+            record = self._sum(self._reread(record), health, watch)
         if record.state is RoundState.SUMMED:
             self._evaluate(link, record, health)
             record = self._move(record, RoundState.EVALUATED, watch)
@@ -94,9 +109,15 @@ class RoundEngine:
         done = {site.site for site in record.sites if site.state is SiteState.CONTRIBUTED}
         waiting = [site for site in health if site not in done]
         state = self._read_global(record.base)
+        if self.exchange.companions:
+            state = {**state, **self._read_companions(record)}
+        arguments = self._arguments(record, waiting)
         limit_s = self.plan.study.federation.train_limit_s
         requests = {
-            site: self._request(record, site, Action.FINETUNE, state=state, limit_s=limit_s)
+            site: replace(
+                self._request(record, site, Action.FINETUNE, state=state, limit_s=limit_s),
+                arguments=arguments[site].as_json(),
+            )
             for site in waiting
         }
         for site in waiting:
@@ -137,11 +158,11 @@ class RoundEngine:
             report = check_update(
                 reply,
                 request=request,
-                shared=self.exchange.shared,
-                steps=self.plan.study.stages[self.stage].steps_per_round,
+                travelling=self.exchange.up,
+                steps=self._steps,
                 cases=cases,
             )
-            weight = self.strategy.weight(report)
+            weight = self.strategy.weight(cases=report.cases, steps=report.steps)
         except ContributionError as error:
             self._refused(
                 record,
@@ -154,7 +175,7 @@ class RoundEngine:
             )
             return
         blob = self.blobs.put(
-            ((spec.name, reply.tensors[spec.name]) for spec in self.exchange.shared),
+            ((spec.name, reply.tensors[spec.name]) for spec in self.exchange.up),
             metadata={"run": self.run, "round": str(record.index), "site": request.site},
         )
         self.store.put_site_round(
@@ -215,8 +236,10 @@ class RoundEngine:
 
     # --- summing ------------------------------------------------------------------------------
 
-    def _sum(self, record: RoundRecord, watch: "_Stopwatch") -> RoundRecord:
-        contributed = [site for site in record.sites if site.state is SiteState.CONTRIBUTED]
+    def _sum(
+        self, record: RoundRecord, health: Mapping[SiteId, HealthReport], watch: "_Stopwatch"
+    ) -> RoundRecord:
+        contributed = contributions(record)
         minimum = self.plan.study.federation.min_sites
         if len(contributed) < minimum:
             reason = f"{len(contributed)} of at least {minimum} sites contributed"
@@ -224,29 +247,54 @@ class RoundEngine:
                 "round.abandoned", stage=self.stage, round=record.index, reason=reason
             )
             return self._move(record, RoundState.ABANDONED, watch, reason=reason)
+        known, known_before = self._known_weight(record, health)
         aggregate = self.blobs.put(
-            self._new_global(record.base, sorted(contributed, key=lambda site: site.site)),
+            self._new_global(record, known=known, known_before=known_before),
             metadata={
                 "plan": self.plan.digest,
                 "architecture": self.plan.network.architecture,
                 "round": str(record.index),
             },
         )
-        return self._move(record, RoundState.SUMMED, watch, aggregate=aggregate)
+        return self._move(record, RoundState.SUMMED, watch, aggregate=aggregate, known_weight=known)
+
+    def _known_weight(
+        self, record: RoundRecord, health: Mapping[SiteId, HealthReport]
+    ) -> tuple[float, float]:
+        """Weight of all known sites in this round, and in the one before it.
+
+        Where no companion travels nobody needs it, and it is the weight that contributed.
+        """
+        if not self.exchange.companions:
+            total = sum(site.weight or 0.0 for site in contributions(record))
+            return total, total
+        closed = self._closed(before=record.index)
+        known = known_weight(
+            record, closed, health=health, strategy=self.strategy, steps=self._steps
+        )
+        before = closed[-1].known_weight if closed else None
+        return known, known if before is None else before
 
     def _new_global(
-        self, base: Digest, contributed: Sequence[SiteRound]
+        self, record: RoundRecord, *, known: float, known_before: float
     ) -> Iterator[tuple[str, NDArray[np.generic]]]:
         """The next global state, one tensor at a time, so that memory stays constant."""
         with ExitStack() as stack:
-            present = stack.enter_context(self.blobs.open(base))
+            present = stack.enter_context(self.blobs.open(record.base))
             updates = [
                 (site.weight or 0.0, stack.enter_context(self.blobs.open(site.blob)))
-                for site in contributed
+                for site in contributions(record)
                 if site.blob is not None
             ]
-            for name, mean in average(updates, specs=self.exchange.shared):
-                yield name, self.strategy.step(present.read(name), mean_update=mean)
+            yield from next_global(
+                present,
+                updates,
+                exchange=self.exchange,
+                strategy=self.strategy,
+                is_first=record.index == 1,
+                share=sum(weight for weight, _ in updates) / known,
+                kept=known_before / known,
+            )
 
     # --- evaluating ---------------------------------------------------------------------------
 
@@ -336,9 +384,41 @@ class RoundEngine:
             limit_s=limit_s,
         )
 
+    @property
+    def _steps(self) -> int:
+        return self.plan.study.stages[self.stage].steps_per_round
+
+    def _arguments(
+        self, record: RoundRecord, sites: Sequence[SiteId]
+    ) -> dict[SiteId, RoundArguments]:
+        """What each site is told: the round's own arguments, and which of its rounds counted."""
+        common = RoundArguments.model_validate(dict(record.arguments))
+        if not self.exchange.companions:
+            return dict.fromkeys(sites, common)
+        taken = last_taken(self._closed(before=record.index))
+        return {
+            site: common.model_copy(update={"control_round": taken.get(site, 0)}) for site in sites
+        }
+
     def _read_global(self, digest: Digest) -> State:
         with self.blobs.open(digest) as file:
             return {spec.name: file.read(spec.name) for spec in self.exchange.shared}
+
+    def _read_companions(self, record: RoundRecord) -> State:
+        """The companions that travel; zero before the first sum."""
+        specs = companion_specs(self.exchange.shared, names=self.exchange.companions)
+        if record.index == 1:
+            return {spec.name: np.zeros(spec.shape, dtype=spec.dtype) for spec in specs}
+        with self.blobs.open(record.base) as file:
+            return {spec.name: file.read(spec.name) for spec in specs}
+
+    def _losses(self, *, before: int) -> Iterator[float]:
+        """Lazily: the record is read only by a strategy that wants the losses."""
+        yield from global_losses(self._closed(before=before))
+
+    def _closed(self, *, before: int) -> tuple[RoundRecord, ...]:
+        rounds = closed_rounds(self.store.rounds(self.run, stage=self.stage))
+        return tuple(record for record in rounds if record.index < before)
 
     def _record(self, index: int) -> RoundRecord | None:
         records = self.store.rounds(self.run, stage=self.stage, index=index)
@@ -356,10 +436,16 @@ class RoundEngine:
         watch: "_Stopwatch",
         *,
         aggregate: Digest | None = None,
+        known_weight: float | None = None,
         reason: str = "",
     ) -> RoundRecord:
         return self.store.set_round_state(
-            record.key, state, aggregate=aggregate, seconds=watch.lap_s(), reason=reason
+            record.key,
+            state,
+            aggregate=aggregate,
+            known_weight=known_weight,
+            seconds=watch.lap_s(),
+            reason=reason,
         )
 
 

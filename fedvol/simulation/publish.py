@@ -8,8 +8,9 @@ from pathlib import Path
 
 import fedvol
 from fedvol.client import skipped_cases
+from fedvol.config.strategy import Scaffold
 from fedvol.errors import OutputFolderError
-from fedvol.federation import MetricSums, RoundState, Stat, difference, merge
+from fedvol.federation import MetricSums, RoundArguments, RoundState, Stat, difference, merge
 from fedvol.files import atomic_path, digest_file
 from fedvol.plan import class_names, digest_json, metric_keys
 from fedvol.report import (
@@ -117,9 +118,11 @@ def build_result(
 
 def _released(session: Session) -> str:
     norms = ", norm layers once at the end" if session.has_local_tensors else ""
+    is_scaffold = isinstance(session.study.stages[0].strategy, Scaffold)
+    control = ", control variates (mean gradients)" if is_scaffold else ""
     return (
-        f"counts of cases, updates (local minus global weights) with their mean loss{norms}, and "
-        "sums over validation and test cases; each is in the site's audit log"
+        f"counts of cases, updates (local minus global weights) with their mean loss{control}"
+        f"{norms}, and sums over validation and test cases; each is in the site's audit log"
     )
 
 
@@ -188,6 +191,7 @@ def _stage(
                     for site, stats in record.metrics.items()
                     if site != ALL_SITES
                 },
+                mu=RoundArguments.model_validate(dict(record.arguments)).mu,
             )
             for record in closed
         ],

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from fedvol.federation import RoundState, RunState, SiteState, Stat
 from fedvol.plan import Plan
-from fedvol.types import Digest, RunId, SiteId
+from fedvol.types import Digest, Json, RunId, SiteId
 
 ALL_SITES = SiteId("")
 """Stands for all sites together where metrics are kept by site."""
@@ -119,6 +119,8 @@ class RoundRecord:
         reason: Why it was abandoned.
         sites: Each site asked, sorted.
         metrics: Validation figures by site and metric; `ALL_SITES` for all together.
+        arguments: What every site was told beside the global state, fixed when it was opened.
+        known_weight: Weight of all known sites, silent ones included; None before it is summed.
     """
 
     key: RoundKey
@@ -133,6 +135,8 @@ class RoundRecord:
     metrics: Mapping[SiteId, Mapping[str, Stat]] = field(
         default_factory=dict[SiteId, Mapping[str, Stat]]
     )
+    arguments: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    known_weight: float | None = None
 
     @property
     def stage(self) -> int:

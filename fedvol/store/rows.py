@@ -1,6 +1,8 @@
 """Between rows of the tables and the values of `records`."""
 
+import json
 from collections.abc import Sequence
+from typing import cast
 
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session
@@ -16,7 +18,7 @@ from fedvol.store.records import (
     SiteRound,
 )
 from fedvol.store.tables import CheckpointRow, RoundMetricRow, RoundRow, RunRow, SiteRoundRow
-from fedvol.types import Digest, RunId, SiteId
+from fedvol.types import Digest, Json, RunId, SiteId
 
 
 def find_run(session: Session, run: RunId) -> RunRow:
@@ -87,6 +89,8 @@ def _round_record(session: Session, row: RoundRow) -> RoundRecord:
         state=RoundState(row.state),
         base=Digest(row.base),
         aggregate=_digest(row.aggregate),
+        arguments=cast("dict[str, Json]", json.loads(row.arguments_json)),
+        known_weight=row.known_weight,
         started=row.started,
         ended=row.ended,
         seconds=row.seconds,

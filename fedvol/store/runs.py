@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import cast, final
 
 import numpy as np
@@ -47,7 +48,7 @@ from fedvol.store.tables import (
     RunsBase,
     SiteRoundRow,
 )
-from fedvol.types import Digest, RunId, SiteId
+from fedvol.types import Digest, Json, RunId, SiteId
 
 
 def _utc_now() -> datetime:
@@ -126,7 +127,15 @@ class RunStore:
 
     # --- rounds -------------------------------------------------------------------------------
 
-    def open_round(self, run: RunId, *, stage: int, index: int, base: Digest) -> RoundRecord:
+    def open_round(
+        self,
+        run: RunId,
+        *,
+        stage: int,
+        index: int,
+        base: Digest,
+        arguments: Mapping[str, Json] = MappingProxyType({}),
+    ) -> RoundRecord:
         """Open the next attempt at a round.
 
         Args:
@@ -134,6 +143,7 @@ class RunStore:
             stage: Index of the stage.
             index: 1 for the first round.
             base: Digest of the global state it starts from.
+            arguments: What every site is told beside it.
 
         Raises:
             TransitionError: An earlier attempt was not abandoned.
@@ -158,6 +168,7 @@ class RunStore:
                 attempt=len(earlier) + 1,
                 state=RoundState.OPEN.value,
                 base=base,
+                arguments_json=canonical_json(dict(arguments)).decode(),
                 started=self._now(),
                 seconds=0.0,
                 reason="",
@@ -173,6 +184,7 @@ class RunStore:
         state: RoundState,
         *,
         aggregate: Digest | None = None,
+        known_weight: float | None = None,
         seconds: float = 0.0,
         reason: str = "",
     ) -> RoundRecord:
@@ -182,6 +194,7 @@ class RunStore:
             key: Which attempt.
             state: Its new state.
             aggregate: Digest of the new global state, with `summed`.
+            known_weight: Weight of all known sites, with `summed`.
             seconds: Worked on the attempt since its last state; added to what it has.
             reason: Why, with `abandoned`.
 
@@ -197,6 +210,7 @@ class RunStore:
             row.seconds += seconds
             if aggregate is not None:
                 row.aggregate = aggregate
+                row.known_weight = known_weight
             if state in (RoundState.CLOSED, RoundState.ABANDONED):
                 row.ended = self._now()
             session.flush()

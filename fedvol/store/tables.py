@@ -8,7 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from fedvol.store.database import UtcTime
 
 COMPONENT = "runs"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _NAME = String(200)
 _DIGEST = String(64)
@@ -42,6 +42,8 @@ class RoundRow(RunsBase):
     state: Mapped[str] = mapped_column(_NAME)
     base: Mapped[str] = mapped_column(_DIGEST)
     aggregate: Mapped[str | None] = mapped_column(_DIGEST)
+    arguments_json: Mapped[str] = mapped_column(Text)
+    known_weight: Mapped[float | None]
     started: Mapped[datetime] = mapped_column(UtcTime)
     ended: Mapped[datetime | None] = mapped_column(UtcTime)
     seconds: Mapped[float]

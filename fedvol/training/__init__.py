@@ -1,17 +1,20 @@
 """Local training: one loop, the `Objective` seam, optimiser, schedule, checkpoint."""
 
+from fedvol.training.control import ControlVariate
+from fedvol.training.correction import Correction
 from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
 from fedvol.training.loop import TrainResult, Window, train
 from fedvol.training.objective import Objective
 from fedvol.training.optimiser import LocalOptimiser, build_optimiser
-from fedvol.training.proximal import ProximalObjective, proximal
+from fedvol.training.proximal import Pull
 from fedvol.training.schedule import poly_learning_rate
 from fedvol.training.threads import threads
 
 __all__ = [
     "Objective",
-    "ProximalObjective",
-    "proximal",
+    "ControlVariate",
+    "Correction",
+    "Pull",
     "LocalOptimiser",
     "build_optimiser",
     "poly_learning_rate",

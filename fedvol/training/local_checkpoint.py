@@ -1,15 +1,17 @@
 """Where a site stands inside a round, on its own disk, so that a crash repeats minutes only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedvol.store import StateFile, write_state
 from fedvol.types import Digest, State
 
 _NETWORK = "network:"
 _OPTIMISER = "optimiser:"
+_CORRECTION = "correction:"
 _STEPS, _LOSS_SUM, _SECONDS = "steps", "loss_sum", "seconds"
 
 
@@ -23,6 +25,7 @@ class Progress:
         seconds: Seconds they took.
         network: Every tensor of the network.
         optimiser: The optimiser's state.
+        correction: What a correction of the gradients has gathered.
     """
 
     steps: int
@@ -30,6 +33,7 @@ class Progress:
     seconds: float
     network: State
     optimiser: State
+    correction: State = field(default_factory=dict[str, NDArray[np.generic]])
 
 
 class LocalCheckpoint:
@@ -66,6 +70,7 @@ class LocalCheckpoint:
             seconds=float(tensors[_SECONDS][0]),
             network=_below(tensors, _NETWORK),
             optimiser=_below(tensors, _OPTIMISER),
+            correction=_below(tensors, _CORRECTION),
         )
 
     def save(self, progress: Progress) -> None:
@@ -80,6 +85,7 @@ class LocalCheckpoint:
             _SECONDS: np.array([progress.seconds], dtype=np.float64),
             **{_NETWORK + name: array for name, array in progress.network.items()},
             **{_OPTIMISER + name: array for name, array in progress.optimiser.items()},
+            **{_CORRECTION + name: array for name, array in progress.correction.items()},
         }
         write_state(self._path, tensors.items(), metadata=self._metadata)
 

@@ -11,6 +11,7 @@ from fedvol.config.learning import Training
 from fedvol.data.batch import Batch, BatchSource
 from fedvol.errors import TimeLimitError
 from fedvol.models import load_arrays, to_arrays
+from fedvol.training.correction import Correction
 from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
 from fedvol.training.losses import LossRecord
 from fedvol.training.objective import Objective
@@ -65,6 +66,7 @@ def train(
     checkpoint: LocalCheckpoint | None,
     on_step: Callable[[int, float], None],
     should_stop: Callable[[], bool] = lambda: False,
+    correction: Correction | None = None,
 ) -> TrainResult:
     """Train a network in place for the steps of a window.
 
@@ -84,6 +86,7 @@ def train(
         on_step: Called for each step, in order, with the steps done in the window and the loss;
             several at once where reading the loss would stall the device.
         should_stop: Asked after each step; if true, progress is saved and the round is left.
+        correction: Changes gradients before they are clipped; None for nothing.
 
     Raises:
         TrainingDivergedError: A loss or a gradient became NaN or infinite.
@@ -102,6 +105,8 @@ def train(
     else:
         load_arrays(net, progress.network)
         optimiser.load_arrays(progress.optimiser)
+        if correction is not None:
+            correction.load_arrays(progress.correction)
     began -= progress.seconds
     losses = LossRecord(
         total=progress.loss_sum,
@@ -119,6 +124,7 @@ def train(
                     seconds=time.monotonic() - began,
                     network=to_arrays(net),
                     optimiser=optimiser.to_arrays(),
+                    correction=correction.to_arrays() if correction is not None else {},
                 )
             )
 
@@ -130,6 +136,7 @@ def train(
             objective=objective,
             batch=_placed(batches.batch(step), device=device, layout=layout),
             optimiser=optimiser,
+            correction=correction,
             config=config,
             learning_rate=poly_learning_rate(
                 config.optimiser.learning_rate,
@@ -164,6 +171,7 @@ def _descend(
     objective: Objective,
     batch: Batch,
     optimiser: LocalOptimiser,
+    correction: Correction | None,
     config: Training,
     learning_rate: float,
 ) -> tuple[Tensor, Tensor | None]:
@@ -173,6 +181,8 @@ def _descend(
     ):
         loss = objective.loss(net, batch)
     loss.backward()
+    if correction is not None:
+        correction.correct(net)
     grad_norm = None
     if config.clip_grad_norm > 0:
         grad_norm = nn.utils.clip_grad_norm_(net.parameters(), config.clip_grad_norm)

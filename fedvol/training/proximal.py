@@ -1,51 +1,58 @@
-"""FedProx: a pull towards the weights the round began with."""
+"""A pull towards fixed weights: FedProx's proximal term, and Ditto's."""
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from typing import final
 
-from fedvol.data.batch import Batch
-from fedvol.training.objective import Objective
+from torch import nn
+
+from fedvol.errors import CheckpointError
+from fedvol.types import State
 
 
-def proximal(objective: Objective, *, mu: float, net: nn.Module) -> Objective:
-    """Add the proximal term to an objective; with `mu` 0 the objective itself comes back.
+@final
+class Pull:
+    """Gradient of (strength/2) ||w - w*||^2 over the trainable parameters; a `Correction`.
 
     Args:
-        objective: The local loss.
-        mu: Strength of the pull.
-        net: The network while it holds the round's global weights; they are copied here.
+        strength: mu of FedProx, lambda of Ditto; with 0 no gradient changes.
+        net: The network while it holds w*; the weights are copied here.
 
-    Reference: Li et al. (2020), arXiv:1812.06127, algorithm 2.
+    References: Li et al. (2020), arXiv:1812.06127, algorithm 2; Li et al. (2021),
+    arXiv:2012.04221, algorithm 1.
     """
-    return objective if mu == 0 else ProximalObjective(objective, mu=mu, net=net)
 
-
-class ProximalObjective:
-    """Local loss + (mu/2) ||w - w_t||^2 over the trainable parameters."""
-
-    def __init__(self, objective: Objective, *, mu: float, net: nn.Module) -> None:
-        self._objective = objective
-        self._mu = mu
-        self._global = {
+    def __init__(self, *, strength: float, net: nn.Module) -> None:
+        self._strength = strength
+        self._anchor = {
             name: parameter.detach().clone()
             for name, parameter in net.named_parameters()
             if parameter.requires_grad
         }
 
-    def loss(self, net: nn.Module, batch: Batch) -> Float[Tensor, ""]:
-        """The objective's loss plus the term."""
-        distance = torch.stack(
-            [
-                (parameter - self._global_of(name, parameter)).square().sum()
-                for name, parameter in net.named_parameters()
-                if parameter.requires_grad
-            ]
-        ).sum()
-        return self._objective.loss(net, batch) + 0.5 * self._mu * distance
+    def correct(self, net: nn.Module) -> None:
+        """Add strength x (w - w*) to each gradient."""
+        if self._strength == 0:
+            return
+        for name, parameter in net.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            anchor = self._anchor[name]
+            if anchor.device != parameter.device:
+                anchor = self._anchor[name] = anchor.to(parameter.device)
+            distance = parameter.detach() - anchor
+            if parameter.grad is None:
+                parameter.grad = self._strength * distance
+            else:
+                parameter.grad.add_(distance, alpha=self._strength)
 
-    def _global_of(self, name: str, parameter: Tensor) -> Tensor:
-        held = self._global[name]
-        if held.device != parameter.device:
-            held = self._global[name] = held.to(parameter.device)
-        return held
+    def to_arrays(self) -> State:
+        """Nothing gathers."""
+        return {}
+
+    def load_arrays(self, state: State) -> None:
+        """Nothing gathers."""
+        if state:
+            raise CheckpointError(
+                "local checkpoint",
+                "it holds what another strategy gathered",
+                "Remove it, or use the plan it was made under.",
+            )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from tiny import CPU, Federation, make_federation, tiny_study
+import pytest
+from tiny import CPU, Federation, LastState, make_federation, tiny_study
 
 from fedvol.client import SiteCases
 from fedvol.data.sampling import PatchSource
@@ -54,10 +55,19 @@ def local_training(federation: Federation) -> State:
     return to_arrays(net)
 
 
+STRATEGIES = (
+    "fedavg",
+    "adaptive_fedprox",  # its mu begins at 0
+    "fedavgm",  # its first momentum is the update
+    "scaffold",  # the one site's variate is the mean of all
+)
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
 def test_one_site_for_one_round_is_local_training(
-    tiny_cases: Mapping[SiteId, SiteCases], tmp_path: Path
+    kind: str, tiny_cases: Mapping[SiteId, SiteCases], tmp_path: Path
 ) -> None:
-    federation = alone(tiny_cases, tmp_path, rounds=1)
+    federation = alone(tiny_cases, tmp_path, rounds=1, strategy=f'kind = "{kind}"')
     outcome, _ = federation.run()
     released, trained = federation.state(outcome.release), local_training(federation)
     assert released.keys() == trained.keys()
@@ -73,16 +83,16 @@ def test_one_site_for_one_round_is_local_training(
     assert moved > 1e-3  # or the test would compare initial weights with themselves
 
 
+@pytest.mark.parametrize("strategy", ["", 'kind = "scaffold"'])
 def test_one_site_for_three_rounds_is_local_training_to_rounding(
-    tiny_cases: Mapping[SiteId, SiteCases], tmp_path: Path
+    strategy: str, tiny_cases: Mapping[SiteId, SiteCases], tmp_path: Path
 ) -> None:
     """Plain SGD: Adam divides a gradient that is zero but for rounding by its own size."""
     sgd = 'optimiser = { kind = "sgd", learning_rate = 1e-2, momentum = 0.9 }'
-    federation = alone(tiny_cases, tmp_path, rounds=3, optimiser=sgd)
+    federation = alone(tiny_cases, tmp_path, rounds=3, optimiser=sgd, strategy=strategy)
+    last = LastState(federation)
     federation.run()
-    last = federation.rounds()[-1]
-    assert last.aggregate is not None
-    trained, state = local_training(federation), federation.state(last.aggregate)
+    trained, state = local_training(federation), last.state
     for name, local in trained.items():
         np.testing.assert_allclose(state[name], local, rtol=0, atol=1e-5, err_msg=name)
     moved = max(float(np.abs(trained[n] - federation.initial[n]).max()) for n in trained)

@@ -3,61 +3,15 @@
 Sites are replayed, so that every point can be tried; `tests/integration` kills real processes.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import RUN, Federation, Recorded, Replay
+from killing import BLOB_WRITES, STORE_WRITES, Counter, Dying, Killed
+from tiny import RUN, Federation, Recorded, Replay, make_federation, record, tiny_study
 
 from fedvol.federation import Action, RoundState, RunState, SiteState
 from fedvol.store import RunStore, open_engine
-
-STORE_WRITES = (
-    "create_run",
-    "set_run_state",
-    "open_round",
-    "set_round_state",
-    "put_site_round",
-    "put_metrics",
-    "add_checkpoint",
-    "put_evaluation",
-)
-BLOB_WRITES = ("put", "prune")
-
-
-class Killed(BaseException):
-    """No handler of the product catches it."""
-
-
-class Dying:
-    """A store whose owner dies just before one of its writes."""
-
-    def __init__(self, target: Any, *, writes: tuple[str, ...], tick: Callable[[], None]) -> None:
-        self._target, self._writes, self._tick = target, writes, tick
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._target, name)
-        if name not in self._writes:
-            return found
-
-        def write(*args: Any, **kwargs: Any) -> Any:
-            self._tick()
-            return found(*args, **kwargs)
-
-        return write
-
-
-class Counter:
-    """Counts writes, and ends the life of whoever makes the one that is fatal."""
-
-    def __init__(self, *, fatal: int | None = None) -> None:
-        self.writes, self._fatal = 0, fatal
-
-    def tick(self) -> None:
-        self.writes += 1
-        if self.writes == self._fatal:
-            raise Killed
 
 
 def play(federation: Federation, replay: Replay, counter: Counter) -> Any:
@@ -70,11 +24,22 @@ def play(federation: Federation, replay: Replay, counter: Counter) -> Any:
         store._engine.dispose()
 
 
+@pytest.fixture(scope="module", params=["fedavg", "scaffold"])
+def recorded(request: pytest.FixtureRequest) -> Recorded:
+    """A federation played once with real sites; SCAFFOLD's state is more than the weights."""
+    if request.param == "fedavg":
+        return request.getfixturevalue("tiny_recorded")
+    cases = request.getfixturevalue("tiny_cases")
+    folder = request.getfixturevalue("tmp_path_factory").mktemp(request.param)
+    study = tiny_study(rounds="rounds = 2", strategy=f'kind = "{request.param}"')
+    return record(make_federation(study, cases=cases, folder=folder))
+
+
 @pytest.fixture(scope="module")
-def num_writes(tiny_recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> int:
+def num_writes(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> int:
     counter = Counter()
-    federation = tiny_recorded.again(tmp_path_factory.mktemp("counted"))
-    play(federation, Replay(tiny_recorded.recording), counter)
+    federation = recorded.again(tmp_path_factory.mktemp("counted"))
+    play(federation, Replay(recorded.recording), counter)
     return counter.writes
 
 
@@ -84,9 +49,9 @@ def die_and_resume(recorded: Recorded, folder: Path, *, fatal: int) -> None:
         play(federation, Replay(recorded.recording), Counter(fatal=fatal))
     before = federation.rounds()
     contributed = {
-        (Action.FINETUNE, record.index, site.site)
-        for record in before
-        for site in record.sites
+        (Action.FINETUNE, earlier.index, site.site)
+        for earlier in before
+        for site in earlier.sites
         if site.state is SiteState.CONTRIBUTED
     }
     replay = Replay(recorded.recording)
@@ -101,40 +66,38 @@ def die_and_resume(recorded: Recorded, folder: Path, *, fatal: int) -> None:
     assert all(r.state is RoundState.CLOSED for r in after)
     assert [(r.aggregate, r.metrics) for r in after] == [(r.aggregate, r.metrics) for r in expected]
     assert not contributed & set(replay.asked)  # what was written down is not asked again
-    for record in before:  # and what was closed stays what it was
-        if record.state is RoundState.CLOSED:
-            assert record in after
+    for earlier in before:  # and what was closed stays what it was
+        if earlier.state is RoundState.CLOSED:
+            assert earlier in after
 
 
 @pytest.mark.parametrize("part", range(3))
 def test_killed_before_some_write(
-    part: int, num_writes: int, tiny_recorded: Recorded, tmp_path: Path
+    part: int, num_writes: int, recorded: Recorded, tmp_path: Path
 ) -> None:
     for fatal in range(1 + part * 2, num_writes + 1, 7):
-        die_and_resume(tiny_recorded, tmp_path / str(fatal), fatal=fatal)
+        die_and_resume(recorded, tmp_path / str(fatal), fatal=fatal)
 
 
 @pytest.mark.full
-def test_killed_before_every_write(
-    num_writes: int, tiny_recorded: Recorded, tmp_path: Path
-) -> None:
+def test_killed_before_every_write(num_writes: int, recorded: Recorded, tmp_path: Path) -> None:
     for fatal in range(1, num_writes + 1):
-        die_and_resume(tiny_recorded, tmp_path / str(fatal), fatal=fatal)
+        die_and_resume(recorded, tmp_path / str(fatal), fatal=fatal)
 
 
-def test_killed_again_and_again(tiny_recorded: Recorded, tmp_path: Path) -> None:
+def test_killed_again_and_again(recorded: Recorded, tmp_path: Path) -> None:
     """Death after death, a few writes further each time."""
-    federation = tiny_recorded.again(tmp_path)
+    federation = recorded.again(tmp_path)
     deaths, outcome = 0, None
     while outcome is None:
         try:
-            outcome, _ = play(federation, Replay(tiny_recorded.recording), Counter(fatal=9))
+            outcome, _ = play(federation, Replay(recorded.recording), Counter(fatal=9))
         except Killed:
             deaths += 1
             assert deaths < 50, "it never gets on"
     assert deaths >= 3
-    assert outcome.release == tiny_recorded.outcome.release
-    assert len(federation.rounds()) == len(tiny_recorded.federation.rounds())
+    assert outcome.release == recorded.outcome.release
+    assert len(federation.rounds()) == len(recorded.federation.rounds())
     run = RunStore(open_engine(tmp_path / "run.db"))
     found = run.run(RUN)
     run._engine.dispose()

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,11 +16,13 @@ from fedvol.data.batch import Batch
 from fedvol.models import build_network, to_arrays
 from fedvol.tasks import build_objective
 from fedvol.training import (
+    ControlVariate,
+    Correction,
     LocalCheckpoint,
     Progress,
+    Pull,
     TrainResult,
     Window,
-    proximal,
     threads,
     train,
 )
@@ -72,15 +76,20 @@ def run(
     checkpoint: LocalCheckpoint | None = None,
     kill_at: int | None = None,
     mu: float | None = None,
-    state: str = "keep",
+    has_control: bool = False,
 ) -> tuple[State, TrainResult]:
     """One process: everything is built anew."""
     net = build_network(NETWORKS[network], in_channels=1, num_classes=2)
     if start is not None:
         net.load_state_dict({name: torch.tensor(array) for name, array in start.items()})
     objective = build_objective(SegmentationTask(kind="segmentation"), num_classes=2)
+    correction: Correction | None = None
     if mu is not None:
-        objective = proximal(objective, mu=mu, net=net)
+        correction = Pull(strength=mu, net=net)
+    if has_control:
+        names = [name for name, _ in net.named_parameters()]
+        shared, own = (noise(to_arrays(net, names), seed=seed) for seed in (1, 2))
+        correction = ControlVariate(net=net, shared=shared, own=own)
 
     def on_step(step: int, loss: float) -> None:
         if step == kill_at:
@@ -99,8 +108,18 @@ def run(
             optimiser_state=moments,
             checkpoint=checkpoint,
             on_step=on_step,
+            correction=correction,
         )
-    return to_arrays(net), result
+    gathered = correction.to_arrays() if correction is not None else {}
+    return {**to_arrays(net), **gathered}, result
+
+
+def noise(like: State, *, seed: int) -> State:
+    generator = np.random.default_rng(seed)
+    return {
+        name: (0.01 * generator.standard_normal(array.shape)).astype(np.float32)
+        for name, array in like.items()
+    }
 
 
 def assert_same_bits(ours: State, theirs: State) -> None:
@@ -109,23 +128,23 @@ def assert_same_bits(ours: State, theirs: State) -> None:
         assert array.tobytes() == theirs[name].tobytes(), name
 
 
-@pytest.mark.parametrize("mu", [None, 0.1])
+@pytest.mark.parametrize("correction", [{}, {"mu": 0.1}, {"has_control": True}], ids=str)
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_killed_and_resumed_is_uninterrupted(
-    network: str, optimiser: str, mu: float | None
+    network: str, optimiser: str, correction: dict[str, Any]
 ) -> None:
     # The round begins with moments of an earlier one.
     start, earlier = run(network, optimiser, num_steps=2)
 
-    def round_two(**further: object) -> tuple[State, TrainResult]:
+    def round_two(**further: Any) -> tuple[State, TrainResult]:
         return run(
             network,
             optimiser,
             start=start,
             first_step=2,
             moments=earlier.optimiser_state,
-            mu=mu,
+            **correction,
             **further,
         )
 

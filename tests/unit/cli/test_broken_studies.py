@@ -70,6 +70,36 @@ def _network(lines: str) -> tuple[str, str]:
 
 
 BROKEN = [
+    # strategies
+    Broken(
+        "adaptive_mu_without_rounds",
+        'strategy = { kind = "fedavg" }',
+        'strategy = { kind = "adaptive_fedprox" }',
+        "stages[0].strategy.kind",
+        "cannot change before round 3",
+    ),
+    Broken(
+        "pull_that_overshoots",
+        'strategy = { kind = "fedavg" }\n\n[stages.training]\noptimiser = { kind = "adamw" }',
+        'strategy = { kind = "fedprox", mu = 20.0 }\n\n[stages.training]\n'
+        'optimiser = { kind = "sgd", learning_rate = 0.1 }',
+        "stages[0].strategy.mu",
+        "20 times the learning rate 0.1 is above 1",
+    ),
+    Broken(
+        "momentum_of_one",
+        'kind = "fedavg"',
+        'kind = "fedavgm", momentum = 1.0',
+        "stages[0].strategy.momentum",
+        "1.0 is not below 1",
+    ),
+    Broken(
+        "key_of_another_strategy",
+        'kind = "fedavg"',
+        'kind = "fedadam", momentum = 0.9',
+        "stages[0].strategy.momentum",
+        "unknown key",
+    ),
     # keys
     Broken("missing_key", 'name = "good"\n', "", "name", "this key is missing"),
     Broken("missing_table", '[task]\nkind = "segmentation"\n', "", "task", "missing"),

@@ -96,7 +96,7 @@ def evaluation(part: MetricSums | None = None, **changes) -> Reply:
 
 
 def check(answer: Reply, **changes):
-    asked = {"shared": SPECS, "steps": 10, "cases": 7} | changes
+    asked = {"travelling": SPECS, "steps": 10, "cases": 7} | changes
     return check_update(answer, request=request(Action.FINETUNE), **asked)
 
 

@@ -1,34 +1,61 @@
 import numpy as np
 import pytest
 
-from fedvol.config.strategy import FedAvg, FedBN, FedProx
-from fedvol.federation import TrainReport, build_strategy
+from fedvol.config import strategy as config
+from fedvol.federation import Exchange, Mean, build_strategy, next_global
+from fedvol.plan import TensorKind, TensorSpec
 
-REPORT = TrainReport(cases=12, steps=30, train_seconds=1.0, loss=0.5)
+KINDS = (
+    config.FedAvg,
+    config.FedProx,
+    config.AdaptiveFedProx,
+    config.FedAvgM,
+    config.FedAdam,
+    config.FedYogi,
+    config.Scaffold,
+    config.FedBN,
+)
 
 
 @pytest.mark.parametrize(
     ("weighting", "weight"), [("cases", 12.0), ("steps", 30.0), ("equal", 1.0)]
 )
-@pytest.mark.parametrize("kind", [FedAvg, FedProx, FedBN])
+@pytest.mark.parametrize("kind", KINDS)
 def test_weight_is_what_the_study_names(kind, weighting, weight) -> None:
-    settings = kind(kind=kind.__name__.lower(), weighting=weighting)
-    assert build_strategy(settings).weight(REPORT) == weight
-    assert build_strategy(settings).needs == "sum"
+    (name,) = kind.model_fields["kind"].annotation.__args__
+    strategy = build_strategy(kind(kind=name, weighting=weighting))
+    assert strategy.weight(cases=12, steps=30) == weight
+    assert strategy.needs == "sum"
 
 
-def test_step_adds_the_mean_update_and_keeps_the_type() -> None:
-    strategy = build_strategy(FedAvg(kind="fedavg"))
-    present = np.array([[1.0, 2.0]], dtype=np.float32)
-    following = strategy.step(present, mean_update=np.array([[0.5, -2.0]]))
-    assert following.dtype == np.float32
-    np.testing.assert_array_equal(following, [[1.5, 0.0]])
-    np.testing.assert_array_equal(present, [[1.0, 2.0]])
+def test_the_mean_update_is_added() -> None:
+    strategy = build_strategy(config.FedAvg(kind="fedavg"))
+    stepped = strategy.step(
+        np.array([[1.0, 2.0]]), mean=Mean(update=np.array([[0.5, -2.0]])), companions={}
+    )
+    np.testing.assert_array_equal(stepped.tensor, [[1.5, 0.0]])
+    assert not stepped.companions
 
 
-def test_step_rounds_once_from_float64() -> None:
-    strategy = build_strategy(FedAvg(kind="fedavg"))
-    present = np.array([1.0], dtype=np.float32)
-    # Rounded to float32 first, the update would vanish next to a half unit in the last place.
-    update = np.array([float(np.spacing(np.float32(1.0))) / 2 * (1 + 1e-8)])
-    assert strategy.step(present, mean_update=update)[0] > 1.0
+class Held:
+    def __init__(self, **tensors) -> None:
+        self.tensors = tensors
+
+    def read(self, name):
+        return self.tensors[name]
+
+
+def test_the_sum_is_rounded_once_and_keeps_the_type() -> None:
+    spec = TensorSpec(name="w", shape=(1,), dtype="float32", kind=TensorKind.HEAD)
+    # Rounded to float32 first, the mean would vanish next to half a unit in the last place.
+    half = float(np.spacing(np.float32(1.0))) / 2
+    updates = [(1.0, Held(w=np.array([half * (1 + 1e-8)])))]
+    (named,) = next_global(
+        Held(w=np.array([1.0], dtype=np.float32)),
+        updates,
+        exchange=Exchange(shared=(spec,), local=()),
+        strategy=build_strategy(config.FedAvg(kind="fedavg")),
+    )
+    assert named[0] == "w"
+    assert named[1].dtype == np.float32
+    assert named[1][0] > 1.0

@@ -1,60 +1,71 @@
-"""The proximal term against its formula."""
+"""The pull towards fixed weights against its formula."""
 
 import pytest
 import torch
 from torch import nn
 
-from fedvol.data.batch import Batch
-from fedvol.training import proximal
+from fedvol.errors import CheckpointError
+from fedvol.training import Pull
 
-BATCH = Batch(image=torch.ones(1, 1, 2, 2, 2), label=torch.zeros(1, 2, 2, 2, dtype=torch.int64))
-
-
-class Zero:
-    def loss(self, net: nn.Module, batch: Batch) -> torch.Tensor:
-        return net(batch.image).sum() * 0
+IMAGE = torch.ones(1, 1, 2, 2, 2)
 
 
-def moved_network() -> tuple[nn.Module, dict[str, torch.Tensor], object]:
+def moved_network(strength: float) -> tuple[nn.Module, dict[str, torch.Tensor], Pull]:
+    """A network that moved away from the weights it is pulled to, with no gradient yet."""
     generator = torch.Generator().manual_seed(0)
     net = nn.Sequential(nn.Conv3d(1, 3, 1), nn.Conv3d(3, 2, 1))
     net[1].bias.requires_grad_(False)
-    objective = proximal(Zero(), mu=0.3, net=net)
+    pull = Pull(strength=strength, net=net)
     before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator))
-    return net, before, objective
+    return net, before, pull
 
 
-def test_gradient_is_mu_times_the_distance() -> None:
-    net, before, objective = moved_network()
-    objective.loss(net, BATCH).backward()
-    for name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            torch.testing.assert_close(parameter.grad, 0.3 * (parameter - before[name]))
-        else:
-            assert parameter.grad is None
+def gradients(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None}
 
 
-def test_value_is_half_mu_times_the_squared_norm_of_what_is_trained() -> None:
-    net, before, objective = moved_network()
-    squares = [
+def test_it_adds_the_gradient_of_half_mu_times_the_squared_distance() -> None:
+    net, before, pull = moved_network(0.3)
+    net(IMAGE).square().sum().backward()
+    loss_alone = gradients(net)
+    pull.correct(net)
+    corrected = gradients(net)
+    net.zero_grad()
+    distance = sum(
         (parameter - before[name]).square().sum()
         for name, parameter in net.named_parameters()
         if parameter.requires_grad
-    ]
-    expected = 0.15 * sum(squares)
-    torch.testing.assert_close(objective.loss(net, BATCH), expected)
+    )
+    (0.5 * 0.3 * distance).backward()
+    for name, term in gradients(net).items():
+        torch.testing.assert_close(corrected[name], loss_alone[name] + term)
+    assert "1.bias" not in corrected
 
 
-def test_no_pull_is_no_wrapper() -> None:
-    inner = Zero()
-    assert proximal(inner, mu=0, net=nn.Conv3d(1, 1, 1)) is inner
-    assert proximal(inner, mu=1e-9, net=nn.Conv3d(1, 1, 1)) is not inner
+def test_a_parameter_without_gradient_is_pulled_too() -> None:
+    net, before, pull = moved_network(0.3)
+    pull.correct(net)
+    for name, gradient in gradients(net).items():
+        torch.testing.assert_close(gradient, 0.3 * (net.get_parameter(name) - before[name]))
 
 
-def test_at_the_global_weights_the_term_is_zero() -> None:
+def test_no_pull_changes_nothing() -> None:
+    net, _, pull = moved_network(0.0)
+    pull.correct(net)
+    assert not gradients(net)
+
+
+def test_at_its_weights_the_pull_is_zero() -> None:
     net = nn.Conv3d(1, 2, 1)
-    loss = proximal(Zero(), mu=5.0, net=net).loss(net, BATCH)
-    assert loss.item() == pytest.approx(0, abs=0)
+    Pull(strength=5.0, net=net).correct(net)
+    assert all(not gradient.any() for gradient in gradients(net).values())
+
+
+def test_it_refuses_what_another_strategy_gathered() -> None:
+    _, _, pull = moved_network(0.3)
+    pull.load_arrays(pull.to_arrays())
+    with pytest.raises(CheckpointError, match="another strategy"):
+        pull.load_arrays({"steps": torch.zeros(1).numpy()})

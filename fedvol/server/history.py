@@ -1,0 +1,64 @@
+"""What a round needs to know of the rounds before it; read from the record, never remembered."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from fedvol.federation import HealthReport, RoundState, SiteState, Strategy
+from fedvol.store import RoundRecord, SiteRound
+from fedvol.types import SiteId
+
+
+def closed_rounds(rounds: Iterable[RoundRecord]) -> tuple[RoundRecord, ...]:
+    """The rounds that are closed, in order; other attempts left out."""
+    closed = {record.index: record for record in rounds if record.state is RoundState.CLOSED}
+    return tuple(closed[index] for index in sorted(closed))
+
+
+def contributions(record: RoundRecord) -> tuple[SiteRound, ...]:
+    """The sites whose updates are in a round's global state, sorted."""
+    taken = [site for site in record.sites if site.state is SiteState.CONTRIBUTED]
+    return tuple(sorted(taken, key=lambda site: site.site))
+
+
+def global_losses(closed: Iterable[RoundRecord]) -> Iterator[float]:
+    """Training loss of all sites together in each round, weighted as their updates are."""
+    for record in closed:
+        parts = [
+            (site.weight, site.loss)
+            for site in contributions(record)
+            if site.weight is not None and site.loss is not None
+        ]
+        total = math.fsum(weight for weight, _ in parts)
+        yield math.fsum(weight * loss for weight, loss in parts) / total
+
+
+def last_taken(closed: Iterable[RoundRecord]) -> dict[SiteId, int]:
+    """The last closed round that each site contributed to."""
+    return {site.site: record.index for record in closed for site in contributions(record)}
+
+
+def known_weight(
+    record: RoundRecord,
+    closed: Iterable[RoundRecord],
+    *,
+    health: Mapping[SiteId, HealthReport],
+    strategy: Strategy,
+    steps: int,
+) -> float:
+    """Weight of every site known to have training cases, those that are silent included.
+
+    Args:
+        record: The round, with its contributions.
+        closed: The rounds before it.
+        health: What the sites that are there said of their data.
+        strategy: Gives the weights.
+        steps: Gradient steps of a site in a round.
+    """
+    stated = {
+        site: strategy.weight(cases=report.training_cases, steps=steps)
+        for site, report in health.items()
+        if report.training_cases
+    }
+    known = {site.site: site.weight for one in closed for site in contributions(one)} | stated
+    known |= {site.site: site.weight for site in contributions(record)}
+    return math.fsum(weight or 0.0 for weight in known.values())

@@ -22,9 +22,9 @@ def check(
 
     STUDY is the study file. The exit status is 2 if there is any problem.
     """
-    from fedvol.config import load_study
+    from fedvol.config import load_open_study
 
-    checked = load_study(study)
+    checked = load_open_study(study)
     say(f"{study}: the study {checked.name} is valid.")
     if as_json:
         emit({"study": str(study), "name": checked.name, "valid": True})

@@ -1,7 +1,17 @@
 """The whole schema of the files people write, as frozen models."""
 
-from fedvol.config.loading import load_study, study_schema
+from fedvol.config.loading import close_study, load_open_study, load_study, study_schema
+from fedvol.config.open_study import OpenStudy
 from fedvol.config.site import SIMULATION_POLICY, SitePolicy
 from fedvol.config.study import Study
 
-__all__ = ["SIMULATION_POLICY", "SitePolicy", "Study", "load_study", "study_schema"]
+__all__ = [
+    "SIMULATION_POLICY",
+    "OpenStudy",
+    "SitePolicy",
+    "Study",
+    "close_study",
+    "load_open_study",
+    "load_study",
+    "study_schema",
+]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 from fedvol.config.data import (
     Augmentation,
+    ClipZScore,
     DataRequirement,
     FoldSplit,
     HashSplit,
@@ -17,26 +18,36 @@ from fedvol.config.data import (
 from fedvol.config.evaluation import Evaluation
 from fedvol.config.findings import suggestion
 from fedvol.config.learning import Task
-from fedvol.config.network import Network, ResidualEncoderUNet
+from fedvol.config.network import Network, default_strides
+from fedvol.config.open_study import (
+    OpenNetwork,
+    OpenPatches,
+    OpenPreprocessing,
+    OpenStudy,
+    Planning,
+    is_ct,
+)
 from fedvol.config.places import key_path
 from fedvol.config.stage_checks import stages_alone, strategy_on_network
 from fedvol.config.study import Study
 from fedvol.errors import Problem
 
+AnyNetwork = Network | OpenNetwork
 RESERVED_CLASSES = ("overall", "background")
 """Words that results use beside class names."""
 
 
-def problems(study: Study) -> list[Problem]:
-    """Every contradiction inside a study that passes its schema."""
-    return problems_of_sections({name: getattr(study, name) for name in Study.model_fields})
+def problems(study: Study | OpenStudy) -> list[Problem]:
+    """Every contradiction inside a study that passes its schema, as far as its values are fixed."""
+    sections = type(study).model_fields
+    return problems_of_sections({name: getattr(study, name) for name in sections})
 
 
 def problems_of_sections(sections: Mapping[str, Any]) -> list[Problem]:
     """The same for a part of a study: each check runs if the sections it reads are there.
 
     Args:
-        sections: Values of `Study`'s own fields, by name.
+        sections: Values of a study's own fields, by name.
     """
     found: list[Problem] = []
     for check in _CHECKS:
@@ -79,11 +90,14 @@ def _data(data: DataRequirement) -> Iterator[Problem]:
             pass
 
 
-def _preprocessing(preprocessing: Preprocessing) -> Iterator[Problem]:
+def _preprocessing(preprocessing: Preprocessing | OpenPreprocessing) -> Iterator[Problem]:
     match preprocessing.normalisation:
-        case Window(window_hu=(lower, upper)) if lower >= upper:
+        case (Window(window_hu=(lower, upper)) | ClipZScore(clip_hu=(lower, upper))) as scheme if (
+            lower >= upper
+        ):
+            name = "window_hu" if isinstance(scheme, Window) else "clip_hu"
             yield Problem(
-                where="preprocessing.normalisation.window_hu",
+                where=f"preprocessing.normalisation.{name}",
                 what=f"the lower bound {lower:g} is not below the upper bound {upper:g}",
                 fix="Write the lower bound first.",
             )
@@ -116,21 +130,32 @@ def _augmentation(augmentation: Augmentation) -> Iterator[Problem]:
     yield from _repeated("augmentation.mirror_axes", augmentation.mirror_axes)
 
 
-def _network(network: Network) -> Iterator[Problem]:
-    stages = len(network.features)
+def _normalisation_of_channels(
+    preprocessing: Preprocessing | OpenPreprocessing, data: DataRequirement
+) -> Iterator[Problem]:
+    ct = [name for name in data.channels if is_ct(name)]
+    if preprocessing.normalisation is None and 0 < len(ct) < len(data.channels):
+        yield Problem(
+            where="preprocessing.normalisation",
+            what=f"{', '.join(ct)} is CT and the other channels are not, so no single scheme can "
+            "be planned for all",
+            fix="Write the normalisation into the study.",
+        )
+
+
+def _network(network: AnyNetwork) -> Iterator[Problem]:
     lengths: dict[str, int] = {}
-    if network.strides is not None:
-        lengths["strides"] = len(network.strides)
-    if network.kernels is not None:
-        lengths["kernels"] = len(network.kernels)
-    if isinstance(network, ResidualEncoderUNet):
-        lengths["blocks_per_stage"] = len(network.blocks_per_stage)
+    for name in ("features", "strides", "kernels", "blocks_per_stage"):
+        entries = cast("tuple[object, ...] | None", getattr(network, name, None))
+        if entries is not None:
+            lengths[name] = len(entries)
+    first, stages = next(iter(lengths.items()), ("features", 0))
     for name, length in lengths.items():
         if length != stages:
             yield Problem(
                 where=f"network.{name}",
                 what=f"{length} entries for {stages} stages",
-                fix=f"Give one entry for each of network.features, {stages} in all.",
+                fix=f"Give one entry for each of network.{first}, {stages} in all.",
             )
     if network.strides and network.strides[0] != (1, 1, 1):
         yield Problem(
@@ -147,14 +172,18 @@ def _network(network: Network) -> Iterator[Problem]:
             )
 
 
-def _network_on_patches(network: Network, patches: Patches) -> Iterator[Problem]:
+def _network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> Iterator[Problem]:
     if network.norm == "batch" and patches.batch_size == 1:
         yield Problem(
             where="network.norm",
             what="batch norm cannot learn its statistics from batches of one patch",
             fix='Raise patches.batch_size, or use "instance" or "group".',
         )
-    strides = network.strides or ((1, 1, 1), *[(2, 2, 2)] * (len(network.features) - 1))
+    strides = network.strides
+    if strides is None and network.features is not None:
+        strides = default_strides(len(network.features))
+    if patches.size is None or strides is None:
+        return
     shrink = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
     uneven = [axis for axis in range(3) if patches.size[axis] % shrink[axis]]
     for axis in uneven:
@@ -172,6 +201,15 @@ def _network_on_patches(network: Network, patches: Patches) -> Iterator[Problem]
             where="patches.size",
             what="the coarsest stage would see a single voxel, which instance norm makes 0",
             fix="Use a larger patch, fewer network stages or smaller strides.",
+        )
+
+
+def _planning(planning: Planning, patches: OpenPatches) -> Iterator[Problem]:
+    if planning.model_fields_set and patches.size is not None and patches.batch_size is not None:
+        yield Problem(
+            where="planning.memory_gib",
+            what="it has no effect, because patches.size and patches.batch_size are both fixed",
+            fix="Remove it, or leave one of the two to planning.",
         )
 
 
@@ -265,9 +303,11 @@ class _Check(NamedTuple):
 _CHECKS = (
     _Check(("data",), _data),
     _Check(("preprocessing",), _preprocessing),
+    _Check(("preprocessing", "data"), _normalisation_of_channels),
     _Check(("augmentation",), _augmentation),
     _Check(("network",), _network),
     _Check(("network", "patches"), _network_on_patches),
+    _Check(("planning", "patches"), _planning),
     _Check(("task",), _task),
     _Check(("stages",), stages_alone),
     _Check(("stages", "network"), strategy_on_network),

@@ -77,7 +77,23 @@ class Window(Section):
     """Lower and upper bound, in Hounsfield units."""
 
 
-Normalisation = Annotated[ZScore | Window, Field(discriminator="kind")]
+class ClipZScore(Section):
+    """CT: clip to a range, then subtract one mean and divide by one deviation for all cases.
+
+    nnU-Net's scheme for CT (Isensee et al. 2021): the values come from labelled voxels of all
+    training cases, so that a Hounsfield unit means the same in every volume.
+    """
+
+    kind: Literal["clip_z_score"]
+    clip_hu: tuple[float, float]
+    """Lower and upper bound, in Hounsfield units."""
+    mean_hu: float
+    """Subtracted from every voxel, in Hounsfield units."""
+    deviation_hu: Annotated[float, Field(gt=0)]
+    """By which every voxel is divided then, in Hounsfield units."""
+
+
+Normalisation = Annotated[ZScore | Window | ClipZScore, Field(discriminator="kind")]
 
 
 class Preprocessing(Section):

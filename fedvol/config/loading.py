@@ -1,17 +1,19 @@
-"""From a TOML file to a `Study`, with every problem told at once."""
+"""From a TOML file to a study, open or closed, with every problem told at once."""
 
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from fedvol.config.checks import problems, problems_of_sections
 from fedvol.config.findings import dates, schema_problems
+from fedvol.config.open_study import OpenStudy
 from fedvol.config.study import Study
-from fedvol.errors import ConfigFileError, StudyError
+from fedvol.errors import ConfigFileError, Problem, StudyError
 from fedvol.types import Json
 
 MAX_FILE_BYTES = 1_000_000
@@ -19,17 +21,54 @@ _POSITION = re.compile(r" ?\((?:at line (\d+), column (\d+)|at end of document)\
 
 
 def load_study(path: Path) -> Study:
-    """Read and check a study file.
+    """Read and check a study file that leaves nothing to planning.
+
+    Raises:
+        ConfigFileError: The file is absent, no file, too large, not UTF-8 or not TOML.
+        StudyError: The study breaks its schema, contradicts itself or leaves a value out; carries
+            every problem.
+    """
+    return parse_study(_read_text(path), where=str(path))
+
+
+def load_open_study(path: Path) -> OpenStudy:
+    """Read and check a study file, whatever it leaves to planning.
 
     Raises:
         ConfigFileError: The file is absent, no file, too large, not UTF-8 or not TOML.
         StudyError: The study breaks its schema or contradicts itself; carries every problem.
     """
-    return parse_study(_read_text(path), where=str(path))
+    return parse_open_study(_read_text(path), where=str(path))
 
 
 def parse_study(text: str, *, where: str) -> Study:
-    """Read and check a study given as TOML text.
+    """Read and check a study given as TOML text that leaves nothing to planning.
+
+    Args:
+        text: The TOML document.
+        where: How messages call it, normally the file's path.
+
+    Raises:
+        ConfigFileError: The text is not TOML.
+        StudyError: The study breaks its schema, contradicts itself or leaves a value out; carries
+            every problem.
+    """
+    opened = parse_open_study(text, where=where)
+    if opened.open_keys:
+        raise StudyError(
+            where,
+            [
+                Problem(
+                    where=key, what="this key is missing", fix="Add it; nothing is planned here."
+                )
+                for key in opened.open_keys
+            ],
+        )
+    return close_study(opened, {}, where=where)
+
+
+def parse_open_study(text: str, *, where: str) -> OpenStudy:
+    """Read and check a study given as TOML text, whatever it leaves to planning.
 
     Args:
         text: The TOML document.
@@ -42,14 +81,14 @@ def parse_study(text: str, *, where: str) -> Study:
     document = _parse_toml(text, where=where)
     found = list(dates(document))
     # Strict sections want JSON: a TOML list is then a tuple, and a TOML integer a float's value.
-    study: Study | None = None
+    study: OpenStudy | None = None
     try:
-        study = Study.model_validate_json(json.dumps(document, default=str))
+        study = OpenStudy.model_validate_json(json.dumps(document, default=str))
     except ValidationError as error:
         errors = error.errors(include_url=False)
         broken = {str(detail["loc"][0]) for detail in errors if detail["loc"]}
         spots = {problem.where for problem in found}
-        found += [p for p in schema_problems(Study, errors) if p.where not in spots]
+        found += [p for p in schema_problems(OpenStudy, errors) if p.where not in spots]
         found += problems_of_sections(_sound_sections(document, broken=broken))
     else:
         found += problems(study)
@@ -58,10 +97,58 @@ def parse_study(text: str, *, where: str) -> Study:
     return study
 
 
+def close_study(study: OpenStudy, values: Mapping[str, Json], *, where: str) -> Study:
+    """A study with the values that it left to planning.
+
+    Args:
+        study: The study as written.
+        values: For each of its open keys, the value.
+        where: How messages call it.
+
+    Raises:
+        StudyError: A value breaks the schema or contradicts another; carries every problem.
+        ValueError: The values are not those of the open keys.
+    """
+    if set(values) != set(study.open_keys):
+        raise ValueError(f"{sorted(values)} are not the open keys {sorted(study.open_keys)}")
+    document: dict[str, Any] = json.loads(study.model_dump_json(exclude_unset=True))
+    document.pop("planning", None)
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        document.setdefault(section, {})[name] = value
+    try:
+        closed = Study.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        found = schema_problems(Study, error.errors(include_url=False))
+        raise StudyError(where, found) from error
+    if found := problems(closed):
+        raise StudyError(where, found)
+    return closed
+
+
 def study_schema() -> dict[str, Json]:
     """JSON Schema of a study file, with the meaning of every key; editors complete from it."""
-    schema = Study.model_json_schema()
+    schema = _without_null(OpenStudy.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _without_null(schema: Any) -> Any:
+    """A schema without null, which TOML cannot say: an absent key is how a file says it."""
+    if isinstance(schema, list):
+        return [_without_null(item) for item in cast(list[Any], schema)]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {key: _without_null(value) for key, value in cast(dict[str, Any], schema).items()}
+    if "anyOf" in plain:
+        members = [member for member in plain["anyOf"] if member != {"type": "null"}]
+        if len(members) < len(plain["anyOf"]):
+            if plain.get("default", 0) is None:
+                del plain["default"]
+            if len(members) == 1:
+                del plain["anyOf"]
+                return {**members[0], **plain}
+            plain["anyOf"] = members
+    return plain
 
 
 def _read_text(path: Path) -> str:
@@ -126,7 +213,7 @@ def _end_of(text: str) -> tuple[int, int]:
 def _sound_sections(document: dict[str, Any], *, broken: set[str]) -> dict[str, Any]:
     """Top-level values that pass the schema, so that their cross-checks run all the same."""
     sound: dict[str, Any] = {}
-    for name, field in Study.model_fields.items():
+    for name, field in OpenStudy.model_fields.items():
         if name in broken:
             continue
         if name in document:

@@ -48,3 +48,8 @@ class ResidualEncoderUNet(_UNet):
 
 
 Network = Annotated[UNet | ResidualEncoderUNet, Field(discriminator="kind")]
+
+
+def default_strides(num_stages: int) -> tuple[Strides, ...]:
+    """Strides where a study names features alone: 2 from the second stage on."""
+    return ((1, 1, 1), *((2, 2, 2) for _ in range(num_stages - 1)))

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from fedvol.config.open_study import OpenStudy, is_planned
 from fedvol.config.places import is_model, kinds, plain_type
-from fedvol.config.study import Study
 
 _INTRODUCTION = """\
 # The study file
@@ -20,6 +20,8 @@ judged. It is the same at every site and is hashed into the plan.
 - `fedvol study check STUDY.toml` tells every problem at once.
 - `fedvol study schema` prints the JSON Schema, from which editors complete and check.
 - A key that is not listed here is an error. A key with a default may be left out.
+- A key marked "planned" may be left out too: its value then follows from the sites' data
+  ([planning.md](planning.md)); `fedvol study plan` shows it with its reason.
 
 This page is made by `fedvol study schema --markdown`.
 """
@@ -27,7 +29,7 @@ This page is made by `fedvol study schema --markdown`.
 
 def study_reference() -> str:
     """The reference of every key of a study file, as Markdown."""
-    parts = [_INTRODUCTION, *_section(Study, path="")]
+    parts = [_INTRODUCTION, *_section(OpenStudy, path="")]
     return "\n".join(parts)
 
 
@@ -59,6 +61,7 @@ def _row(name: str, *, field: FieldInfo, schema: dict[str, Any]) -> str:
     if name == "kind":
         meaning = meaning or "Chooses this section."
     default = "required" if field.is_required() else _default(field)
+    default = "planned" if is_planned(field.metadata) else default
     value = _tables_in_words(field.annotation) or _values(schema)
     return f"| `{name}` | {value} | {default} | {meaning} |"
 

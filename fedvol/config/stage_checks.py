@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from fedvol.config.learning import Sgd, Training
 from fedvol.config.network import Network
+from fedvol.config.open_study import OpenNetwork
 from fedvol.config.strategy import AdaptiveFedProx, FedBN, FedProx, Stage
 from fedvol.errors import Problem
 
@@ -11,7 +12,9 @@ _FIRST_CHANGE = 3
 """Round in which mu can first have changed: two losses must be known."""
 
 
-def strategy_on_network(stages: tuple[Stage, ...], network: Network) -> Iterator[Problem]:
+def strategy_on_network(
+    stages: tuple[Stage, ...], network: Network | OpenNetwork
+) -> Iterator[Problem]:
     """FedBN needs norm layers."""
     for index, stage in enumerate(stages):
         if isinstance(stage.strategy, FedBN) and network.norm == "none":

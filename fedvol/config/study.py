@@ -12,8 +12,8 @@ from fedvol.config.network import Network
 from fedvol.config.strategy import Participation, Stage
 
 
-class Study(Section):
-    """One question put to a federation: what to learn, from which cases, how, and how judged."""
+class Question(Section):
+    """What a study fixes in any case; the rest may be left to planning (`open_study`)."""
 
     version: Literal[1]
     """Version of this schema."""
@@ -25,14 +25,8 @@ class Study(Section):
     """Seed of initial weights, sampling and augmentation; never of privacy noise."""
     data: DataRequirement
     """What each site must have."""
-    preprocessing: Preprocessing
-    """How volumes are prepared."""
-    patches: Patches
-    """What one training step sees."""
     augmentation: Augmentation = Augmentation()
     """Random changes of training patches."""
-    network: Network
-    """Which network is trained."""
     task: Task
     """What it learns."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=1)]
@@ -47,3 +41,14 @@ class Study(Section):
         """Axes over which test predictions are averaged: the study's, else those of training."""
         axes = self.evaluation.mirror_axes
         return self.augmentation.mirror_axes if axes is None else axes
+
+
+class Study(Question):
+    """One question put to a federation: what to learn, from which cases, how, and how judged."""
+
+    preprocessing: Preprocessing
+    """How volumes are prepared."""
+    patches: Patches
+    """What one training step sees."""
+    network: Network
+    """Which network is trained."""

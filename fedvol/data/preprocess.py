@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int32, Integer, UInt8
 from numpy.typing import NDArray
 
-from fedvol.config.data import Normalisation, Preprocessing, Window, ZScore
+from fedvol.config.data import ClipZScore, Normalisation, Preprocessing, Window, ZScore
 from fedvol.data.resample import grid_at_spacing, resample, resample_label
 from fedvol.data.volume import PreparedCase, Volume
 from fedvol.errors import (
@@ -112,6 +112,10 @@ def normalise(
                 out[index] = _z_score(channel, config=config, where=f"{where}, channel {index}")
             case Window():
                 out[index] = _window(channel, config=config, where=f"{where}, channel {index}")
+            case ClipZScore():
+                out[index] = _clip_z_score(
+                    channel, config=config, where=f"{where}, channel {index}"
+                )
             case _:
                 assert_never(config)
     return out
@@ -178,6 +182,21 @@ def _z_score(channel: NDArray[np.floating], *, config: ZScore, where: str) -> ND
 def _window(channel: NDArray[np.floating], *, config: Window, where: str) -> NDArray[np.floating]:
     """Clip to the window, then scale it to -1..1."""
     low, high = config.window_hu
+    return (_clip(channel, low=low, high=high, where=where) - low) * (2 / (high - low)) - 1
+
+
+def _clip_z_score(
+    channel: NDArray[np.floating], *, config: ClipZScore, where: str
+) -> NDArray[np.floating]:
+    """Clip to the range, then (x - mean) / deviation with the study's own values."""
+    low, high = config.clip_hu
+    clipped = _clip(channel, low=low, high=high, where=where)
+    return (clipped - config.mean_hu) / config.deviation_hu
+
+
+def _clip(
+    channel: NDArray[np.floating], *, low: float, high: float, where: str
+) -> NDArray[np.floating]:
     clipped = np.clip(channel.astype(np.float64), low, high)
     if clipped.min() == clipped.max():
         raise ConstantVolumeError(
@@ -185,7 +204,7 @@ def _window(channel: NDArray[np.floating], *, config: Window, where: str) -> NDA
             f"no contrast inside {low:g}..{high:g} HU",
             "Check that the image is in Hounsfield units, or widen the window.",
         )
-    return (clipped - low) * (2 / (high - low)) - 1
+    return clipped
 
 
 def _shape(sides: tuple[int, ...]) -> tuple[int, int, int]:

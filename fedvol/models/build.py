@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fedvol.config import Study
-from fedvol.config.network import Network, ResidualEncoderUNet
+from fedvol.config.network import Network, ResidualEncoderUNet, default_strides
 from fedvol.config.network import UNet as PlainUNet
 from fedvol.errors import NetworkConfigError
 from fedvol.models.blocks import (
@@ -111,10 +111,7 @@ def _encoder_level(config: Network, *, level: int, kernel: Triple, stride: Tripl
 def _geometry(config: Network) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
     """Strides and kernels of every level, defaults filled in."""
     num_levels = len(config.features)
-    strides: tuple[Triple, ...] = config.strides or (
-        (1, 1, 1),
-        *((2, 2, 2) for _ in range(num_levels - 1)),
-    )
+    strides: tuple[Triple, ...] = config.strides or default_strides(num_levels)
     kernels: tuple[Triple, ...] = config.kernels or ((3, 3, 3),) * num_levels
     lengths = {"strides": len(strides), "kernels": len(kernels)}
     if isinstance(config, ResidualEncoderUNet):

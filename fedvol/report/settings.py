@@ -3,7 +3,15 @@
 from typing import assert_never
 
 from fedvol.config import strategy
-from fedvol.config.data import ColumnSplit, FoldSplit, HashSplit, Normalisation, Split, ZScore
+from fedvol.config.data import (
+    ColumnSplit,
+    FoldSplit,
+    HashSplit,
+    Normalisation,
+    Split,
+    Window,
+    ZScore,
+)
 from fedvol.config.strategy import Stage
 from fedvol.plan import Plan, class_names
 from fedvol.report.figures import count, number
@@ -113,8 +121,14 @@ def _normalisation(normalisation: Normalisation) -> str:
     if isinstance(normalisation, ZScore):
         where = "above the minimum" if normalisation.foreground_only else "everywhere"
         return f"z-score of each channel and volume, over voxels {where}"
-    low, high = normalisation.window_hu
-    return f"window {number(low, decimals=0)} to {number(high, decimals=0)} HU"
+    if isinstance(normalisation, Window):
+        low, high = normalisation.window_hu
+        return f"window {number(low, decimals=0)} to {number(high, decimals=0)} HU"
+    low, high = normalisation.clip_hu
+    return (
+        f"clipped to {number(low, decimals=0)} to {number(high, decimals=0)} HU, then minus "
+        f"{normalisation.mean_hu:g} HU and divided by {normalisation.deviation_hu:g} HU"
+    )
 
 
 def _inference(overlap: float, mirror_axes: tuple[int, ...]) -> str:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedvol.config import Study, load_study
+from fedvol.config import OpenStudy, Study, load_open_study
 from fedvol.config.checks import problems
-from fedvol.config.loading import parse_study
+from fedvol.config.loading import parse_open_study, parse_study
 from fedvol.errors import StudyError
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.toml"))
@@ -70,7 +70,7 @@ _VALUES = st.recursive(
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_examples_load(path: Path) -> None:
-    assert load_study(path).name == path.stem.replace("_", "-")
+    assert load_open_study(path).name == path.stem.replace("_", "-")
 
 
 def test_helper_writes_the_same_study() -> None:
@@ -96,14 +96,14 @@ def test_any_value_anywhere(spot: tuple[str | int, ...], value: Any) -> None:
 @settings(max_examples=30, deadline=None)
 @given(names=st.lists(st.sampled_from(sorted(GOOD)), min_size=1, unique=True))
 def test_missing_sections_are_all_named(names: list[str]) -> None:
-    optional = {name for name, field in Study.model_fields.items() if not field.is_required()}
+    optional = {name for name, field in OpenStudy.model_fields.items() if not field.is_required()}
     expected = {name for name in names if name not in optional}
     rest = {name: value for name, value in GOOD.items() if name not in names}
     if not expected:
-        parse_study(_document(rest), where="x")
+        parse_open_study(_document(rest), where="x")
         return
     with pytest.raises(StudyError) as caught:
-        parse_study(_document(rest), where="x")
+        parse_open_study(_document(rest), where="x")
     assert {problem.where for problem in caught.value.problems} == expected
 
 

@@ -1,0 +1,129 @@
+"""The study file as people write it: values it leaves out are planned from the sites' data."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar, final
+
+from pydantic import Field
+
+from fedvol.config.base import Section
+from fedvol.config.data import Normalisation, Patches, PatchSide, Preprocessing, Spacing
+from fedvol.config.network import ResidualEncoderUNet, Strides, Triple, UNet, Width
+from fedvol.config.study import Question
+
+# pyright: reportIncompatibleVariableOverride=false
+# (a section left open has None where the closed one has a value; `close_study` makes the latter)
+
+Value = TypeVar("Value")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Marks a key that a study may leave to planning."""
+
+
+PLANNED: Final = Planned()
+OrPlanned = Annotated[Value | None, PLANNED]
+
+
+class OpenPreprocessing(Preprocessing):
+    """From a volume as stored to the array a network sees; done once per case."""
+
+    spacing_mm: OrPlanned[Spacing] = None
+    """Voxel size to which images and labels are resampled, along R, A, S."""
+    normalisation: OrPlanned[Normalisation] = None
+    """How intensities are brought to one scale."""
+
+
+class OpenPatches(Patches):
+    """What one training step sees."""
+
+    size: OrPlanned[tuple[PatchSide, PatchSide, PatchSide]] = None
+    """Voxels along i, j, k."""
+    batch_size: OrPlanned[Annotated[int, Field(ge=1, le=256)]] = None
+    """Patches in one step."""
+
+
+class OpenUNet(UNet):
+    """Plain 3D U-Net (Çiçek et al. 2016; nnU-Net, Isensee et al. 2021)."""
+
+    features: OrPlanned[Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]] = None
+    """Channels per stage, finest first."""
+    strides: OrPlanned[tuple[Strides, ...]] = None
+    """Downsampling on entering each stage, the first 1; planned where `features` is left out, else
+    2 from the second stage on."""
+    kernels: OrPlanned[tuple[Triple, ...]] = None
+    """Kernel of each stage; planned where `features` is left out, else 3 along every axis."""
+
+
+class OpenResidualEncoderUNet(ResidualEncoderUNet):
+    """U-Net with a residual encoder (nnU-Net revisited, Isensee et al. 2024)."""
+
+    features: OrPlanned[Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]] = None
+    """Channels per stage, finest first."""
+    strides: OrPlanned[tuple[Strides, ...]] = None
+    """Downsampling on entering each stage, the first 1; planned where `features` is left out, else
+    2 from the second stage on."""
+    kernels: OrPlanned[tuple[Triple, ...]] = None
+    """Kernel of each stage; planned where `features` is left out, else 3 along every axis."""
+    blocks_per_stage: OrPlanned[
+        Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2)]
+    ] = None
+    """Residual blocks in each encoder stage."""
+
+
+OpenNetwork = Annotated[OpenUNet | OpenResidualEncoderUNet, Field(discriminator="kind")]
+
+
+class Planning(Section):
+    """What planning may assume of the sites; needed only where patches are left to it."""
+
+    memory_gib: Annotated[float, Field(ge=1, le=1024)] = 8.0
+    """Memory for training that every site must have, in GiB: of its GPU, or main memory on CPU."""
+
+
+class OpenStudy(Question):
+    """One question put to a federation: what to learn, from which cases, how, and how judged."""
+
+    preprocessing: OpenPreprocessing = OpenPreprocessing()
+    """How volumes are prepared."""
+    patches: OpenPatches = OpenPatches()
+    """What one training step sees."""
+    network: OpenNetwork
+    """Which network is trained."""
+    planning: Planning = Planning()
+    """What planning may assume, where values are left to it."""
+
+    @property
+    def open_keys(self) -> tuple[str, ...]:
+        """Keys that are left to planning, in the order in which they are planned."""
+        network, keys = self.network, list[str]()
+        if self.preprocessing.spacing_mm is None:
+            keys.append("preprocessing.spacing_mm")
+        if self.preprocessing.normalisation is None:
+            keys.append("preprocessing.normalisation")
+        if self.patches.size is None:
+            keys.append("patches.size")
+        if network.features is None:
+            keys.append("network.features")
+            keys += [
+                f"network.{name}"
+                for name in ("strides", "kernels")
+                if getattr(network, name) is None
+            ]
+        if isinstance(network, OpenResidualEncoderUNet) and network.blocks_per_stage is None:
+            keys.append("network.blocks_per_stage")
+        if self.patches.batch_size is None:
+            keys.append("patches.batch_size")
+        return tuple(keys)
+
+
+def is_ct(channel: str) -> bool:
+    """Whether a channel's name says that it holds Hounsfield units: CT, or CT with a suffix."""
+    name = channel.upper()
+    return name == "CT" or name.startswith(("CT_", "CT-", "CT."))
+
+
+def is_planned(metadata: list[Any]) -> bool:
+    """Whether a field's metadata mark it as one that may be planned."""
+    return any(isinstance(item, Planned) for item in metadata)

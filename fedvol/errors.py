@@ -129,6 +129,13 @@ class DeviceError(ConfigError):
     title = "device unavailable"
 
 
+class EngineError(ConfigError):
+    """The engine that a simulation was to run on is not installed, or does not start."""
+
+    code = "FV-CONF-008"
+    title = "engine unavailable"
+
+
 # --- data ------------------------------------------------------------------------------------
 
 

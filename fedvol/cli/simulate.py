@@ -27,6 +27,13 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Engine(StrEnum):
+    """Where sites work."""
+
+    IN_PROCESS = "in-process"
+    RAY = "ray"
+
+
 DeviceOption = Annotated[Device, typer.Option(help="auto takes a GPU where there is one.")]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on where an earlier call stopped.")
@@ -43,6 +50,13 @@ def simulate(
     ] = "",
     resume: ResumeOption = False,
     device: DeviceOption = Device.AUTO,
+    engine: Annotated[
+        Engine, typer.Option(help="Where sites work: on this machine, or on Ray.")
+    ] = Engine.IN_PROCESS,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sites that work at one time; else as suits the machine."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a study over hospitals on this machine.
@@ -54,7 +68,16 @@ def simulate(
 
     load_study(study)  # a broken study is told before the heavy libraries load
     chosen = parse_baselines(baselines)
-    summary = _simulate(study, data=data, out=out, baselines=chosen, resume=resume, device=device)
+    summary = _simulate(
+        study,
+        data=data,
+        out=out,
+        baselines=chosen,
+        resume=resume,
+        device=device,
+        engine=engine,
+        workers=workers,
+    )
     if as_json:
         emit(summary)
 
@@ -129,7 +152,15 @@ def parse_baselines(text: str) -> tuple[str, ...]:
 
 
 def _simulate(
-    study: Path, *, data: Path, out: Path, baselines: tuple[str, ...], resume: bool, device: Device
+    study: Path,
+    *,
+    data: Path,
+    out: Path,
+    baselines: tuple[str, ...],
+    resume: bool,
+    device: Device,
+    engine: Engine = Engine.IN_PROCESS,
+    workers: int | None = None,
 ) -> dict[str, Json]:
     from fedvol.cli.progress import watching
     from fedvol.cli.summary import as_table, summarise
@@ -146,6 +177,8 @@ def _simulate(
             resume=resume,
             device=device.value,
             observer=observer,
+            engine=engine.value,
+            workers=workers,
         )
     say(as_table(result))
     say(f"Report: {out / 'report.html'}")

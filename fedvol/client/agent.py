@@ -7,15 +7,16 @@ import torch
 
 import fedvol
 from fedvol.client.cases import SiteCase, SiteCases
-from fedvol.client.judging import inference_window, judge
+from fedvol.client.judging import inference_window, judge, rows_path
 from fedvol.client.local_state import LocalState
 from fedvol.client.local_training import load_global, train_round
+from fedvol.client.plan_network import PlanNetwork
 from fedvol.config import SitePolicy
 from fedvol.data.batch import BatchSource
-from fedvol.data.sampling import PatchSource
+from fedvol.data.sampling import CACHE_BYTES, PatchSource
 from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
 from fedvol.federation import Action, Exchange, HealthReport, Request, build_exchange
-from fedvol.models import describe, initial_network, require_architecture, to_arrays
+from fedvol.models import describe
 from fedvol.plan import NetworkDescription, Plan, class_names, selection_metrics
 from fedvol.privacy import AuditSink, Contribution, Releaser
 from fedvol.telemetry import Observer
@@ -39,6 +40,8 @@ class SiteAgent:
             knows the draws can solve the replicates' sums for every subject's figure.
         device: Where the network runs.
         observer: Hears of progress, at the site.
+        network: The plan's network, where agents of one process share it; None: one of its own.
+        cache_bytes: Memory for decoded cases.
 
     Raises:
         PlanMismatchError: The network built here is not the plan's.
@@ -57,6 +60,8 @@ class SiteAgent:
         resampling_key: Digest,
         device: torch.device,
         observer: Observer,
+        network: PlanNetwork | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._site = site
         self._plan = plan
@@ -66,13 +71,9 @@ class SiteAgent:
         self._observer = observer
         self._resampling_key = resampling_key
         self._releaser = Releaser(site=site, plan=plan.digest, policy=policy, audit=audit)
-        self._net = initial_network(plan.study)
-        require_architecture(self._net, plan.network)
-        self._initial_local = {
-            stage: to_arrays(self._net, [spec.name for spec in self._exchange(stage).local])
-            for stage in range(len(plan.study.stages))
-        }
-        self._net.to(device)
+        self._cache_bytes = cache_bytes
+        network = network or PlanNetwork(plan, device=device)
+        self._net, self._initial_local = network.net, network.initial_local
         self._sources: dict[int, BatchSource] = {}
 
     def handle(self, request: Request) -> Contribution:
@@ -109,10 +110,6 @@ class SiteAgent:
         """A finished run's release over this site's own local tensors, as a predictor."""
         self._load_over_local(release, run=run, stage=stage, up_to=best_round)
         return self.predictor(mirror=True)
-
-    def rows_path(self, run: RunId) -> Path:
-        """Where the per-case rows of a run's test stay at the site."""
-        return self._folder / "evaluations" / f"{run}.jsonl"
 
     def _answer(self, request: Request) -> Contribution:
         match request.action:
@@ -183,6 +180,7 @@ class SiteAgent:
                 plan=self._plan.digest,
                 scope=(self._site, "patches", stage),
                 device=self._device,
+                cache_bytes=self._cache_bytes,
             )
         return self._sources[stage]
 
@@ -202,7 +200,7 @@ class SiteAgent:
             metrics=evaluation.metrics if test else selection_metrics(evaluation),
             replicates=evaluation.bootstrap_replicates if test else 0,
             resampling_key=self._resampling_key,
-            rows=self.rows_path(request.run) if test else None,
+            rows=rows_path(self._folder, request.run) if test else None,
             on_case=lambda done, total: self._observer.event(
                 "site.evaluating", site=self._site, done=done, total=total
             ),

@@ -14,7 +14,7 @@ from fedvol.federation import EvaluationReport, MetricSums
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, metric_keys
 from fedvol.training import threads
-from fedvol.types import Digest, SiteId
+from fedvol.types import Digest, RunId, SiteId
 from fedvol.validation import (
     CaseMetrics,
     Predictor,
@@ -80,6 +80,11 @@ def judge(
         evaluate_seconds=time.monotonic() - started,
     )
     return sums, report
+
+
+def rows_path(folder: Path, run: RunId) -> Path:
+    """Where the per-case rows of a run's test stay, in an agent's own folder."""
+    return folder / "evaluations" / f"{run}.jsonl"
 
 
 def inference_window(plan: Plan, *, device: torch.device, mirror: bool) -> SlidingWindow:

@@ -17,7 +17,8 @@ from fedvol.plan import derive_seed
 from fedvol.types import Digest
 
 _SMALL_CASE_BYTES = 32 << 20
-_CACHE_BYTES = 1 << 30
+CACHE_BYTES = 1 << 30
+"""Memory for one site's decoded cases, where nothing else is asked for."""
 
 
 class PatchSource:
@@ -55,7 +56,7 @@ class PatchSource:
         plan: Digest,
         scope: tuple[str | int, ...],
         device: torch.device,
-        cache_bytes: int = _CACHE_BYTES,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         if not cases:
             raise NoCasesError(

@@ -183,6 +183,10 @@ class Result(Section):
     """Software behind the figures."""
     device: str
     """Where the networks ran."""
+    engine: str = "in-process"
+    """What carried the sites' work: in-process or ray; changes no figure."""
+    workers: int = 1
+    """Sites that worked at one time."""
     seconds: float
     """Wall time of the federated stages, resumed parts included."""
     sites: dict[str, SiteResult]

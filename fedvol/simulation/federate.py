@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import final
 
 import fedvol
 from fedvol.client import SiteAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
-from fedvol.errors import AuditError, CaseStoreError, StoreError
+from fedvol.errors import CaseStoreError, StoreError
 from fedvol.federation import Link, MetricSums, Reply, Request
-from fedvol.files import store_error
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import NetworkDescription, Plan, state_digest
 from fedvol.privacy import Contribution
 from fedvol.server import Coordinator, Outcome
-from fedvol.transport import make_server_app, run_in_process
+from fedvol.simulation.failures import own_failure
+from fedvol.transport import ServerApp, make_server_app, run_in_process
 from fedvol.types import SiteId, State
 
 
@@ -57,8 +56,32 @@ def federate(
         agents: The sites' sides.
         test: Whether the sites judge the release on their test cases.
     """
-    results: list[Federated] = []
     failures: list[Exception] = []
+    handlers = {site: _noting(agent.handle, into=failures) for site, agent in agents.items()}
+    return federate_over(
+        lambda server: run_in_process(server, client_app(handlers), sites=sorted(agents)),
+        coordinator,
+        failures=failures,
+        test=test,
+    )
+
+
+def federate_over(
+    run: Callable[[ServerApp], None],
+    coordinator: Coordinator,
+    *,
+    failures: Sequence[Exception],
+    test: bool,
+) -> Federated:
+    """Conduct a run over whatever runs its server app.
+
+    Args:
+        run: Runs the server app over every site, to its end.
+        coordinator: The server's side.
+        failures: Where sites put what they raise instead of answering; it stops the run.
+        test: Whether the sites judge the release on their test cases.
+    """
+    results: list[Federated] = []
 
     def main(link: Link) -> None:
         link = _OwnSites(link, failures=failures)
@@ -66,8 +89,7 @@ def federate(
         tests = coordinator.test(link, outcome) if test else {}
         results.append(Federated(outcome=outcome, tests=tests))
 
-    handlers = {site: _noting(agent.handle, into=failures) for site, agent in agents.items()}
-    run_in_process(make_server_app(main), client_app(handlers), sites=sorted(agents))
+    run(make_server_app(main))
     return results[0]
 
 
@@ -117,11 +139,7 @@ def _noting(handle: _Handle, *, into: list[Exception]) -> _Handle:
         try:
             return handle(request)
         except Exception as error:
-            cause = error.__cause__
-            if isinstance(error, AuditError) and isinstance(cause, OSError):
-                into.append(store_error(Path(error.where), cause))
-            else:
-                into.append(error)
+            into.append(own_failure(error))
             raise
 
     return noting

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from fedvol.client import rows_path
 from fedvol.report import CasePicture
 from fedvol.simulation.judged import Judged
 from fedvol.simulation.session import FEDERATED, Session
@@ -30,7 +31,7 @@ def case_pictures(session: Session, federated: Judged) -> tuple[CasePicture, ...
 def _rows(session: Session) -> list[tuple[float, SiteId, CaseId]]:
     found: list[tuple[float, SiteId, CaseId]] = []
     for site in session.sites:
-        path = session.agent(site).rows_path(FEDERATED)
+        path = rows_path(session.output.site(site), FEDERATED)
         for line in path.read_text().splitlines() if path.exists() else []:
             row = json.loads(line)
             if row["values"][_METRIC] is not None:

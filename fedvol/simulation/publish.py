@@ -82,6 +82,7 @@ def build_result(
     closed = [record for record in rounds if record.state is RoundState.CLOSED]
     study = session.study
     federated = judged[0]
+    libraries = (*_VERSIONS, "ray") if session.engine.name == "ray" else _VERSIONS
     return Result(
         status="finished",
         simulation=True,
@@ -89,8 +90,10 @@ def build_result(
         plan=DigestOf(digest=session.plan.digest),
         purpose=study.purpose,
         seed=study.seed,
-        versions={"fedvol": fedvol.__version__, **{name: version(name) for name in _VERSIONS}},
+        versions={"fedvol": fedvol.__version__, **{name: version(name) for name in libraries}},
         device=session.device.type,
+        engine=session.engine.name,
+        workers=session.engine.num_workers,
         seconds=sum(record.seconds for record in rounds),
         sites={site: _site(session, site) for site in session.sites},
         stages=[_stage(session, rounds, closed, best_round=federated.best_round)],

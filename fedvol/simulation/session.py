@@ -1,21 +1,31 @@
 """`Session`: the hospitals of one machine, and the runs that are conducted over them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from fedvol.client import PreparedSite, SiteAgent, SiteCases, open_cases, pool, prepare_sites
+from fedvol.client import (
+    AgentSpec,
+    PlanNetwork,
+    PreparedSite,
+    SiteAgent,
+    SiteCases,
+    open_agent,
+    open_cases,
+    prepare_sites,
+)
 from fedvol.config import SIMULATION_POLICY, Study
 from fedvol.data import CaseRecord
+from fedvol.data.sampling import CACHE_BYTES
 from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, canonical_json
-from fedvol.privacy import FileAudit
 from fedvol.server import Coordinator, SystemClock
 from fedvol.simulation.baselines import POOLED, baseline_study, local_run
-from fedvol.simulation.federate import Federated, federate, make_plan
+from fedvol.simulation.engines import Engine, EngineName, start_engine
+from fedvol.simulation.federate import Federated, federate_over, make_plan
 from fedvol.simulation.output import Output, require_same_simulation
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
@@ -39,6 +49,7 @@ class Session:
         store: Records of every run.
         device: Where networks run.
         observer: Hears of progress.
+        engine: Where sites work.
     """
 
     study: Study
@@ -50,6 +61,7 @@ class Session:
     store: RunStore
     device: torch.device
     observer: Observer
+    engine: Engine
 
     @property
     def training_sites(self) -> tuple[SiteId, ...]:
@@ -64,46 +76,86 @@ class Session:
 
     def federated(self) -> Federated:
         """Conduct the federated run and have every site judge its release."""
-        agents = {
-            site: self._agent(site, self.plan, self.cases[site], self.output.site(site))
-            for site in self.sites
-        }
+        specs = {site: self._spec(site) for site in self.sites}
         coordinator = self._coordinator(FEDERATED, self.plan, self.initial)
-        return federate(coordinator, agents, test=True)
+        return self._conduct(coordinator, specs, test=True)
 
     def local(self, site: SiteId) -> Federated:
         """Train at one site alone, with the gradient steps of the whole federation."""
-        return self._alone(local_run(site), site, self.cases[site])
+        return self._alone(local_run(site), site, [site])
 
     def pooled(self) -> Federated:
         """Train on all sites' cases as if one hospital held them."""
-        return self._alone(RunId("pooled"), POOLED, pool(self.cases))
+        return self._alone(RunId("pooled"), POOLED, sorted(self.cases))
 
     def blobs(self, run: RunId) -> BlobStore:
         """A run's weights."""
         return BlobStore(self.output.blobs / run)
 
     def agent(self, site: SiteId) -> SiteAgent:
-        """A hospital's side of the federated run."""
-        return self._agent(site, self.plan, self.cases[site], self.output.site(site))
-
-    def _alone(self, run: RunId, site: SiteId, cases: SiteCases) -> Federated:
-        study = baseline_study(self.study, num_sites=len(self.training_sites))
-        plan, initial = make_plan(study, sites=(site,))
-        agent = self._agent(site, plan, cases, self.output.baseline(run))
-        return federate(self._coordinator(run, plan, initial), {site: agent}, test=False)
-
-    def _agent(self, site: SiteId, plan: Plan, cases: SiteCases, folder: Path) -> SiteAgent:
-        return SiteAgent(
-            site=site,
-            plan=plan,
-            cases=cases,
-            folder=folder,
-            policy=SIMULATION_POLICY,
-            audit=FileAudit(folder / "audit.jsonl"),
-            resampling_key=self.plan.digest,
+        """A hospital's side of the federated run, in this process."""
+        return open_agent(
+            self._spec(site),
+            plan=self.plan,
+            cases=self.cases[site],
+            network=PlanNetwork(self.plan, device=self.device),
             device=self.device,
             observer=self.observer,
+        )
+
+    def _alone(self, run: RunId, site: SiteId, sources: Sequence[SiteId]) -> Federated:
+        study = baseline_study(self.study, num_sites=len(self.training_sites))
+        plan, initial = make_plan(study, sites=(site,))
+        folder = self.output.baseline(run)
+        plan_file = folder / "plan.json"
+        write_atomic(plan_file, canonical_json(plan.model_dump(mode="json")))
+        spec = self._describe(
+            site, plan, plan_file=plan_file, folder=folder, sources=sources, num_sites=1
+        )
+        coordinator = self._coordinator(run, plan, initial)
+        return self._conduct(coordinator, {site: spec}, test=False)
+
+    def _spec(self, site: SiteId) -> AgentSpec:
+        return self._describe(
+            site,
+            self.plan,
+            plan_file=self.output.plan,
+            folder=self.output.site(site),
+            sources=[site],
+            num_sites=len(self.sites),
+        )
+
+    def _describe(
+        self,
+        site: SiteId,
+        plan: Plan,
+        *,
+        plan_file: Path,
+        folder: Path,
+        sources: Sequence[SiteId],
+        num_sites: int,
+    ) -> AgentSpec:
+        return AgentSpec(
+            site=site,
+            plan_file=str(plan_file.absolute()),
+            plan=plan.digest,
+            folder=str(folder.absolute()),
+            cases={source: str(self.output.site(source).absolute()) for source in sources},
+            is_pooled=list(sources) != [site],
+            policy=SIMULATION_POLICY,
+            resampling_key=self.plan.digest,
+            cache_bytes=min(CACHE_BYTES, self.engine.cache_bytes(num_sites)),
+        )
+
+    def _conduct(
+        self, coordinator: Coordinator, specs: Mapping[SiteId, AgentSpec], *, test: bool
+    ) -> Federated:
+        failures: list[Exception] = []
+        return federate_over(
+            lambda server: self.engine.run(server, specs, failures=failures),
+            coordinator,
+            failures=failures,
+            test=test,
         )
 
     def _coordinator(self, run: RunId, plan: Plan, initial: State) -> Coordinator:
@@ -119,12 +171,29 @@ class Session:
 
 
 def open_session(
-    study: Study, *, data: Path, output: Output, device: torch.device, observer: Observer
+    study: Study,
+    *,
+    data: Path,
+    output: Output,
+    device: torch.device,
+    observer: Observer,
+    engine: EngineName = "in-process",
+    workers: int | None = 1,
 ) -> Session:
     """Read, check and prepare every hospital's cases; make the plan; open the records.
 
+    Args:
+        study: The study.
+        data: Folder of volumes.
+        output: Where everything lies.
+        device: Where networks run.
+        observer: Hears of progress.
+        engine: Where sites work; whoever opens the session closes it.
+        workers: Sites that work at one time; None: as suits the machine.
+
     Raises:
         DataError: A table, a split or too many cases are faulty, or a subject is in two places.
+        EngineError: The engine is not installed, or does not start.
         RunMismatchError: The folder holds a run of another study or other data.
     """
 
@@ -149,17 +218,25 @@ def open_session(
         device=device.type,
     )
     write_atomic(output.plan, canonical_json(plan.model_dump(mode="json")))
+    cases = {
+        site: open_cases(prepared.records, store=prepared.store) for site, prepared in sites.items()
+    }
     return Session(
         study=study,
         plan=plan,
         initial=initial,
         sites=sites,
-        cases={
-            site: open_cases(prepared.records, store=prepared.store)
-            for site, prepared in sites.items()
-        },
+        cases=cases,
         output=output,
         store=RunStore(open_engine(output.database)),
         device=device,
         observer=observer,
+        engine=start_engine(
+            engine,
+            workers=workers,
+            num_threads=study.stages[0].training.num_threads,
+            cases=cases,
+            device=device,
+            observer=observer,
+        ),
     )

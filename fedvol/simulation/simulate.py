@@ -1,5 +1,6 @@
 """`simulate`: a whole study on one machine, from volumes to a report."""
 
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from fedvol.errors import DeviceError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
 from fedvol.simulation.baselines import require_known
+from fedvol.simulation.engines import EngineName
 from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish
@@ -25,6 +27,8 @@ def simulate(
     resume: bool,
     device: str,
     observer: Observer,
+    engine: EngineName = "in-process",
+    workers: int | None = 1,
 ) -> Result:
     """Run a study over the hospitals in a folder, judge it, and write result and report.
 
@@ -36,6 +40,8 @@ def simulate(
         resume: Whether to go on where an earlier call stopped.
         device: `auto`, `cpu` or `cuda`.
         observer: Hears of progress.
+        engine: Where sites work; it changes no figure.
+        workers: Sites that work at one time; None: as suits the machine.
 
     Raises:
         FedvolError: By its class: configuration, data, privacy, federation, store.
@@ -54,8 +60,11 @@ def simulate(
                 output=output,
                 device=torch_device,
                 observer=Broadcast([observer, events]),
+                engine=engine,
+                workers=workers,
             )
-            judged = train_and_judge(session, baselines=baselines)
+            with closing(session.engine):
+                judged = train_and_judge(session, baselines=baselines)
             return publish(session, judged)
 
 

@@ -84,6 +84,16 @@ def make_server_app(main: Callable[[Link], None]) -> ServerApp:
     return app
 
 
+def failed_reply(message: Message, reason: str = "") -> Message:
+    """Flower's answer of an app that raised.
+
+    Args:
+        message: What it was asked.
+        reason: Why, for a simulation alone: it leaves the site.
+    """
+    return Message(Error(APP_FAILED_CODE, reason), reply_to=message)
+
+
 @final
 class FlowerLink:
     """The sites behind a Flower grid.
@@ -225,7 +235,7 @@ def _answer(handle: Handle, message: Message, context: Context) -> Message:
         return Message(encode_contribution(contribution, request=request), reply_to=message)
     except Exception:  # noqa: BLE001  # nothing of it may leave: the text can name a patient
         _log.exception("site.failed")
-        return Message(Error(APP_FAILED_CODE, SiteFailedError.code), reply_to=message)
+        return failed_reply(message, SiteFailedError.code)
 
 
 def _reply(message: Message, asked: _Asked) -> Reply:

@@ -1,0 +1,288 @@
+"""`ProcessPool`: long-lived processes of this machine, each the place of work of some sites.
+
+A worker is a spawned process with a pipe. The parent sends it one message at a time, as bytes;
+the worker sends events while it works, then its reply. A worker ends when its parent does,
+however that ends. Ctrl-C is the parent's to hear: it then ends the workers.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Final, cast, final
+
+from fedvol.telemetry import Observer, set_up_logging
+from fedvol.transport.engine import App, Context, Message
+from fedvol.transport.frames import from_frames, to_frames
+from fedvol.transport.simulated_grid import node_context
+from fedvol.transport.worker_grid import Answer
+from fedvol.types import Json
+
+OpenApp = Callable[[int, Observer], App]
+"""Makes the app of a worker from its number and who hears of progress; importable by name."""
+
+START_S: Final = 300.0
+"""Longest wait for a worker to be ready: it loads the heavy libraries."""
+
+GRACE_S: Final = 120.0
+"""Seconds after a message's limit, which the site keeps itself, until its worker is ended."""
+
+_LEAVE_S: Final = 10.0
+"""Longest wait for a worker that was asked to end."""
+
+_READY: Final = b"ready"
+_EVENT: Final = b"event"
+_REPLY: Final = b"reply"
+
+
+@final
+class ProcessPool:
+    """Workers of this machine; a `Workers`.
+
+    A node's messages always go to the same worker, so what its site holds in memory is held once.
+
+    Args:
+        open_app: Makes each worker's app, in the worker.
+        num_workers: Processes.
+        observer: Hears of events in the workers, in the thread that waits for answers.
+        grace_s: See `GRACE_S`.
+    """
+
+    def __init__(
+        self,
+        open_app: OpenApp,
+        *,
+        num_workers: int,
+        observer: Observer,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self._observer = observer
+        self._workers = [
+            _Worker(open_app, number=number, grace_s=grace_s) for number in range(num_workers)
+        ]
+        self._lost: deque[Answer] = deque()
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Process ids of the workers."""
+        return tuple(worker.process.pid or 0 for worker in self._workers)
+
+    def begin(self, message: Message, *, context: Context) -> None:
+        """Give a message to its node's worker, or put it into the worker's queue."""
+        worker = self._workers[context.node_id % len(self._workers)]
+        worker.queue.append(_Task(message=message, config=_texts(context.node_config)))
+        self._go_on(worker)
+
+    def next_answer(self) -> Answer:
+        """Wait for an answer; a worker that died or passed its limit gives one too."""
+        while True:
+            if self._lost:
+                return self._lost.popleft()
+            busy = {worker.connection: worker for worker in self._workers if worker.task}
+            assert busy, "no message is with the workers"
+            patience_s = min(worker.deadline_s for worker in busy.values()) - time.monotonic()
+            ready = wait(list(busy), timeout=max(0.0, patience_s))
+            for connection in ready:
+                worker = busy[cast("Connection[bytes, bytes]", connection)]
+                answer = self._read(worker)
+                if answer is not None:
+                    return answer
+            for worker in busy.values():
+                if worker.task and time.monotonic() > worker.deadline_s:
+                    worker.stop()
+                    self._lose(worker, "its process passed the limit and was ended")
+
+    def close(self) -> None:
+        """End every worker; one that is in the midst of a message removes its unfinished files."""
+        for worker in self._workers:
+            worker.ask_to_leave()
+        for worker in self._workers:
+            worker.stop(patience_s=_LEAVE_S)
+
+    def _go_on(self, worker: "_Worker") -> None:
+        """Send an idle worker its next message."""
+        while worker.queue and worker.task is None:
+            worker.task = worker.queue.popleft()
+            if worker.is_gone:
+                self._lose(worker, worker.how_it_ended())
+                continue
+            try:
+                worker.send()
+            except (BrokenPipeError, ConnectionResetError):
+                self._lose(worker, worker.how_it_ended())
+
+    def _read(self, worker: "_Worker") -> Answer | None:
+        """Take one thing that a worker says; its answer, if it is one."""
+        assert worker.task is not None
+        try:
+            kind = worker.connection.recv_bytes()
+            if kind == _EVENT:
+                name, fields = json.loads(worker.connection.recv_bytes())
+                self._observer.event(name, **cast("dict[str, Json]", fields))
+                return None
+            if kind == _READY:
+                worker.is_ready = True
+                worker.extend_deadline()
+                return None
+            reply = from_frames(_receive(worker.connection))
+        except (EOFError, OSError):
+            self._lose(worker, worker.how_it_ended())
+            return None
+        answer = Answer(message=worker.task.message, reply=reply)
+        worker.task = None
+        self._go_on(worker)  # it works on while this reply is taken
+        return answer
+
+    def _lose(self, worker: "_Worker", what: str) -> None:
+        """Answer the message of a worker that is gone, and those in its queue."""
+        worker.is_gone = True
+        assert worker.task is not None
+        for task in (worker.task, *worker.queue):
+            self._lost.append(Answer(message=task.message, reply=None, what=what))
+        worker.task = None
+        worker.queue.clear()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    message: Message
+    config: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One process, the pipe to it, and what it was given."""
+
+    open_app: OpenApp
+    number: int = field(kw_only=True)
+    grace_s: float = field(kw_only=True)
+    queue: deque[_Task] = field(default_factory=deque[_Task], init=False)
+    task: _Task | None = field(default=None, init=False)
+    is_ready: bool = field(default=False, init=False)
+    is_gone: bool = field(default=False, init=False)
+    deadline_s: float = field(default=0.0, init=False)
+    process: BaseProcess = field(init=False)
+    connection: "Connection[bytes, bytes]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(
+            target=_serve, args=(theirs, self.open_app, self.number), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+
+    def send(self) -> None:
+        """Send the present task; the worker is idle, so it reads."""
+        assert self.task is not None
+        message = self.task.message
+        header = {"node": message.metadata.dst_node_id, "config": dict(self.task.config)}
+        frames = to_frames(message)
+        self.extend_deadline()
+        self.connection.send_bytes(json.dumps(header).encode())
+        _send(self.connection, frames)
+
+    def extend_deadline(self) -> None:
+        """Count the limit of the present task from now."""
+        assert self.task is not None
+        patience_s = self.task.message.metadata.ttl + self.grace_s
+        self.deadline_s = time.monotonic() + patience_s + (0.0 if self.is_ready else START_S)
+
+    def how_it_ended(self) -> str:
+        """The end of a process that is gone, in words."""
+        self.process.join(5.0)
+        status = self.process.exitcode
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name
+            hint = ", as when memory runs out" if name == "SIGKILL" else ""
+            return f"its process was ended by {name}{hint}"
+        when = "" if self.is_ready else " before it was ready: see its last words above"
+        return f"its process ended with status {status}{when}"
+
+    def ask_to_leave(self) -> None:
+        """Ask the process to end, from wherever it is."""
+        if self.process.is_alive():
+            self.process.terminate()
+
+    def stop(self, *, patience_s: float = 0.0) -> None:
+        """Wait for the process to end, and end it if it does not."""
+        self.process.join(patience_s)
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+# --- in the worker --------------------------------------------------------------------------
+
+
+@final
+class _Telling:
+    """An observer whose events the parent hears of."""
+
+    def __init__(self, connection: "Connection[bytes, bytes]") -> None:
+        self._connection = connection
+
+    def event(self, name: str, /, **fields: Json) -> None:
+        """Send it; nothing else is being sent, because a worker has one thread."""
+        self._connection.send_bytes(_EVENT)
+        self._connection.send_bytes(json.dumps([name, fields]).encode())
+
+
+def _serve(connection: "Connection[bytes, bytes]", open_app: OpenApp, number: int) -> None:
+    """Life of a worker: answer messages until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    set_up_logging(sys.stderr)
+    app = open_app(number, _Telling(connection))
+    try:
+        connection.send_bytes(_READY)
+        while True:
+            header = json.loads(connection.recv_bytes())
+            message = from_frames(_receive(connection))
+            reply = app(message, node_context(header["node"], header["config"]))
+            del message
+            connection.send_bytes(_REPLY)
+            _send(connection, to_frames(reply))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent has no more work
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """End by an exception, so that files that are being written are removed."""
+    del signum, frame
+    raise SystemExit(0)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+# --- on both sides --------------------------------------------------------------------------
+
+
+def _send(connection: "Connection[bytes, bytes]", frames: list[bytes]) -> None:
+    connection.send_bytes(str(len(frames)).encode())
+    for frame in frames:
+        connection.send_bytes(frame)
+
+
+def _receive(connection: "Connection[bytes, bytes]") -> list[bytes]:
+    return [connection.recv_bytes() for _ in range(int(connection.recv_bytes()))]
+
+
+def _texts(config: Mapping[str, object]) -> dict[str, str]:
+    return {key: str(value) for key, value in config.items()}

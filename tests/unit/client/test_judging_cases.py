@@ -33,6 +33,7 @@ spacing_mm = [1.0, 1.0, 1.0]
 normalisation = { kind = "z_score" }
 
 [patches]
+batch_size = 2
 size = [8, 8, 8]
 
 [network]

@@ -19,7 +19,7 @@ from fedvol.config.findings import suggestion
 from fedvol.config.learning import Task
 from fedvol.config.network import Network, ResidualEncoderUNet
 from fedvol.config.places import key_path
-from fedvol.config.stage_checks import stages_alone, strategy_on_network
+from fedvol.config.stage_checks import stages_alone, stages_on_network
 from fedvol.config.study import Study
 from fedvol.errors import Problem
 
@@ -270,7 +270,7 @@ _CHECKS = (
     _Check(("network", "patches"), _network_on_patches),
     _Check(("task",), _task),
     _Check(("stages",), stages_alone),
-    _Check(("stages", "network"), strategy_on_network),
+    _Check(("stages", "network"), stages_on_network),
     _Check(("evaluation",), _evaluation),
     _Check(("evaluation", "data"), _evaluation_on_data),
     _Check(("evaluation", "augmentation"), _mirroring),

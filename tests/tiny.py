@@ -95,6 +95,22 @@ def tiny_text(*, strategy: str = "", more: str = "", **changes: str) -> str:
     return text.replace('kind = "fedavg"', strategy or 'kind = "fedavg"') + more
 
 
+def personalise(method: str, *, rounds: int = 2, steps: int = 3, optimiser: str = "") -> str:
+    """A personalise stage for `more`."""
+    adamw = '{ kind = "adamw", learning_rate = 5e-3 }'
+    return f"""
+[[stages]]
+kind = "personalise"
+method = {{ {method} }}
+rounds = {rounds}
+steps_per_round = {steps}
+
+[stages.training]
+optimiser = {optimiser or adamw}
+num_threads = 1
+"""
+
+
 def make_hospitals(folder: Path, *, num_sites: int = 3, num_cases: int = 6) -> Path:
     """Generated hospitals in `folder`."""
     generate_hospitals(folder, hospitals=default_hospitals(num_sites, num_cases), seed=3)
@@ -177,6 +193,7 @@ class Federation:
     cases: Mapping[SiteId, SiteCases]
     folder: Path
     observer: Events = field(default_factory=Events)
+    personal_tests: Mapping[SiteId, MetricSums] = field(default_factory=dict)
 
     def agents(self) -> dict[SiteId, SiteAgent]:
         """The sites, their own folders beside the server's."""
@@ -212,7 +229,7 @@ class Federation:
         blobs: BlobStore | None = None,
         test: bool = False,
     ) -> tuple[Outcome, dict[SiteId, MetricSums]]:
-        """Bring the run to its end over a link."""
+        """Bring the run to its end over a link; personal models are tested too."""
         opened = RunStore(open_engine(self.folder / "run.db")) if store is None else store
         coordinator = Coordinator(
             run=RUN,
@@ -225,7 +242,10 @@ class Federation:
         )
         try:
             outcome = coordinator.conduct(link)
-            return outcome, coordinator.test(link, outcome) if test else {}
+            tests = coordinator.test(link, outcome) if test else {}
+            if test and outcome.personal_round is not None:
+                self.personal_tests = coordinator.test_personal(link, outcome)
+            return outcome, tests
         finally:
             opened._engine.dispose()
 
@@ -304,7 +324,8 @@ def make_federation(
 
 # --- replies that were recorded, and given again without a site -----------------------------
 
-Key = tuple[Action, int, SiteId]
+Key = tuple[Action, int, int, SiteId]
+"""Action, stage, round, site."""
 
 
 @dataclass
@@ -327,7 +348,7 @@ class Recording:
         asked = {request.site: request for request in requests}
         for reply in self._link.ask(requests):
             request = asked[reply.site]
-            key = (request.action, request.round, request.site)
+            key = (request.action, request.stage, request.round, request.site)
             self.replies[key] = (state_digest(request.state), reply)
             yield reply
 
@@ -358,7 +379,7 @@ class Replay:
 
     def ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
         for request in self.order(list(requests)):
-            key = (request.action, request.round, request.site)
+            key = (request.action, request.stage, request.round, request.site)
             self.asked.append(key)
             state, reply = self.recording.replies[key]
             assert self.any_state or state == state_digest(request.state), f"{key} of another state"

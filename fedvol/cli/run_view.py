@@ -68,8 +68,9 @@ class RunView:
                 self._open(fields)
             case "site.training":
                 self._site(fields, state="training", done="step", total="steps")
-            case "site.contributed":
-                self._site(fields, state="contributed", done="steps", total="steps")
+            case "site.contributed" | "site.personalised":
+                state = name.removeprefix("site.")
+                self._site(fields, state=state, done="steps", total="steps")
             case "site.refused":
                 self._site(fields, state=f"refused {text(fields, 'code')}")
             case "site.silent" | "site.absent":
@@ -97,7 +98,10 @@ class RunView:
         self.sites = {}
 
     def _open(self, fields: Mapping[str, Json]) -> None:
-        self.stage = self.stage_name(fields)
+        stage = self.stage_name(fields)
+        if stage != self.stage:
+            self.seconds, self.closed = [], 0
+        self.stage = stage
         self.round, self.rounds = whole(fields, "round"), whole(fields, "rounds")
         losses = {site: view.loss for site, view in self.sites.items()}
         self.sites = {site: SiteView(loss=losses.get(site)) for site in names(fields, "sites")}

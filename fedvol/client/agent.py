@@ -9,13 +9,15 @@ import fedvol
 from fedvol.client.cases import SiteCase, SiteCases
 from fedvol.client.judging import inference_window, judge, rows_path
 from fedvol.client.local_state import LocalState
-from fedvol.client.local_training import load_global, train_round
+from fedvol.client.local_training import OnStep, load_global, require_planned, train_round
+from fedvol.client.personal_training import personal_start, personalise_round
 from fedvol.client.plan_network import PlanNetwork
 from fedvol.config import SitePolicy
+from fedvol.config.strategy import Personalise
 from fedvol.data.batch import BatchSource
 from fedvol.data.sampling import CACHE_BYTES, PatchSource
 from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
-from fedvol.federation import Action, Exchange, HealthReport, Request, build_exchange
+from fedvol.federation import Action, Exchange, HealthReport, Request, stage_exchange
 from fedvol.models import describe
 from fedvol.plan import NetworkDescription, Plan, class_names, selection_metrics
 from fedvol.privacy import AuditSink, Contribution, Releaser
@@ -45,7 +47,7 @@ class SiteAgent:
 
     Raises:
         PlanMismatchError: The network built here is not the plan's.
-        NoNormLayersError: The plan's strategy needs norm layers that are not there.
+        NoNormLayersError: The plan needs norm layers that are not there.
     """
 
     def __init__(
@@ -117,6 +119,8 @@ class SiteAgent:
                 return self._releaser.health(request, self._health())
             case Action.FINETUNE:
                 return self._train(request)
+            case Action.PERSONALISE:
+                return self._personalise(request)
             case Action.VALIDATE:
                 return self._evaluate(request, self._cases.validation, test=False)
             case Action.TEST:
@@ -139,12 +143,52 @@ class SiteAgent:
         )
 
     def _train(self, request: Request) -> Contribution:
+        if self._personal_stage(request.stage) is not None:
+            raise self._not_this_stage(request, "trains no global model")
+        self._require_cases()
+        exchange = self._exchange(request.stage)
+        update = train_round(
+            request,
+            net=self._net,
+            plan=self._plan,
+            exchange=exchange,
+            num_cases=len(self._cases.train),
+            batches=self._batches(request.stage),
+            state=self._state(request.run, request.stage),
+            initial=self._initial_local[request.stage],
+            device=self._device,
+            on_step=self._on_step(request),
+        )
+        return self._releaser.update(request, update, exchange=exchange)
+
+    def _personalise(self, request: Request) -> Contribution:
+        stage = self._personal_stage(request.stage)
+        if stage is None:
+            raise self._not_this_stage(request, "trains no personal models")
+        self._require_cases()
+        report = personalise_round(
+            request,
+            net=self._net,
+            plan=self._plan,
+            stage=stage,
+            exchange=self._exchange(request.stage),
+            start=self._personal_start(request),
+            num_cases=len(self._cases.train),
+            batches=self._batches(request.stage),
+            state=self._state(request.run, request.stage),
+            device=self._device,
+            on_step=self._on_step(request),
+        )
+        return self._releaser.report(request, report)
+
+    def _require_cases(self) -> None:
         if not self._cases.train:
             raise NoLabelsError(
                 f"site {self._site}", "no labelled training case", "The site sits this stage out."
             )
         self._releaser.require_cohort(self._cases.training_subjects)
 
+    def _on_step(self, request: Request) -> OnStep:
         def on_step(step: int, steps: int, loss: float) -> None:
             self._observer.event(
                 "site.training",
@@ -155,19 +199,7 @@ class SiteAgent:
                 loss=loss,
             )
 
-        update = train_round(
-            request,
-            net=self._net,
-            plan=self._plan,
-            exchange=self._exchange(request.stage),
-            num_cases=len(self._cases.train),
-            batches=self._batches(request.stage),
-            state=self._state(request.run, request.stage),
-            initial=self._initial_local[request.stage],
-            device=self._device,
-            on_step=on_step,
-        )
-        return self._releaser.update(request, update, exchange=self._exchange(request.stage))
+        return on_step
 
     def _batches(self, stage: int) -> BatchSource:
         """The stage's batches; kept between rounds, because it holds decoded volumes."""
@@ -187,8 +219,12 @@ class SiteAgent:
     def _evaluate(
         self, request: Request, cases: tuple[SiteCase, ...], *, test: bool
     ) -> Contribution:
+        is_personal = self._personal_stage(request.stage) is not None
         self._load_over_local(
-            request.state, run=request.run, stage=request.stage, up_to=request.round
+            self._personal_start(request) if is_personal else request.state,
+            run=request.run,
+            stage=request.stage,
+            up_to=request.round,
         )
         evaluation = self._plan.study.evaluation
         deadline_s = time.monotonic() + request.limit_s
@@ -200,7 +236,7 @@ class SiteAgent:
             metrics=evaluation.metrics if test else selection_metrics(evaluation),
             replicates=evaluation.bootstrap_replicates if test else 0,
             resampling_key=self._resampling_key,
-            rows=rows_path(self._folder, request.run) if test else None,
+            rows=rows_path(self._folder, request.run, stage=request.stage) if test else None,
             on_case=lambda done, total: self._observer.event(
                 "site.evaluating", site=self._site, done=done, total=total
             ),
@@ -209,6 +245,12 @@ class SiteAgent:
         return self._releaser.evaluation(request, sums, report)
 
     def _norms(self, request: Request) -> Contribution:
+        if self._personal_stage(request.stage) is not None:
+            raise ReleaseRefusedError(
+                f"site {self._site}",
+                "a personal model never leaves its site",
+                "Bring the server to the site's fedvol version.",
+            )
         exchange = self._exchange(request.stage)
         state = self._state(request.run, request.stage)
         last_round = self._plan.study.stages[request.stage].rounds
@@ -228,7 +270,7 @@ class SiteAgent:
             state,
             exchange=self._exchange(stage),
             state=self._state(run, stage),
-            initial=self._initial_local[stage],
+            initial=self._initial_local.get(stage, {}),
             up_to=up_to,
         )
 
@@ -236,5 +278,22 @@ class SiteAgent:
         return LocalState(self._folder / "state", run=run, stage=stage, plan=self._plan.digest)
 
     def _exchange(self, stage: int) -> Exchange:
-        strategy = self._plan.study.stages[stage].strategy
-        return build_exchange(self._plan.network, strategy=strategy)
+        return stage_exchange(self._plan.network, stage=self._plan.study.stages[stage])
+
+    def _personal_stage(self, stage: int) -> Personalise | None:
+        found = self._plan.study.stages[stage]
+        return found if isinstance(found, Personalise) else None
+
+    def _personal_start(self, request: Request) -> State:
+        before = request.stage - 1
+        require_planned(request, exchange=self._exchange(request.stage))
+        return personal_start(
+            request, finetune=self._exchange(before), state=self._state(request.run, before)
+        )
+
+    def _not_this_stage(self, request: Request, what: str) -> ReleaseRefusedError:
+        return ReleaseRefusedError(
+            f"site {self._site}",
+            f"stage {request.stage} of the plan {what}",
+            "Bring the server to the site's fedvol version.",
+        )

@@ -82,9 +82,10 @@ def judge(
     return sums, report
 
 
-def rows_path(folder: Path, run: RunId) -> Path:
-    """Where the per-case rows of a run's test stay, in an agent's own folder."""
-    return folder / "evaluations" / f"{run}.jsonl"
+def rows_path(folder: Path, run: RunId, *, stage: int = 0) -> Path:
+    """Where the per-case rows of a stage's test stay, in an agent's own folder."""
+    name = f"{run}.jsonl" if stage == 0 else f"{run}-stage-{stage}.jsonl"
+    return folder / "evaluations" / name
 
 
 def inference_window(plan: Plan, *, device: torch.device, mirror: bool) -> SlidingWindow:

@@ -8,7 +8,7 @@ import torch
 
 from fedvol.client.local_state import LocalState
 from fedvol.client.site_correction import correction_of, site_control
-from fedvol.config.strategy import Finetune
+from fedvol.config.strategy import Stage
 from fedvol.data.batch import BatchSource
 from fedvol.errors import PlanMismatchError
 from fedvol.federation import Exchange, Request, TrainReport
@@ -16,8 +16,11 @@ from fedvol.models import load_arrays, to_arrays
 from fedvol.plan import Plan, class_names
 from fedvol.privacy import Update
 from fedvol.tasks import build_objective
-from fedvol.training import LocalCheckpoint, Window, threads, train
+from fedvol.training import Correction, LocalCheckpoint, TrainResult, Window, threads, train
 from fedvol.types import State
+
+OnStep = Callable[[int, int, float], None]
+"""Called with step, steps of the round, loss."""
 
 
 def train_round(
@@ -31,7 +34,7 @@ def train_round(
     state: LocalState,
     initial: State,
     device: torch.device,
-    on_step: Callable[[int, int, float], None],
+    on_step: OnStep,
 ) -> Update:
     """Train a site's network for one round, from the global state over its local one.
 
@@ -56,9 +59,7 @@ def train_round(
         TimeLimitError: The request's limit passed before the last step.
         TrainingDivergedError: The loss became NaN or infinite.
     """
-    stage = plan.study.stages[request.stage]
-    training = stage.training
-    _require_planned(request, exchange=exchange)
+    require_planned(request, exchange=exchange)
     load_global(
         net,
         {spec.name: request.state[spec.name] for spec in exchange.shared},
@@ -68,51 +69,112 @@ def train_round(
         up_to=request.round - 1,
     )
     control = site_control(request, net=net, exchange=exchange, state=state)
-    objective = build_objective(plan.study.task, num_classes=len(class_names(plan.study.data)) + 1)
-    window = _window(stage, request.round)
-    checkpoint = LocalCheckpoint(
-        state.folder / f"round-{request.round:06d}.progress",
-        plan=plan.digest,
-        stage=request.stage,
-        round=request.round,
+    result = take_steps(
+        request,
+        net=net,
+        plan=plan,
+        batches=batches,
+        state=state,
+        device=device,
+        correction=correction_of(
+            request, strategy=plan.study.finetune.strategy, net=net, control=control
+        ),
+        on_step=on_step,
     )
-    deadline_s = time.monotonic() + request.limit_s
-    with threads(training.num_threads):
-        result = train(
-            net,
-            objective=objective,
-            batches=batches,
-            config=training,
-            window=window,
-            device=device,
-            optimiser_state=(
-                state.optimiser(up_to=request.round - 1)
-                if training.optimiser_state == "keep"
-                else None
-            ),
-            checkpoint=checkpoint,
-            on_step=lambda step, loss: on_step(step, window.num_steps, loss),
-            should_stop=lambda: time.monotonic() > deadline_s,
-            correction=correction_of(request, strategy=stage.strategy, net=net, control=control),
-        )
     shared = to_arrays(net, [spec.name for spec in exchange.shared])
     tensors = {
         name: np.subtract(shared[name], request.state[name], dtype=np.float32) for name in shared
     }
     if control is not None:
         tensors |= control.finish(specs=exchange.shared, state=state, round_index=request.round)
+    keep(request, net=net, plan=plan, exchange=exchange, state=state, result=result)
+    return Update(tensors=tensors, report=report_of(result, num_cases=num_cases))
+
+
+def take_steps(
+    request: Request,
+    *,
+    net: torch.nn.Module,
+    plan: Plan,
+    batches: BatchSource,
+    state: LocalState,
+    device: torch.device,
+    correction: Correction | None,
+    on_step: OnStep,
+) -> TrainResult:
+    """The steps of a round, from the weights in the network, or from the local checkpoint.
+
+    Args:
+        request: The round.
+        net: The network, with the weights to start from.
+        plan: The run's plan.
+        batches: Batches of the site's cases.
+        state: The site's files of this run and stage.
+        device: Where to train.
+        correction: What changes the gradients.
+        on_step: Called with step, steps of the round, loss.
+
+    Raises:
+        TimeLimitError: The request's limit passed before the last step.
+        TrainingDivergedError: The loss became NaN or infinite.
+    """
+    stage = plan.study.stages[request.stage]
+    window = _window(stage, request.round)
+    deadline_s = time.monotonic() + request.limit_s
+    with threads(stage.training.num_threads):
+        return train(
+            net,
+            objective=build_objective(
+                plan.study.task, num_classes=len(class_names(plan.study.data)) + 1
+            ),
+            batches=batches,
+            config=stage.training,
+            window=window,
+            device=device,
+            optimiser_state=(
+                state.optimiser(up_to=request.round - 1)
+                if stage.training.optimiser_state == "keep"
+                else None
+            ),
+            checkpoint=LocalCheckpoint(
+                state.folder / f"round-{request.round:06d}.progress",
+                plan=plan.digest,
+                stage=request.stage,
+                round=request.round,
+            ),
+            on_step=lambda step, loss: on_step(step, window.num_steps, loss),
+            should_stop=lambda: time.monotonic() > deadline_s,
+            correction=correction,
+        )
+
+
+def keep(
+    request: Request,
+    *,
+    net: torch.nn.Module,
+    plan: Plan,
+    exchange: Exchange,
+    state: LocalState,
+    result: TrainResult,
+) -> None:
+    """Write what stays at the site after a round; the local checkpoint goes then.
+
+    Raises:
+        DiskFullError: No space is left.
+    """
+    keeps_moments = plan.study.stages[request.stage].training.optimiser_state == "keep"
     state.save(
         round=request.round,
         local=to_arrays(net, [spec.name for spec in exchange.local]),
-        optimiser=result.optimiser_state if training.optimiser_state == "keep" else None,
+        optimiser=result.optimiser_state if keeps_moments else None,
     )
-    report = TrainReport(
-        cases=num_cases,
-        steps=result.steps,
-        train_seconds=result.seconds,
-        loss=result.loss,
+
+
+def report_of(result: TrainResult, *, num_cases: int) -> TrainReport:
+    """What a site says of a round of training."""
+    return TrainReport(
+        cases=num_cases, steps=result.steps, train_seconds=result.seconds, loss=result.loss
     )
-    return Update(tensors=tensors, report=report)
 
 
 def load_global(
@@ -133,7 +195,7 @@ def load_global(
     load_arrays(net, {**initial, **shared, **(local or {})})
 
 
-def _require_planned(request: Request, *, exchange: Exchange) -> None:
+def require_planned(request: Request, *, exchange: Exchange) -> None:
     """Refuse to train on anything but what the plan lets travel."""
     if set(request.state) != {spec.name for spec in exchange.down}:
         raise PlanMismatchError(
@@ -143,7 +205,7 @@ def _require_planned(request: Request, *, exchange: Exchange) -> None:
         )
 
 
-def _window(stage: Finetune, round_index: int) -> Window:
+def _window(stage: Stage, round_index: int) -> Window:
     return Window(
         first_step=(round_index - 1) * stage.steps_per_round,
         num_steps=stage.steps_per_round,

@@ -2,7 +2,8 @@
 
 import torch
 
-from fedvol.federation import build_exchange
+from fedvol.config.strategy import Personalise
+from fedvol.federation import stage_exchange
 from fedvol.models import initial_network, require_architecture, to_arrays
 from fedvol.plan import Plan
 from fedvol.types import State
@@ -28,8 +29,11 @@ class PlanNetwork:
         """The network."""
         require_architecture(self.net, plan.network)
         self.initial_local: dict[int, State] = {}
-        """Per stage, the local tensors of a site that has none yet."""
+        """Per stage, the local tensors of a site that has none yet; a personal model begins with
+        the release instead."""
         for index, stage in enumerate(plan.study.stages):
-            local = build_exchange(plan.network, strategy=stage.strategy).local
+            if isinstance(stage, Personalise):
+                continue
+            local = stage_exchange(plan.network, stage=stage).local
             self.initial_local[index] = to_arrays(self.net, [spec.name for spec in local])
         self.net.to(device)

@@ -1,44 +1,83 @@
 """What the keys of a stage must be to each other and to the network."""
 
 from collections.abc import Iterator
+from typing import assert_never
 
 from fedvol.config.learning import Sgd, Training
 from fedvol.config.network import Network
 from fedvol.config.open_study import OpenNetwork
-from fedvol.config.strategy import AdaptiveFedProx, FedBN, FedProx, Stage
+from fedvol.config.strategy import (
+    AdaptiveFedProx,
+    Ditto,
+    FedBN,
+    FedProx,
+    Finetune,
+    Personalise,
+    Stage,
+)
 from fedvol.errors import Problem
 
 _FIRST_CHANGE = 3
 """Round in which mu can first have changed: two losses must be known."""
 
 
-def strategy_on_network(
+def stages_on_network(
     stages: tuple[Stage, ...], network: Network | OpenNetwork
 ) -> Iterator[Problem]:
-    """FedBN needs norm layers."""
+    """FedBN and personal norms need norm layers."""
+    if network.norm != "none":
+        return
     for index, stage in enumerate(stages):
-        if isinstance(stage.strategy, FedBN) and network.norm == "none":
+        if isinstance(stage, Finetune) and isinstance(stage.strategy, FedBN):
             yield Problem(
                 where=f"stages[{index}].strategy.kind",
                 what="fedbn keeps norm layers at their site, but the network has none",
                 fix='Set network.norm to "instance", or use "fedavg".',
             )
+        if isinstance(stage, Personalise) and stage.method.parts == "norms":
+            yield Problem(
+                where=f"stages[{index}].method.parts",
+                what="norm layers are to be personal, but the network has none",
+                fix='Set network.norm to "instance", or use "all".',
+            )
 
 
 def stages_alone(stages: tuple[Stage, ...]) -> Iterator[Problem]:
-    """Settings without effect, and pulls that overshoot."""
+    """Their order, settings without effect, and pulls that overshoot."""
     for index, stage in enumerate(stages):
-        where = f"stages[{index}].strategy"
-        strategy = stage.strategy
-        if isinstance(strategy, FedProx | AdaptiveFedProx):
-            yield from _overshoot(f"{where}.mu", strategy.mu, stage.training)
-        if isinstance(strategy, AdaptiveFedProx) and stage.rounds < _FIRST_CHANGE:
-            yield Problem(
-                where=f"{where}.kind",
-                what=f"mu cannot change before round {_FIRST_CHANGE}, and the stage has "
-                f"{stage.rounds}",
-                fix=f'Use {_FIRST_CHANGE} rounds or more, or "fedprox".',
-            )
+        where = f"stages[{index}]"
+        match stage:
+            case Finetune():
+                if index > 0:
+                    yield _out_of_order(where, "a finetune stage comes first, and once")
+                yield from _finetune(f"{where}.strategy", stage)
+            case Personalise():
+                if index == 0:
+                    yield _out_of_order(where, "there is no global model yet to start from")
+                if isinstance(stage.method, Ditto):
+                    yield from _overshoot(f"{where}.method.pull", stage.method.pull, stage.training)
+            case _:
+                assert_never(stage)
+
+
+def _out_of_order(where: str, what: str) -> Problem:
+    return Problem(
+        where=f"{where}.kind",
+        what=what,
+        fix="Give one finetune stage, and after it at most one personalise stage.",
+    )
+
+
+def _finetune(where: str, stage: Finetune) -> Iterator[Problem]:
+    strategy = stage.strategy
+    if isinstance(strategy, FedProx | AdaptiveFedProx):
+        yield from _overshoot(f"{where}.mu", strategy.mu, stage.training)
+    if isinstance(strategy, AdaptiveFedProx) and stage.rounds < _FIRST_CHANGE:
+        yield Problem(
+            where=f"{where}.kind",
+            what=f"mu cannot change before round {_FIRST_CHANGE}, and the stage has {stage.rounds}",
+            fix=f'Use {_FIRST_CHANGE} rounds or more, or "fedprox".',
+        )
 
 
 def _overshoot(where: str, strength: float, training: Training) -> Iterator[Problem]:

@@ -121,7 +121,58 @@ class Finetune(Section):
     """Local optimisation."""
 
 
-Stage = Finetune
+PersonalParts = Literal["all", "norms", "head", "decoder"]
+
+
+class LocalFinetune(Section):
+    """Each site trains on from the released global model, alone."""
+
+    kind: Literal["finetune"]
+    parts: PersonalParts = "all"
+    """What changes: everything, norm layers wherever they are, the outputs alone, or decoder and
+    outputs without their norm layers."""
+
+
+class Ditto(Section):
+    """Local training with (lambda/2) ||v - w||^2 towards the global model (Li et al. 2021).
+
+    Here w is the released model, which stays what it is. The paper's algorithm 1 trains v beside
+    w in every round; its objective for v, given the final w, is this one.
+    """
+
+    kind: Literal["ditto"]
+    pull: Annotated[float, Field(ge=0, le=1000)] = 0.1
+    """lambda: 0 is local fine-tuning bit for bit; the larger, the nearer the global model."""
+
+    @property
+    def parts(self) -> PersonalParts:
+        """Everything changes."""
+        return "all"
+
+
+PersonalMethod = Annotated[LocalFinetune | Ditto, Field(discriminator="kind")]
+
+
+class Personalise(Section):
+    """A model of its own for each site, from the released one; nothing of it leaves the site.
+
+    After each round the sites judge their own models on their own validation cases. The round
+    that is best over all sites is the one whose personal models are tested. The release stays
+    the global model.
+    """
+
+    kind: Literal["personalise"]
+    method: PersonalMethod
+    """How a personal model is trained."""
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    """Rounds of the stage; the models are judged after each."""
+    steps_per_round: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Local gradient steps of each site in a round."""
+    training: Training
+    """Local optimisation; its schedule begins anew."""
+
+
+Stage = Annotated[Finetune | Personalise, Field(discriminator="kind")]
 
 
 class Participation(Section):

@@ -9,7 +9,7 @@ from fedvol.config.data import Augmentation, DataRequirement, Name, Patches, Pre
 from fedvol.config.evaluation import Evaluation
 from fedvol.config.learning import Task
 from fedvol.config.network import Network
-from fedvol.config.strategy import Participation, Stage
+from fedvol.config.strategy import Finetune, Participation, Personalise, Stage
 
 
 class Question(Section):
@@ -29,8 +29,8 @@ class Question(Section):
     """Random changes of training patches."""
     task: Task
     """What it learns."""
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=1)]
-    """Stages of the run, in order."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=2)]
+    """Stages of the run, in order: a `finetune`, then possibly a `personalise`."""
     federation: Participation = Participation()
     """Who must take part, and how long anybody waits."""
     evaluation: Evaluation = Evaluation()
@@ -41,6 +41,20 @@ class Question(Section):
         """Axes over which test predictions are averaged: the study's, else those of training."""
         axes = self.evaluation.mirror_axes
         return self.augmentation.mirror_axes if axes is None else axes
+
+    @property
+    def finetune(self) -> Finetune:
+        """The stage that trains the global model; the first."""
+        first = self.stages[0]
+        assert isinstance(first, Finetune)
+        return first
+
+    @property
+    def personalise(self) -> Personalise | None:
+        """The stage that trains a model for each site, if there is one; the second."""
+        second = self.stages[1] if len(self.stages) > 1 else None
+        assert second is None or isinstance(second, Personalise)
+        return second
 
 
 class Study(Question):

@@ -12,7 +12,7 @@ from fedvol.federation.contribution_check import (
     check_norms,
     check_update,
 )
-from fedvol.federation.exchange import CONTROL, Exchange, build_exchange
+from fedvol.federation.exchange import CONTROL, Exchange, build_exchange, stage_exchange
 from fedvol.federation.link import Link
 from fedvol.federation.messages import Action, Reply, Request
 from fedvol.federation.metric_arrays import from_arrays, to_arrays
@@ -63,5 +63,6 @@ __all__ = [
     "is_better",
     "merge",
     "next_global",
+    "stage_exchange",
     "to_arrays",
 ]

@@ -1,9 +1,18 @@
 """Which tensors travel, decided by kind and fixed in the plan."""
 
 from dataclasses import dataclass
+from typing import assert_never
 
-from fedvol.config.strategy import FedBN, Scaffold, Strategy
-from fedvol.errors import NoNormLayersError
+from fedvol.config.strategy import (
+    FedBN,
+    Finetune,
+    Personalise,
+    PersonalParts,
+    Scaffold,
+    Stage,
+    Strategy,
+)
+from fedvol.errors import NetworkConfigError, NoNormLayersError
 from fedvol.federation.companions import companion_specs
 from fedvol.plan import NetworkDescription, TensorKind, TensorSpec
 
@@ -19,11 +28,13 @@ class Exchange:
         shared: Tensors of the global state, which go to the sites.
         local: Floating-point tensors that stay at their site between rounds.
         companions: Names of companions that travel beside the shared tensors.
+        returns_updates: Whether sites return an update; if not, their report alone comes up.
     """
 
     shared: tuple[TensorSpec, ...]
     local: tuple[TensorSpec, ...]
     companions: tuple[str, ...] = ()
+    returns_updates: bool = True
 
     @property
     def down(self) -> tuple[TensorSpec, ...]:
@@ -33,7 +44,7 @@ class Exchange:
     @property
     def up(self) -> tuple[TensorSpec, ...]:
         """What comes back from it, as updates of these tensors."""
-        return self.down
+        return self.down if self.returns_updates else ()
 
 
 def build_exchange(network: NetworkDescription, *, strategy: Strategy) -> Exchange:
@@ -55,6 +66,49 @@ def build_exchange(network: NetworkDescription, *, strategy: Strategy) -> Exchan
         )
     shared = tuple(spec for spec in floating if spec.kind is not TensorKind.NORM)
     return Exchange(shared=shared, local=local)
+
+
+def stage_exchange(network: NetworkDescription, *, stage: Stage) -> Exchange:
+    """Divide a network's tensors as a stage wants it.
+
+    A personalise stage sends every tensor of the release down and takes none back; what it
+    trains is local.
+
+    Raises:
+        NoNormLayersError: FedBN, or personal norms, were asked of a network without norm layers.
+        NetworkConfigError: The network has no tensor of the parts that are to be personal.
+    """
+    match stage:
+        case Finetune():
+            return build_exchange(network, strategy=stage.strategy)
+        case Personalise():
+            return Exchange(
+                shared=_floating(network),
+                local=_personal(network, parts=stage.method.parts),
+                returns_updates=False,
+            )
+        case _:
+            assert_never(stage)
+
+
+_KINDS: dict[PersonalParts, frozenset[TensorKind]] = {
+    "all": frozenset(TensorKind) - {TensorKind.BUFFER},
+    "norms": frozenset({TensorKind.NORM}),
+    "head": frozenset({TensorKind.HEAD}),
+    "decoder": frozenset({TensorKind.DECODER, TensorKind.HEAD}),
+}
+
+
+def _personal(network: NetworkDescription, *, parts: PersonalParts) -> tuple[TensorSpec, ...]:
+    found = tuple(spec for spec in _floating(network) if spec.kind in _KINDS[parts])
+    if any(spec.trainable for spec in found):
+        return found
+    kind = NoNormLayersError if parts == "norms" else NetworkConfigError
+    raise kind(
+        "stages.method.parts",
+        f'"{parts}" is to be trained at each site, and the network has no such tensor',
+        'Use "all", or another network.',
+    )
 
 
 def _floating(network: NetworkDescription) -> tuple[TensorSpec, ...]:

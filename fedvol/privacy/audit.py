@@ -11,7 +11,7 @@ class AuditRecord:
     """One contribution, described without its content.
 
     Attributes:
-        kind: What leaves: update, evaluation, norms, health or refusal.
+        kind: What leaves: update, report, evaluation, norms, health or refusal.
         site: Whose it is.
         recipient: Who receives it.
         run: The run it belongs to.

@@ -14,6 +14,7 @@ class Kind(StrEnum):
 
     HEALTH = "health"
     UPDATE = "update"
+    REPORT = "report"
     EVALUATION = "evaluation"
     NORMS = "norms"
     REFUSAL = "refusal"

@@ -23,6 +23,7 @@ from fedvol.federation import (
     HealthReport,
     MetricSums,
     Request,
+    TrainReport,
     to_arrays,
 )
 from fedvol.plan import TensorSpec, canonical_json, digest_json, state_digest
@@ -111,6 +112,11 @@ class Releaser:
             tensors={spec.name: update.tensors[spec.name] for spec in exchange.up},
             form=" with ".join((f"plain {UPDATE_DTYPE}", *exchange.companions)),
         )
+
+    def report(self, request: Request, report: TrainReport) -> Contribution:
+        """Release how a training went whose model stays. Call `require_cohort` first."""
+        self._require_request(request)
+        return self._release(request, Kind.REPORT, values=report.model_dump(mode="json"))
 
     def norms(self, request: Request, tensors: State | None, *, exchange: Exchange) -> Contribution:
         """Release the tensors that stayed local, once, at the end of a stage.

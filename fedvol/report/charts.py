@@ -113,7 +113,8 @@ def _line_chart(
     x = _round_scale(rounds)
     body = [_heading(title), *_axes(x, y, last=rounds[-1])]
     if stage.best_round is not None and title.startswith("Validation"):
-        body += _best_mark(x(stage.best_round), stage.best_round)
+        word = "tested" if stage.is_personal else "released"
+        body += _best_mark(x(stage.best_round), f"{word}: round {stage.best_round}")
     for line in lines:
         body += _curve(line, rounds=rounds, x=x, y=y)
     body += _names(lines, x=x, y=y, rounds=rounds)
@@ -155,14 +156,14 @@ def _axes(x: Scale, y: Scale, *, last: int) -> list[Markup]:
     return [*lines, *values, *indices, name]
 
 
-def _best_mark(at: float, best: int) -> list[Markup]:
+def _best_mark(at: float, words: str) -> list[Markup]:
     anchor = "end" if at > (_LEFT + _RIGHT) / 2 else "start"
     shift = -5 if anchor == "end" else 5
     return [
         tag("line", x1=at, x2=at, y1=_TOP + 4, y2=_BOTTOM, class_="best"),
         tag(
             "text",
-            f"released: round {best}",
+            words,
             x=at + shift,
             y=_BOTTOM - 7,
             class_=f"besttext {anchor}",
@@ -238,7 +239,8 @@ def _validation_words(stage: StageResult, info: MetricInfo) -> str:
     best = dict(given).get(stage.best_round) if stage.best_round is not None else None
     if best is None:
         return words
-    return f"{words} Round {stage.best_round} was released, with {quantity(best, metric=info)}."
+    verb = "tested" if stage.is_personal else "released"
+    return f"{words} Round {stage.best_round} was {verb}, with {quantity(best, metric=info)}."
 
 
 def _metric_label(key: str, info: MetricInfo) -> str:

@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 from fedvol.report.figures import count
 from fedvol.report.result import StageResult
 from fedvol.report.svg import figure_svg, tag
-from fedvol.report.wording import STATES
+from fedvol.report.wording import STATES, TOOK_PART
 
 _CELL, _GAP, _TOP = 19, 3, 20
 _PER_BAND = 25
@@ -83,11 +83,10 @@ def _words(stage: StageResult, sites: Sequence[str]) -> str:
     parts: list[str] = []
     for site in sites:
         num = sum(
-            1
-            for item in stage.rounds
-            if site in item.sites and item.sites[site].state == "contributed"
+            1 for item in stage.rounds if site in item.sites and item.sites[site].state in TOOK_PART
         )
-        parts.append(f"{site} contributed in {num} of {count(len(stage.rounds), 'round')}")
+        verb = "trained its model" if stage.is_personal else "contributed"
+        parts.append(f"{site} {verb} in {num} of {count(len(stage.rounds), 'round')}")
     return "; ".join(parts) + "."
 
 

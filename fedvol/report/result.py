@@ -64,7 +64,7 @@ class SiteRound(Section):
     """What one site did in one round."""
 
     state: str
-    """contributed, silent, refused, no_labels, trained or asked."""
+    """contributed, personalised, silent, refused, no_labels, trained or asked."""
     code: str = ""
     """Error code where it did not contribute."""
     reason: str = ""
@@ -97,7 +97,7 @@ class RoundResult(Section):
     sites: dict[str, SiteRound]
     """Each site asked."""
     validation: Metrics
-    """The new global state on the validation cases."""
+    """The new global state, or the sites' personal models, on the validation cases."""
     validation_by_site: dict[str, Metrics] = Field(default_factory=dict)
     """The same, each site alone."""
     mu: float | None = None
@@ -108,17 +108,22 @@ class StageResult(Section):
     """One stage of the run."""
 
     name: str
-    """finetune."""
+    """finetune or personalise."""
     kind: str
     """segmentation."""
     strategy: str
-    """Its kind in the study: fedavg, fedprox, scaffold and so on."""
+    """Kind of its strategy or method in the study: fedavg, scaffold, ditto and so on."""
     rounds: list[RoundResult]
     """Closed rounds in order."""
     select_by: str
     """Validation metric that named the best round."""
     best_round: int | None
-    """Round whose global state was released."""
+    """Round whose global state was released, or whose personal models were tested."""
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether its models stay at their sites."""
+        return self.name == "personalise"
 
 
 class ModelResult(Section):
@@ -188,13 +193,13 @@ class Result(Section):
     workers: int = 1
     """Sites that worked at one time."""
     seconds: float
-    """Wall time of the federated stages, resumed parts included."""
+    """Wall time of the federated run's stages, resumed parts included."""
     sites: dict[str, SiteResult]
     """Each site's data."""
     stages: list[StageResult]
     """Stages in order."""
     models: dict[str, ModelResult]
-    """Each model judged: federated, local/SITE, ensemble, pooled."""
+    """Each model judged: federated, personalised, local/SITE, ensemble, pooled."""
     evaluation: dict[str, EvaluationResult]
     """The same models on the test cases."""
     comparisons: dict[str, list[Difference]]

@@ -47,14 +47,38 @@ def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
 
 
 def stage_words(stage: Stage) -> str:
-    """Strategy, rounds, steps and optimiser of a stage."""
+    """Strategy or method, rounds, steps and optimiser of a stage."""
     optimiser = stage.training.optimiser
+    match stage:
+        case strategy.Finetune():
+            how = strategy_words(stage.strategy)
+        case strategy.Personalise():
+            how = personal_words(stage.method)
+        case _:
+            assert_never(stage)
     return (
-        f"{stage.kind} by {strategy_words(stage.strategy)}, "
+        f"{stage.kind} by {how}, "
         f"{stage.rounds} rounds of {stage.steps_per_round} gradient steps at each site, "
         f"{optimiser.kind} at learning rate {optimiser.learning_rate:g}, "
         f"{stage.training.precision}"
     )
+
+
+def personal_words(method: strategy.PersonalMethod) -> str:
+    """How personal models are trained, with its values."""
+    match method:
+        case strategy.Ditto():
+            return f"Ditto (lambda {method.pull:g} towards the released model)"
+        case strategy.LocalFinetune():
+            part = {
+                "all": "every tensor",
+                "norms": "norm layers alone",
+                "head": "outputs alone",
+                "decoder": "decoder and outputs without norm layers",
+            }[method.parts]
+            return f"local training from the released model ({part})"
+        case _:
+            assert_never(method)
 
 
 def strategy_words(settings: strategy.Strategy) -> str:

@@ -18,6 +18,7 @@ from fedvol.report.figures import (
 from fedvol.report.result import EvaluationResult, Metrics, Result, RoundResult
 from fedvol.report.wording import (
     FEDERATED,
+    TOOK_PART,
     ModelWords,
     code_title,
     difference_words,
@@ -120,7 +121,7 @@ def primary_metric(result: Result) -> str:
     """The metric of the headline: what chose the best round, without its class."""
     evaluation = result.evaluation.get(FEDERATED)
     names = metric_names(evaluation.overall) if evaluation else ()
-    chosen = result.stages[-1].select_by.partition("/")[0] if result.stages else "dice"
+    chosen = result.stages[0].select_by.partition("/")[0] if result.stages else "dice"
     return chosen if chosen in names or not names else names[0]
 
 
@@ -229,7 +230,7 @@ def _traffic(site: str, rounds: Sequence[RoundResult]) -> Traffic:
     seconds = [item.train_seconds for item in given if item.train_seconds is not None]
     return Traffic(
         site=site,
-        contributed=sum(item.state == "contributed" for item in given),
+        contributed=sum(item.state in TOOK_PART for item in given),
         asked=len(given),
         bytes_up=sum(up) if up else None,
         bytes_down=sum(down) if down else None,

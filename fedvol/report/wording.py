@@ -10,6 +10,7 @@ from fedvol.report.result import Difference, Result
 FEDERATED = "federated"
 STATES = {
     "contributed": ("C", "contributed: its update is in the round's model"),
+    "personalised": ("P", "personalised: trained a model of its own, which stays there"),
     "trained": ("T", "trained, but its update was not used"),
     "asked": ("A", "asked; the round ended before it answered"),
     "silent": ("S", "silent: no answer within the time limit"),
@@ -21,7 +22,10 @@ STATES = {
 
 _LOCAL = "local/"
 NEW_SITE = "federated/new-site"
-_ORDER = (FEDERATED, NEW_SITE, "pooled", "ensemble")
+PERSONALISED = "personalised"
+TOOK_PART = ("contributed", "personalised")
+"""States in which a site did its part of a round."""
+_ORDER = (FEDERATED, NEW_SITE, PERSONALISED, "pooled", "ensemble")
 _PRIVACY = {
     "released": "What left each site",
     "secure_sum": "Secure sum",
@@ -69,6 +73,13 @@ def model_words(key: str, *, result: Result) -> ModelWords:
         label, phrase = "Federated, as released", "the released file"
         meaning = (
             "the same model with the mean of the sites' norm layers, as a new site would use it"
+        )
+    elif key == PERSONALISED:
+        label, phrase = "Personalised", "the personalised models"
+        meaning = (
+            "each site's own model, trained on at that site from the federated one; judged on that "
+            "site's own test cases only, and in no released file. A site that trained none "
+            "uses the federated model"
         )
     elif key == "pooled":
         label, phrase = "Pooled", "the pooled model"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedvol.config.strategy import Personalise
 from fedvol.errors import (
     FedvolError,
     PlanMismatchError,
@@ -19,8 +20,8 @@ from fedvol.federation import (
     RoundState,
     RunState,
     best_round,
-    build_exchange,
     build_strategy,
+    stage_exchange,
 )
 from fedvol.plan import Plan, state_digest
 from fedvol.server.clock import Clock
@@ -39,11 +40,14 @@ class Outcome:
     Attributes:
         release: Digest of the released weights.
         best_round: Round they come from.
+        personal_round: Round of the personalise stage whose personal models are tested; None
+            where the study has no such stage.
         health: What each site said of its data.
     """
 
     release: Digest
     best_round: int
+    personal_round: int | None
     health: Mapping[SiteId, HealthReport]
 
 
@@ -108,6 +112,27 @@ class Coordinator:
         Raises:
             QuorumError: A site with test cases did not answer; figures over a subset are refused.
         """
+        return self._test(link, outcome, stage=0, round_index=outcome.best_round, model=self._run)
+
+    def test_personal(self, link: Link, outcome: Outcome) -> dict[SiteId, MetricSums]:
+        """Have every site judge its own personal model on its own test cases; the same rules.
+
+        A site that never trained one judges the release in its place.
+
+        Args:
+            link: To the sites.
+            outcome: The finished run; its study has a personalise stage.
+
+        Raises:
+            QuorumError: A site with test cases did not answer; figures over a subset are refused.
+        """
+        assert outcome.personal_round is not None
+        model = f"{self._run}/personalised"
+        return self._test(link, outcome, stage=1, round_index=outcome.personal_round, model=model)
+
+    def _test(
+        self, link: Link, outcome: Outcome, *, stage: int, round_index: int, model: str
+    ) -> dict[SiteId, MetricSums]:
         absent = sorted(set(self._plan.sites) - outcome.health.keys())
         if absent:
             raise QuorumError(
@@ -115,7 +140,7 @@ class Coordinator:
                 f"no test figures from {', '.join(absent)}, which did not answer",
                 "Bring every site of the plan back and start again with --resume.",
             )
-        held = self._store.evaluations(self._run, model=self._run)
+        held = self._store.evaluations(self._run, model=model)
         with self._blobs.open(outcome.release) as file:
             state = file.read_all()
         missing = [
@@ -123,7 +148,7 @@ class Coordinator:
             for site, health in outcome.health.items()
             if health.test_cases and site not in held
         ]
-        engine = self._engine(len(self._plan.study.stages) - 1)
+        engine = self._engine(stage, start_round=outcome.best_round)
         parts = engine.ask_for_sums(
             link,
             [
@@ -131,11 +156,11 @@ class Coordinator:
                     run=self._run,
                     plan=self._plan.digest,
                     stage=engine.stage,
-                    round=outcome.best_round,
+                    round=round_index,
                     site=site,
                     action=Action.TEST,
                     state=state,
-                    arguments={},
+                    arguments=engine.judging_arguments,
                     limit_s=self._plan.study.federation.evaluate_limit_s,
                 )
                 for site in missing
@@ -143,7 +168,7 @@ class Coordinator:
             metrics=self._plan.study.evaluation.metrics,
             replicates=self._plan.study.evaluation.bootstrap_replicates,
             on_part=lambda site, sums: self._store.put_evaluation(
-                self._run, model=self._run, site=site, sums=sums
+                self._run, model=model, site=site, sums=sums
             ),
         )
         silent = sorted(set(missing) - parts.keys())
@@ -205,20 +230,36 @@ class Coordinator:
             stages=[stage.kind for stage in self._plan.study.stages],
             resumed=resumed,
         )
-        stage = len(self._plan.study.stages) - 1
-        self._play_stage(link, stage, health=health)
-        best = self._best(stage)
+        initial = self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL)[0].digest
+        self._play_stage(link, self._engine(0), base=initial, health=health)
+        best = self._best(0)
         assert best is not None
-        assert best.aggregate is not None
         releases = self._store.checkpoints(self._run, kind=CheckpointKind.RELEASE)
         release = releases[-1].digest if releases else self._release(link, best, health)
+        personal = None
+        if self._plan.study.personalise is not None:
+            engine = self._engine(1, start_round=best.index)
+            self._play_stage(link, engine, base=release, health=health)
+            personal = self._best(1)
+            assert personal is not None
         self._blobs.prune(keep={c.digest for c in self._store.checkpoints(self._run)})
-        return Outcome(release=release, best_round=best.index, health=health)
+        return Outcome(
+            release=release,
+            best_round=best.index,
+            personal_round=personal.index if personal is not None else None,
+            health=health,
+        )
 
-    def _play_stage(self, link: Link, stage: int, *, health: Mapping[SiteId, HealthReport]) -> None:
-        engine = self._engine(stage)
+    def _play_stage(
+        self,
+        link: Link,
+        engine: RoundEngine,
+        *,
+        base: Digest,
+        health: Mapping[SiteId, HealthReport],
+    ) -> None:
+        stage = engine.stage
         rounds = self._plan.study.stages[stage].rounds
-        base = self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL)[0].digest
         abandoned = 0
         index = 1
         while index <= rounds:
@@ -305,14 +346,17 @@ class Coordinator:
 
     # --- helpers ------------------------------------------------------------------------------
 
-    def _engine(self, stage: int) -> RoundEngine:
-        strategy = self._plan.study.stages[stage].strategy
+    def _engine(self, stage: int, *, start_round: int | None = None) -> RoundEngine:
+        settings = self._plan.study.stages[stage]
+        is_personal = isinstance(settings, Personalise)
         return RoundEngine(
             run=self._run,
             plan=self._plan,
             stage=stage,
-            exchange=build_exchange(self._plan.network, strategy=strategy),
-            strategy=build_strategy(strategy),
+            exchange=stage_exchange(self._plan.network, stage=settings),
+            action=Action.PERSONALISE if is_personal else Action.FINETUNE,
+            strategy=None if is_personal else build_strategy(settings.strategy),
+            start_round=start_round if is_personal else None,
             store=self._store,
             blobs=self._blobs,
             clock=self._clock,

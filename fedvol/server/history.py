@@ -14,6 +14,12 @@ def closed_rounds(rounds: Iterable[RoundRecord]) -> tuple[RoundRecord, ...]:
     return tuple(closed[index] for index in sorted(closed))
 
 
+def participants(record: RoundRecord) -> tuple[SiteRound, ...]:
+    """The sites whose part of a round is done: contributed, or kept a model of their own."""
+    done = (SiteState.CONTRIBUTED, SiteState.PERSONALISED)
+    return tuple(site for site in record.sites if site.state in done)
+
+
 def contributions(record: RoundRecord) -> tuple[SiteRound, ...]:
     """The sites whose updates are in a round's global state, sorted."""
     taken = [site for site in record.sites if site.state is SiteState.CONTRIBUTED]

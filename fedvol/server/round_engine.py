@@ -36,10 +36,11 @@ from fedvol.server.history import (
     global_losses,
     known_weight,
     last_taken,
+    participants,
 )
 from fedvol.store import ALL_SITES, BlobStore, RoundRecord, RunStore, SiteRound
 from fedvol.telemetry import Observer
-from fedvol.types import Digest, RunId, SiteId, State
+from fedvol.types import Digest, Json, RunId, SiteId, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,9 @@ class RoundEngine:
         plan: Its plan.
         stage: Index of the stage.
         exchange: Which tensors travel.
-        strategy: How updates are combined.
+        action: What sites that train are asked to do.
+        strategy: How updates are combined; None where nothing comes up to combine.
+        start_round: Personalise: the round whose global state was released.
         store: Records.
         blobs: Global states and contributions.
         clock: Time.
@@ -62,7 +65,9 @@ class RoundEngine:
     plan: Plan
     stage: int
     exchange: Exchange
-    strategy: Strategy
+    action: Action
+    strategy: Strategy | None
+    start_round: int | None
     store: RunStore
     blobs: BlobStore
     clock: Clock
@@ -87,7 +92,7 @@ class RoundEngine:
                 stage=self.stage,
                 index=index,
                 base=base,
-                arguments=self.strategy.arguments(self._losses(before=index)).as_json(),
+                arguments=self._new_arguments(index).as_json(),
             )
         if record.state is RoundState.OPEN:
             record = self._move(record, RoundState.COLLECTING, watch)
@@ -106,7 +111,7 @@ class RoundEngine:
     def _collect(
         self, link: Link, record: RoundRecord, health: Mapping[SiteId, HealthReport]
     ) -> None:
-        done = {site.site for site in record.sites if site.state is SiteState.CONTRIBUTED}
+        done = {site.site for site in participants(record)}
         waiting = [site for site in health if site not in done]
         state = self._read_global(record.base)
         if self.exchange.companions:
@@ -115,7 +120,7 @@ class RoundEngine:
         limit_s = self.plan.study.federation.train_limit_s
         requests = {
             site: replace(
-                self._request(record, site, Action.FINETUNE, state=state, limit_s=limit_s),
+                self._request(record, site, self.action, state=state, limit_s=limit_s),
                 arguments=arguments[site].as_json(),
             )
             for site in waiting
@@ -162,7 +167,11 @@ class RoundEngine:
                 steps=self._steps,
                 cases=cases,
             )
-            weight = self.strategy.weight(cases=report.cases, steps=report.steps)
+            weight = (
+                self.strategy.weight(cases=report.cases, steps=report.steps)
+                if self.strategy is not None
+                else None
+            )
         except ContributionError as error:
             self._refused(
                 record,
@@ -174,15 +183,20 @@ class RoundEngine:
                 state=SiteState.TRAINED,
             )
             return
-        blob = self.blobs.put(
-            ((spec.name, reply.tensors[spec.name]) for spec in self.exchange.up),
-            metadata={"run": self.run, "round": str(record.index), "site": request.site},
+        blob = (
+            self.blobs.put(
+                ((spec.name, reply.tensors[spec.name]) for spec in self.exchange.up),
+                metadata={"run": self.run, "round": str(record.index), "site": request.site},
+            )
+            if self.exchange.up
+            else None
         )
+        state = SiteState.CONTRIBUTED if self.exchange.up else SiteState.PERSONALISED
         self.store.put_site_round(
             record.key,
             SiteRound(
                 site=request.site,
-                state=SiteState.CONTRIBUTED,
+                state=state,
                 cases=report.cases,
                 steps=report.steps,
                 train_seconds=report.train_seconds,
@@ -194,7 +208,7 @@ class RoundEngine:
             ),
         )
         self.observer.event(
-            "site.contributed",
+            f"site.{state.value}",
             site=request.site,
             round=record.index,
             cases=report.cases,
@@ -239,14 +253,17 @@ class RoundEngine:
     def _sum(
         self, record: RoundRecord, health: Mapping[SiteId, HealthReport], watch: "_Stopwatch"
     ) -> RoundRecord:
-        contributed = contributions(record)
+        took_part = participants(record)
         minimum = self.plan.study.federation.min_sites
-        if len(contributed) < minimum:
-            reason = f"{len(contributed)} of at least {minimum} sites contributed"
+        if len(took_part) < minimum:
+            verb = "contributed" if self.exchange.up else "trained"
+            reason = f"{len(took_part)} of at least {minimum} sites {verb}"
             self.observer.event(
                 "round.abandoned", stage=self.stage, round=record.index, reason=reason
             )
             return self._move(record, RoundState.ABANDONED, watch, reason=reason)
+        if not self.exchange.up:
+            return self._move(record, RoundState.SUMMED, watch, aggregate=record.base)
         known, known_before = self._known_weight(record, health)
         aggregate = self.blobs.put(
             self._new_global(record, known=known, known_before=known_before),
@@ -265,7 +282,7 @@ class RoundEngine:
 
         Where no companion travels nobody needs it, and it is the weight that contributed.
         """
-        if not self.exchange.companions:
+        if self.strategy is None or not self.exchange.companions:
             total = sum(site.weight or 0.0 for site in contributions(record))
             return total, total
         closed = self._closed(before=record.index)
@@ -279,6 +296,7 @@ class RoundEngine:
         self, record: RoundRecord, *, known: float, known_before: float
     ) -> Iterator[tuple[str, NDArray[np.generic]]]:
         """The next global state, one tensor at a time, so that memory stays constant."""
+        assert self.strategy is not None
         with ExitStack() as stack:
             present = stack.enter_context(self.blobs.open(record.base))
             updates = [
@@ -305,7 +323,10 @@ class RoundEngine:
         state = self._read_global(record.aggregate)
         limit_s = self.plan.study.federation.evaluate_limit_s
         requests = [
-            self._request(record, site, Action.VALIDATE, state=state, limit_s=limit_s)
+            replace(
+                self._request(record, site, Action.VALIDATE, state=state, limit_s=limit_s),
+                arguments=self.judging_arguments,
+            )
             for site in health
             if health[site].validation_cases
         ]
@@ -387,6 +408,16 @@ class RoundEngine:
     @property
     def _steps(self) -> int:
         return self.plan.study.stages[self.stage].steps_per_round
+
+    @property
+    def judging_arguments(self) -> Mapping[str, Json]:
+        """What a site must know to judge the stage's model."""
+        return RoundArguments(start_round=self.start_round).as_json()
+
+    def _new_arguments(self, index: int) -> RoundArguments:
+        if self.strategy is None:
+            return RoundArguments(start_round=self.start_round)
+        return self.strategy.arguments(self._losses(before=index))
 
     def _arguments(
         self, record: RoundRecord, sites: Sequence[SiteId]

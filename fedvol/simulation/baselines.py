@@ -2,8 +2,11 @@
 
 A baseline is a federation of one site whose rounds are as many times longer as the federation
 has sites. So it takes the same number of gradient steps as all sites together, is validated as
-often, released by the same rule, and can be resumed like any run.
+often, released by the same rule, and can be resumed like any run. It has no personalise stage:
+the steps of that stage are further rounds of its own, rounded up to whole rounds.
 """
+
+import math
 
 from fedvol.config import Study
 from fedvol.config.baselines import BASELINES
@@ -31,14 +34,14 @@ def require_known(names: tuple[str, ...]) -> None:
 
 def baseline_study(study: Study, *, num_sites: int) -> Study:
     """The study one site carries out alone with the gradient steps of the whole federation."""
-    stages = tuple(
-        stage.model_copy(
-            update={
-                "strategy": FedAvg(kind="fedavg"),
-                "steps_per_round": stage.steps_per_round * num_sites,
-            }
-        )
-        for stage in study.stages
+    stage, personal = study.finetune, study.personalise
+    further = personal.rounds * personal.steps_per_round if personal is not None else 0
+    alone_stage = stage.model_copy(
+        update={
+            "strategy": FedAvg(kind="fedavg"),
+            "rounds": stage.rounds + math.ceil(further / stage.steps_per_round),
+            "steps_per_round": stage.steps_per_round * num_sites,
+        }
     )
     alone = study.federation.model_copy(
         update={
@@ -47,7 +50,7 @@ def baseline_study(study: Study, *, num_sites: int) -> Study:
             "evaluate_limit_s": study.federation.evaluate_limit_s * num_sites,
         }
     )
-    return study.model_copy(update={"stages": stages, "federation": alone})
+    return study.model_copy(update={"stages": (alone_stage,), "federation": alone})
 
 
 def local_run(site: SiteId) -> RunId:

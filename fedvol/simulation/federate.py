@@ -26,10 +26,12 @@ class Federated:
     Attributes:
         outcome: The release and the sites' health.
         tests: Sums of each site's test cases; empty where no test was asked for.
+        personal_tests: The same of each site's personal model; empty where there are none.
     """
 
     outcome: Outcome
     tests: Mapping[SiteId, MetricSums]
+    personal_tests: Mapping[SiteId, MetricSums]
 
 
 def make_plan(study: Study, *, sites: tuple[SiteId, ...]) -> tuple[Plan, State]:
@@ -54,7 +56,7 @@ def federate(
     Args:
         coordinator: The server's side.
         agents: The sites' sides.
-        test: Whether the sites judge the release on their test cases.
+        test: Whether the sites judge the release, and personal models, on their test cases.
     """
     failures: list[Exception] = []
     handlers = {site: _noting(agent.handle, into=failures) for site, agent in agents.items()}
@@ -87,7 +89,9 @@ def federate_over(
         link = _OwnSites(link, failures=failures)
         outcome = coordinator.conduct(link)
         tests = coordinator.test(link, outcome) if test else {}
-        results.append(Federated(outcome=outcome, tests=tests))
+        is_personal = test and outcome.personal_round is not None
+        personal = coordinator.test_personal(link, outcome) if is_personal else {}
+        results.append(Federated(outcome=outcome, tests=tests, personal_tests=personal))
 
     run(make_server_app(main))
     return results[0]

@@ -12,11 +12,15 @@ from fedvol.server import Outcome
 from fedvol.simulation.baselines import local_model, local_run
 from fedvol.simulation.federate import Federated
 from fedvol.simulation.session import FEDERATED, Session
+from fedvol.store import SiteRound
 from fedvol.types import Digest, RunId, SiteId
 from fedvol.validation import Predictor, SlidingWindow, ensemble, single
 
 NEW_SITE = "federated/new-site"
 """The released file of a run whose sites keep tensors of their own, as a newcomer would use it."""
+
+PERSONALISED = "personalised"
+"""Each site's own model, judged on that site's test cases alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +28,10 @@ class Judged:
     """One model and its figures.
 
     Attributes:
-        name: `federated`, `federated/new-site`, `local/SITE`, `ensemble` or `pooled`.
+        name: `federated`, `federated/new-site`, `personalised`, `local/SITE`, `ensemble` or
+            `pooled`.
         run: The run that trained it; None for the ensemble.
-        release: Digest of its weights; None for the ensemble.
+        release: Digest of its weights; None for the ensemble, and for models that stay at sites.
         best_round: Round they come from; None for the ensemble.
         steps: Gradient steps behind it, over all sites.
         seconds: Seconds of training behind it, over all sites.
@@ -51,6 +56,8 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
     if session.has_local_tensors:
         outcome = federated.outcome
         judged.append(_release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites))
+    if federated.outcome.personal_round is not None:
+        judged.append(_personalised(session, federated))
     outcomes: dict[SiteId, Outcome] = {}
     if "local" in baselines or "ensemble" in baselines:
         for site in session.training_sites:
@@ -74,10 +81,24 @@ def _federated(session: Session, federated: Federated) -> Judged:
         run=FEDERATED,
         release=federated.outcome.release,
         best_round=federated.outcome.best_round,
+        steps=_steps(session, FEDERATED, stage=0),
+        seconds=_seconds(session, FEDERATED, stage=0),
+        cases=_num_cases(session, session.sites),
+        sums=federated.tests,
+    )
+
+
+def _personalised(session: Session, federated: Federated) -> Judged:
+    """The personal models: what the federated model cost, and what each site added."""
+    return Judged(
+        name=PERSONALISED,
+        run=FEDERATED,
+        release=None,
+        best_round=federated.outcome.personal_round,
         steps=_steps(session, FEDERATED),
         seconds=_seconds(session, FEDERATED),
         cases=_num_cases(session, session.sites),
-        sums=federated.tests,
+        sums=federated.personal_tests,
     )
 
 
@@ -91,8 +112,8 @@ def _release_of(
         run=run,
         release=outcome.release,
         best_round=outcome.best_round,
-        steps=_steps(session, run),
-        seconds=_seconds(session, run),
+        steps=_steps(session, run, stage=0),
+        seconds=_seconds(session, run, stage=0),
         cases=_num_cases(session, sites),
         sums=_judge(session, name, predictor),
     )
@@ -166,21 +187,20 @@ def _num_cases(session: Session, sites: Iterable[SiteId]) -> int:
     return sum(len(session.cases[site].train) for site in sites)
 
 
-def _steps(session: Session, run: RunId) -> int:
-    return sum(
-        site.steps or 0
-        for record in session.store.rounds(run, stage=0)
-        if record.state is RoundState.CLOSED
-        for site in record.sites
-        if site.state is SiteState.CONTRIBUTED
-    )
+def _steps(session: Session, run: RunId, *, stage: int | None = None) -> int:
+    """Gradient steps of a stage, or of all, that are behind a model."""
+    return sum(site.steps or 0 for site in _taken(session, run, stage))
 
 
-def _seconds(session: Session, run: RunId) -> float:
-    return sum(
-        site.train_seconds or 0.0
-        for record in session.store.rounds(run, stage=0)
+def _seconds(session: Session, run: RunId, *, stage: int | None = None) -> float:
+    return sum(site.train_seconds or 0.0 for site in _taken(session, run, stage))
+
+
+def _taken(session: Session, run: RunId, stage: int | None) -> list[SiteRound]:
+    return [
+        site
+        for record in session.store.rounds(run, stage=stage)
         if record.state is RoundState.CLOSED
         for site in record.sites
-        if site.state is SiteState.CONTRIBUTED
-    )
+        if site.state in (SiteState.CONTRIBUTED, SiteState.PERSONALISED)
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fedvol
 from fedvol.client import skipped_cases
-from fedvol.config.strategy import Scaffold
+from fedvol.config.strategy import Finetune, Scaffold
 from fedvol.errors import OutputFolderError
 from fedvol.federation import MetricSums, RoundArguments, RoundState, Stat, difference, merge
 from fedvol.files import atomic_path, digest_file
@@ -31,7 +31,7 @@ from fedvol.report import (
     write_report,
     write_result,
 )
-from fedvol.simulation.judged import Judged
+from fedvol.simulation.judged import PERSONALISED, Judged
 from fedvol.simulation.output import Output
 from fedvol.simulation.pictures import case_pictures
 from fedvol.simulation.session import FEDERATED, Session
@@ -78,8 +78,7 @@ def build_result(
     session: Session, judged: Sequence[Judged], *, files: Mapping[str, Digest]
 ) -> Result:
     """Every figure of a simulation, from its records."""
-    rounds = session.store.rounds(FEDERATED, stage=0)
-    closed = [record for record in rounds if record.state is RoundState.CLOSED]
+    rounds = session.store.rounds(FEDERATED)
     study = session.study
     federated = judged[0]
     libraries = (*_VERSIONS, "ray") if session.engine.name == "ray" else _VERSIONS
@@ -96,7 +95,7 @@ def build_result(
         workers=session.engine.num_workers,
         seconds=sum(record.seconds for record in rounds),
         sites={site: _site(session, site) for site in session.sites},
-        stages=[_stage(session, rounds, closed, best_round=federated.best_round)],
+        stages=[_stage(session, rounds, index, judged) for index in range(len(study.stages))],
         models={model.name: _model(session, model) for model in judged},
         evaluation={model.name: _evaluation(session, model.sums) for model in judged},
         comparisons={
@@ -121,11 +120,13 @@ def build_result(
 
 def _released(session: Session) -> str:
     norms = ", norm layers once at the end" if session.has_local_tensors else ""
-    is_scaffold = isinstance(session.study.stages[0].strategy, Scaffold)
+    is_scaffold = isinstance(session.study.finetune.strategy, Scaffold)
     control = ", control variates (mean gradients)" if is_scaffold else ""
+    personal = ", mean losses of personal models" if session.study.personalise else ""
     return (
         f"counts of cases, updates (local minus global weights) with their mean loss{control}"
-        f"{norms}, and sums over validation and test cases; each is in the site's audit log"
+        f"{norms}{personal}, and sums over validation and test cases; each is in the site's "
+        "audit log"
     )
 
 
@@ -156,18 +157,16 @@ def _site(session: Session, site: SiteId) -> SiteResult:
 
 
 def _stage(
-    session: Session,
-    rounds: Sequence[RoundRecord],
-    closed: Sequence[RoundRecord],
-    *,
-    best_round: int | None,
+    session: Session, rounds: Sequence[RoundRecord], index: int, judged: Sequence[Judged]
 ) -> StageResult:
-    stage = session.study.stages[0]
+    stage = session.study.stages[index]
     began = min(record.started for record in rounds)
+    model = FEDERATED if isinstance(stage, Finetune) else PERSONALISED
+    (best_round,) = (one.best_round for one in judged if one.name == model)
     return StageResult(
         name=stage.kind,
         kind=session.study.task.kind,
-        strategy=stage.strategy.kind,
+        strategy=stage.strategy.kind if isinstance(stage, Finetune) else stage.method.kind,
         rounds=[
             RoundResult(
                 index=record.index,
@@ -196,7 +195,8 @@ def _stage(
                 },
                 mu=RoundArguments.model_validate(dict(record.arguments)).mu,
             )
-            for record in closed
+            for record in rounds
+            if record.stage == index and record.state is RoundState.CLOSED
         ],
         select_by=session.study.evaluation.select_by,
         best_round=best_round,
@@ -204,7 +204,8 @@ def _stage(
 
 
 def _model(session: Session, model: Judged) -> ModelResult:
-    path = _checkpoint(session, model.run) if model.run is not None else None
+    run = model.run if model.release is not None else None
+    path = _checkpoint(session, run) if run is not None else None
     return ModelResult(
         steps=model.steps,
         cases=model.cases,

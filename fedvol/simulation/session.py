@@ -71,7 +71,7 @@ class Session:
     @property
     def has_local_tensors(self) -> bool:
         """Whether sites keep tensors of their own, so that the released file is not all of it."""
-        strategy = self.study.stages[0].strategy
+        strategy = self.study.finetune.strategy
         return bool(build_exchange(self.plan.network, strategy=strategy).local)
 
     def federated(self) -> Federated:

@@ -2,6 +2,7 @@
 
 from fedvol.training.control import ControlVariate
 from fedvol.training.correction import Correction
+from fedvol.training.freezing import only_trained
 from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
 from fedvol.training.loop import TrainResult, Window, train
 from fedvol.training.objective import Objective
@@ -22,6 +23,7 @@ __all__ = [
     "Progress",
     "TrainResult",
     "Window",
+    "only_trained",
     "threads",
     "train",
 ]

@@ -12,6 +12,7 @@ from fedvol.data.batch import Batch, BatchSource
 from fedvol.errors import TimeLimitError
 from fedvol.models import load_arrays, to_arrays
 from fedvol.training.correction import Correction
+from fedvol.training.freezing import settle_frozen_norms
 from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
 from fedvol.training.losses import LossRecord
 from fedvol.training.objective import Objective
@@ -97,6 +98,7 @@ def train(
     layout = torch.channels_last_3d if config.channels_last else torch.contiguous_format
     net.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]  # stub's gap
     net.train()
+    settle_frozen_norms(net)
     optimiser = build_optimiser(config.optimiser, net=net)
     progress = checkpoint.load() if checkpoint is not None else None
     if progress is None:

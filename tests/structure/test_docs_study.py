@@ -113,7 +113,8 @@ def test_examples_fit_the_schema(path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
-        (r"rounds = \d+", "rounds = 0", "study.stages[0].rounds: minimum"),
+        (r"rounds = \d+", "rounds = 0", "study.stages[0]: oneOf"),
+        ("batch_size = [0-9]+", "batch_size = 0", "study.patches.batch_size: minimum"),
         ("batch_size = ", "batchsize = ", "study.patches.batchsize: unknown"),
         ('kind = "unet"', 'kind = "vnet"', "oneOf"),
         ("seed = 0", "", ""),

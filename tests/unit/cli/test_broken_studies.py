@@ -69,7 +69,57 @@ def _network(lines: str) -> tuple[str, str]:
     return "features = [8, 16, 32]", f"features = [8, 16, 32]\n{lines}"
 
 
+_PERSONAL = """
+[[stages]]
+kind = "personalise"
+method = {method}
+rounds = 2
+steps_per_round = 3
+training = {{ optimiser = {{ kind = "sgd", learning_rate = 0.1 }} }}
+
+[federation]"""
+
+
+def _personal(method: str) -> tuple[str, str]:
+    return "[federation]", _PERSONAL.format(method=method)
+
+
 BROKEN = [
+    # personalise
+    Broken(
+        "personal_first",
+        'kind = "finetune"\nrounds = 2\nsteps_per_round = 3\nstrategy = { kind = "fedavg" }',
+        'kind = "personalise"\nrounds = 2\nsteps_per_round = 3\nmethod = { kind = "ditto" }',
+        "stages[0].kind",
+        "no global model yet",
+    ),
+    Broken(
+        "finetune_twice",
+        "[federation]",
+        '[[stages]]\nkind = "finetune"\nrounds = 2\nsteps_per_round = 3\n'
+        'strategy = { kind = "fedavg" }\ntraining = { optimiser = { kind = "sgd" } }\n'
+        "[federation]",
+        "stages[1].kind",
+        "comes first, and once",
+    ),
+    Broken(
+        "ditto_that_overshoots",
+        *_personal('{ kind = "ditto", pull = 20.0 }'),
+        "stages[1].method.pull",
+        "20 times the learning rate 0.1 is above 1",
+    ),
+    Broken(
+        "unknown_parts",
+        *_personal('{ kind = "finetune", parts = "encoder" }'),
+        "stages[1].method.parts",
+        "is not a choice here",
+    ),
+    Broken(
+        "ditto_with_parts",
+        *_personal('{ kind = "ditto", parts = "head" }'),
+        "stages[1].method.parts",
+        "unknown key",
+    ),
     # strategies
     Broken(
         "adaptive_mu_without_rounds",

@@ -129,6 +129,13 @@ class DeviceError(ConfigError):
     title = "device unavailable"
 
 
+class PlanningError(ConfigError):
+    """The sites' data do not allow a plan, or not within what the study fixes."""
+
+    code = "FV-CONF-020"
+    title = "no plan possible"
+
+
 # --- data ------------------------------------------------------------------------------------
 
 

@@ -2,14 +2,17 @@
 
 from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import SiteCase, SiteCases, open_cases, pool
+from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.client.judging import inference_window, judge
-from fedvol.client.prepare import PreparedSite, prepare_sites, skipped_cases
+from fedvol.client.prepare import PreparedSite, check_sites, prepare_sites, skipped_cases
 
 __all__ = [
+    "FingerprintAgent",
     "PreparedSite",
     "SiteAgent",
     "SiteCase",
     "SiteCases",
+    "check_sites",
     "inference_window",
     "judge",
     "open_cases",

@@ -117,8 +117,11 @@ def build_result(
 
 def _released(session: Session) -> str:
     norms = ", norm layers once at the end" if session.has_local_tensors else ""
+    counts = "counts of cases"
+    if session.plan.planning is not None:
+        counts += ", fingerprints (counts in fixed bins over training cases)"
     return (
-        f"counts of cases, updates (local minus global weights) with their mean loss{norms}, and "
+        f"{counts}, updates (local minus global weights) with their mean loss{norms}, and "
         "sums over validation and test cases; each is in the site's audit log"
     )
 

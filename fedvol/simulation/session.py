@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from fedvol.client import PreparedSite, SiteAgent, SiteCases, open_cases, pool, prepare_sites
-from fedvol.config import SIMULATION_POLICY, Study
+from fedvol.config import SIMULATION_POLICY, OpenStudy, Study
 from fedvol.data import CaseRecord
 from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
@@ -17,12 +17,12 @@ from fedvol.server import Coordinator, SystemClock
 from fedvol.simulation.baselines import POOLED, baseline_study, local_run
 from fedvol.simulation.federate import Federated, federate, make_plan
 from fedvol.simulation.output import Output, require_same_simulation
+from fedvol.simulation.planning import NUM_WORKERS, close_for_simulation
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId, State
 
 FEDERATED = RunId("federated")
-_NUM_WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Session:
 
     def _alone(self, run: RunId, site: SiteId, cases: SiteCases) -> Federated:
         study = baseline_study(self.study, num_sites=len(self.training_sites))
-        plan, initial = make_plan(study, sites=(site,))
+        plan, initial = make_plan(study, sites=(site,), planning=self.plan.planning)
         agent = self._agent(site, plan, cases, self.output.baseline(run))
         return federate(self._coordinator(run, plan, initial), {site: agent}, test=False)
 
@@ -119,12 +119,13 @@ class Session:
 
 
 def open_session(
-    study: Study, *, data: Path, output: Output, device: torch.device, observer: Observer
+    study: OpenStudy, *, data: Path, output: Output, device: torch.device, observer: Observer
 ) -> Session:
-    """Read, check and prepare every hospital's cases; make the plan; open the records.
+    """Plan what the study leaves open; prepare every hospital's cases; open the records.
 
     Raises:
         DataError: A table, a split or too many cases are faulty, or a subject is in two places.
+        PlanningError: The data do not allow a plan.
         RunMismatchError: The folder holds a run of another study or other data.
     """
 
@@ -138,10 +139,12 @@ def open_session(
             code=record.verdict,
         )
 
+    closed = close_for_simulation(study, data=data, output=output, observer=observer)
     sites = prepare_sites(
-        data, study=study, folder_of=output.site, workers=_NUM_WORKERS, on_case=on_case
+        data, study=closed.study, folder_of=output.site, workers=NUM_WORKERS, on_case=on_case
     )
-    plan, initial = make_plan(study, sites=tuple(sites))
+    closed.require_unchanged({site: prepared.records for site, prepared in sites.items()})
+    plan, initial = make_plan(closed.study, sites=tuple(sites), planning=closed.record)
     require_same_simulation(
         output,
         plan=plan.digest,
@@ -150,7 +153,7 @@ def open_session(
     )
     write_atomic(output.plan, canonical_json(plan.model_dump(mode="json")))
     return Session(
-        study=study,
+        study=closed.study,
         plan=plan,
         initial=initial,
         sites=sites,

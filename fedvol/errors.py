@@ -136,6 +136,13 @@ class EngineError(ConfigError):
     title = "engine unavailable"
 
 
+class PlanningError(ConfigError):
+    """The sites' data do not allow a plan, or not within what the study fixes."""
+
+    code = "FV-CONF-020"
+    title = "no plan possible"
+
+
 # --- data ------------------------------------------------------------------------------------
 
 

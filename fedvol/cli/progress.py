@@ -85,6 +85,10 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
     site, where = text(fields, "site"), f"round {whole(fields, 'round')}"
     is_last = whole(fields, "done") == whole(fields, "total")
     match name:
+        case "check.case" if is_last:
+            return f"{site}: {_cases(fields)} checked"
+        case "plan.made":
+            return f"planned from the sites' fingerprints: {', '.join(names(fields, 'keys'))}"
         case "prepare.case" if is_last:
             return f"{site}: {_cases(fields)} prepared"
         case "run.started":

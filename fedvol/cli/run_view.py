@@ -59,6 +59,8 @@ class RunView:
     def take(self, name: str, fields: Mapping[str, Json]) -> None:
         """Change by one event; an event that is unknown here changes nothing."""
         match name:
+            case "check.case":
+                self._site(fields, state="checking")
             case "prepare.case":
                 self._site(fields, state="preparing")
             case "run.started":

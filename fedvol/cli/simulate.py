@@ -64,9 +64,9 @@ def simulate(
     STUDY is the study file. The run leaves the model, the figures and a report in the folder
     given by --out.
     """
-    from fedvol.config import load_study
+    from fedvol.config import load_open_study
 
-    load_study(study)  # a broken study is told before the heavy libraries load
+    load_open_study(study)  # a broken study is told before the heavy libraries load
     chosen = parse_baselines(baselines)
     summary = _simulate(
         study,

@@ -3,14 +3,17 @@
 # pyright: reportUnknownMemberType=false
 # (typer declares its options with a type that lacks its argument)
 
+import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from fedvol.cli.output import AsJson, emit, say
+from fedvol.types import Json
 
-app = typer.Typer(help="Check a study file; print its schema.", no_args_is_help=True)
+app = typer.Typer(help="Check a study file; plan it; print its schema.", no_args_is_help=True)
 
 
 @app.command()
@@ -26,8 +29,64 @@ def check(
 
     checked = load_open_study(study)
     say(f"{study}: the study {checked.name} is valid.")
+    if checked.open_keys:
+        say(f"Left to planning: {', '.join(checked.open_keys)}.")
     if as_json:
-        emit({"study": str(study), "name": checked.name, "valid": True})
+        emit(
+            {
+                "study": str(study),
+                "name": checked.name,
+                "valid": True,
+                "open": [*checked.open_keys],
+            }
+        )
+
+
+@app.command()
+def plan(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.")],
+    data: Annotated[Path, typer.Option(help="Folder of volumes with their case table.")],
+    out: Annotated[Path | None, typer.Option(help="File for the whole plan as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan what a study leaves open, and say why.
+
+    STUDY is the study file. Every case of --data is checked and counted; none is prepared.
+    """
+    from fedvol.cli.progress import watching
+    from fedvol.cli.summary import settings_text
+    from fedvol.config import load_open_study
+
+    opened = load_open_study(study)  # a broken study is told before the heavy libraries load
+    from fedvol.files import write_atomic
+    from fedvol.plan import canonical_json
+    from fedvol.simulation import explain_plan
+
+    with tempfile.TemporaryDirectory() as folder, watching(sys.stderr) as observer:
+        explained = explain_plan(opened, data=data, folder=Path(folder), observer=observer)
+    if out is not None:
+        write_atomic(out, canonical_json(explained.plan().model_dump(mode="json")))
+    say(settings_text(explained.settings))
+    if as_json:
+        record = explained.closed.record
+        settings: list[Json] = [
+            {
+                "key": one.key,
+                "value": cast(Json, one.value),
+                "from": one.origin,
+                "reason": one.reason,
+            }
+            for one in explained.settings
+        ]
+        emit(
+            {
+                "study": opened.name,
+                "sites": [*explained.sites],
+                "fingerprint": record.fingerprint if record else None,
+                "settings": settings,
+                "out": str(out) if out else None,
+            }
+        )
 
 
 @app.command()

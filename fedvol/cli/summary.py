@@ -1,9 +1,15 @@
-"""A result in a few lines: a table for people, an object for scripts."""
+"""A result or a plan in a few lines: a table for people, an object for scripts."""
 
+import json
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
+from fedvol.plan import Setting
 from fedvol.report.result import Result, StatResult
 from fedvol.types import Json
+
+_LINE, _INDENT = 100, "    "
 
 
 def summarise(result: Result, *, out: Path) -> dict[str, Json]:
@@ -43,6 +49,17 @@ def as_table(result: Result) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    return "\n".join(lines)
+
+
+def settings_text(settings: Sequence[Setting]) -> str:
+    """Every value that may be planned: key, value, where it is from, and why below."""
+    cells = [(one.key, json.dumps(one.value, ensure_ascii=False), one.origin) for one in settings]
+    width = max(len(key) for key, _, _ in cells)
+    lines: list[str] = []
+    for (key, value, origin), one in zip(cells, settings, strict=True):
+        lines.append(f"{key.ljust(width)}  {origin.ljust(7)}  {value}")
+        lines += textwrap.wrap(one.reason, _LINE, initial_indent=_INDENT, subsequent_indent=_INDENT)
     return "\n".join(lines)
 
 

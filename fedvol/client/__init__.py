@@ -3,17 +3,20 @@
 from fedvol.client.agent import SiteAgent
 from fedvol.client.agent_spec import AgentSpec, open_agent, read_cases, read_plan
 from fedvol.client.cases import SiteCase, SiteCases, open_cases, pool
+from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.client.judging import inference_window, judge, rows_path
 from fedvol.client.plan_network import PlanNetwork
-from fedvol.client.prepare import PreparedSite, prepare_sites, skipped_cases
+from fedvol.client.prepare import PreparedSite, check_sites, prepare_sites, skipped_cases
 
 __all__ = [
     "AgentSpec",
+    "FingerprintAgent",
     "PlanNetwork",
     "PreparedSite",
     "SiteAgent",
     "SiteCase",
     "SiteCases",
+    "check_sites",
     "inference_window",
     "judge",
     "open_agent",

@@ -117,6 +117,12 @@ class SiteAgent:
         match request.action:
             case Action.HEALTH:
                 return self._releaser.health(request, self._health())
+            case Action.FINGERPRINT:
+                raise ReleaseRefusedError(
+                    f"site {self._site}",
+                    "a fingerprint was asked for, and the run has its plan already",
+                    "Ask for fingerprints before the run is proposed.",
+                )
             case Action.FINETUNE:
                 return self._train(request)
             case Action.PERSONALISE:

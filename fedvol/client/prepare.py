@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedvol.config import Study
+from fedvol.config import OpenStudy, Study
+from fedvol.config.data import DataRequirement, Preprocessing
 from fedvol.data import CaseRecord, assign_splits, read_entries
 from fedvol.data.case_store import CaseStore
 from fedvol.data.ingest import ingest
@@ -43,6 +44,41 @@ class PreparedSite:
         )
 
 
+def check_sites(
+    data: Path,
+    *,
+    study: OpenStudy,
+    folder_of: Callable[[SiteId], Path],
+    workers: int,
+    on_case: Callable[[CaseRecord, int, int], None],
+) -> dict[SiteId, tuple[CaseRecord, ...]]:
+    """Check and catalogue every case of a data folder, before it is known how to prepare them.
+
+    Args:
+        data: Folder of volumes: one hospital's, or those of several.
+        study: What each case must have.
+        folder_of: Each site's own folder.
+        workers: Child processes that read files.
+        on_case: Called with each case's record, cases done at its site and their total.
+
+    Returns:
+        Each site's catalogue, in case order.
+
+    Raises:
+        DataError: A table or a split is wrong, a subject is in two places, too many cases are
+            faulty, or none is usable.
+        StoreError: A site's folder cannot be written.
+    """
+    return _catalogued(
+        data,
+        requirement=study.data,
+        preprocessing=None,
+        folder_of=folder_of,
+        workers=workers,
+        on_case=on_case,
+    )
+
+
 def prepare_sites(
     data: Path,
     *,
@@ -65,7 +101,30 @@ def prepare_sites(
             faulty, or none is usable.
         StoreError: A site's folder cannot be written.
     """
-    entries = read_entries(data, num_channels=len(study.data.channels))
+    catalogues = _catalogued(
+        data,
+        requirement=study.data,
+        preprocessing=study.preprocessing,
+        folder_of=folder_of,
+        workers=workers,
+        on_case=on_case,
+    )
+    return {
+        site: PreparedSite(records=records, store=CaseStore(folder_of(site) / "cases"))
+        for site, records in catalogues.items()
+    }
+
+
+def _catalogued(
+    data: Path,
+    *,
+    requirement: DataRequirement,
+    preprocessing: Preprocessing | None,
+    folder_of: Callable[[SiteId], Path],
+    workers: int,
+    on_case: Callable[[CaseRecord, int, int], None],
+) -> dict[SiteId, tuple[CaseRecord, ...]]:
+    entries = read_entries(data, num_channels=len(requirement.channels))
     done = dict.fromkeys(entries, 0)
 
     def count(record: CaseRecord) -> None:
@@ -74,20 +133,19 @@ def prepare_sites(
 
     records = ingest(
         entries,
-        requirement=study.data,
-        preprocessing=study.preprocessing,
-        splits=assign_splits(entries, config=study.data.split),
+        requirement=requirement,
+        preprocessing=preprocessing,
+        splits=assign_splits(entries, config=requirement.split),
         stores={site: folder_of(site) / "cases" for site in entries},
         workers=workers,
         on_case=count,
     )
-    sites: dict[SiteId, PreparedSite] = {}
+    sites: dict[SiteId, tuple[CaseRecord, ...]] = {}
     for site in entries:
-        own = tuple(record for record in records if record.site == site)
+        sites[site] = tuple(record for record in records if record.site == site)
         catalogue = SqlCatalogue(folder_of(site) / "catalogue.db", record=CaseRecord)
-        catalogue.replace(own)
+        catalogue.replace(sites[site])
         catalogue.close()
-        sites[site] = PreparedSite(records=own, store=CaseStore(folder_of(site) / "cases"))
     return sites
 
 

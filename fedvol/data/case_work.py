@@ -72,7 +72,7 @@ _OUTCOME = TypeAdapter(Outcome)
 
 
 def case_outcome(
-    task: CaseTask, *, requirement: DataRequirement, preprocessing: Preprocessing
+    task: CaseTask, *, requirement: DataRequirement, preprocessing: Preprocessing | None
 ) -> bytes:
     """`process_case` as a child calls it: the outcome as JSON, no error but our own mistakes."""
     try:
@@ -84,9 +84,9 @@ def case_outcome(
 
 
 def process_case(
-    task: CaseTask, *, requirement: DataRequirement, preprocessing: Preprocessing
+    task: CaseTask, *, requirement: DataRequirement, preprocessing: Preprocessing | None
 ) -> CaseRecord:
-    """Read, check, prepare and keep one case.
+    """Read and check one case; prepare and keep it, unless its preprocessing is not known yet.
 
     Returns:
         Its record; a fault of the case is its verdict.
@@ -139,18 +139,21 @@ def record_of(
         label_checksum=checksums[1],
         content=NO_DIGEST if checked is None else checked.content,
         voxels=None if checked is None else checked.voxels,
+        intensities=None if checked is None else checked.intensities,
         verdict="" if error is None else error.code,
         reason="" if error is None else str(error),
     )
 
 
 def _process(
-    task: CaseTask, *, requirement: DataRequirement, preprocessing: Preprocessing
+    task: CaseTask, *, requirement: DataRequirement, preprocessing: Preprocessing | None
 ) -> CaseRecord:
     entry = task.entry
     checked = check_case(entry, requirement=requirement)
-    _require_bounded(checked, max_voxels=requirement.max_voxels, config=preprocessing, task=task)
     checksums = _checksums(entry)
+    if preprocessing is None:
+        return record_of(task, checked=checked, checksums=checksums)
+    _require_bounded(checked, max_voxels=requirement.max_voxels, config=preprocessing, task=task)
     store = CaseStore(task.store)
     key = _key(checksums, requirement=requirement, preprocessing=preprocessing)
     if not store.has(entry.case, key):

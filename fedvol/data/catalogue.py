@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from fedvol.data.case_table import SplitName
+from fedvol.plan import CaseFacts, Intensities
 from fedvol.types import CaseId, Digest, SiteId, SubjectId
 
 AffineRows = tuple[
@@ -38,6 +39,7 @@ class CaseRecord:
         label_checksum: SHA-256 of the label file's bytes; "" without one.
         content: SHA-256 of the voxels, equal for one image in two encodings; "" where not read.
         voxels: Class name to voxels of it, as read; None without a label.
+        intensities: Each channel in the labelled voxels, as read; None without a label.
         verdict: "" for a usable case, else the code of the error for which it is skipped.
         reason: The error's message; "" for a usable case. Never leaves the site.
     """
@@ -55,6 +57,7 @@ class CaseRecord:
     label_checksum: Digest = NO_DIGEST
     content: Digest = NO_DIGEST
     voxels: Mapping[str, int] | None = None
+    intensities: tuple[Intensities, ...] | None = None
     verdict: str = ""
     reason: str = ""
 
@@ -62,6 +65,21 @@ class CaseRecord:
     def is_usable(self) -> bool:
         """Whether the case passed every check."""
         return self.verdict == ""
+
+    @property
+    def facts(self) -> CaseFacts | None:
+        """What planning may know of the case; None unless it is usable and labelled."""
+        if not self.is_usable or self.shape is None or self.spacing_mm is None:
+            return None
+        if self.voxels is None or self.intensities is None:
+            return None
+        return CaseFacts(
+            subject=self.subject,
+            shape=self.shape,
+            spacing_mm=self.spacing_mm,
+            voxels=self.voxels,
+            intensities=self.intensities,
+        )
 
     @property
     def is_labelled(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
 from fedvol.config.data import DataRequirement
+from fedvol.data.foreground import foreground_intensities
 from fedvol.data.geometry import GRID_TOLERANCE_MM, max_distance_mm, spacing_of
 from fedvol.data.labels import UNNAMED, class_names, label_lut
 from fedvol.data.layout import CaseEntry
@@ -26,6 +27,7 @@ from fedvol.errors import (
     UnknownLabelError,
     VolumeShapeError,
 )
+from fedvol.plan import Intensities
 from fedvol.types import Digest
 
 _WHOLE_TOLERANCE: Final = 1e-3
@@ -42,12 +44,14 @@ class CheckedCase:
         image: Every channel, RAS+.
         label: Label values as the site wrote them, (i, j, k); None for a case without a label.
         voxels: Class name to voxels of it; None without a label.
+        intensities: Each channel in the labelled voxels; None without a label.
         content: SHA-256 of the image's shape and voxels.
     """
 
     image: Volume
     label: UInt8[np.ndarray, "i j k"] | None
     voxels: Mapping[str, int] | None
+    intensities: tuple[Intensities, ...] | None
     content: Digest
 
 
@@ -71,7 +75,13 @@ def check_case(entry: CaseEntry, *, requirement: DataRequirement) -> CheckedCase
         with _naming(entry, entry.label):
             label = label_values(found, where=name)
             voxels = count_voxels(label, requirement=requirement, where=name)
-    return CheckedCase(image=image, label=label, voxels=voxels, content=_content(image))
+    return CheckedCase(
+        image=image,
+        label=label,
+        voxels=voxels,
+        intensities=None if label is None else foreground_intensities(image.array, label),
+        content=_content(image),
+    )
 
 
 def require_contrast(values: Float[np.ndarray, "i j k"], *, where: str) -> None:

@@ -24,7 +24,7 @@ def ingest(
     entries: Mapping[SiteId, Sequence[CaseEntry]],
     *,
     requirement: DataRequirement,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None,
     splits: Splits,
     stores: Mapping[SiteId, Path],
     workers: int = 1,
@@ -40,7 +40,8 @@ def ingest(
     Args:
         entries: Cases of each site.
         requirement: What the study asks of a case.
-        preprocessing: How a case is prepared.
+        preprocessing: How a case is prepared; None: cases are only checked, and no store is
+            written.
         splits: What each case is for.
         stores: Folder of each site's case store.
         workers: Child processes at one time; changes nothing but the time.

@@ -13,6 +13,7 @@ from fedvol.federation.contribution_check import (
     check_update,
 )
 from fedvol.federation.exchange import CONTROL, Exchange, build_exchange, stage_exchange
+from fedvol.federation.fingerprint_check import check_fingerprint
 from fedvol.federation.link import Link
 from fedvol.federation.messages import Action, Reply, Request
 from fedvol.federation.metric_arrays import from_arrays, to_arrays
@@ -52,6 +53,7 @@ __all__ = [
     "build_exchange",
     "build_strategy",
     "check_evaluation",
+    "check_fingerprint",
     "check_health",
     "check_identity",
     "check_norms",

@@ -51,10 +51,19 @@ def check_health(reply: Reply, *, request: Request) -> HealthReport:
     Raises:
         ContributionError: The reply is malformed.
     """
+    return check_report(reply, HealthReport, request=request)
+
+
+def check_report(reply: Reply, kind: type[_ReportT], *, request: Request) -> _ReportT:
+    """An answer without tensors, by its strict schema; the reply has no code.
+
+    Raises:
+        ContributionError: It answers another question, or does not follow the schema.
+    """
     _require_answer(reply, request)
     if reply.tensors:
-        raise _bad(request, "a health report came with tensors", _VERSION_FIX)
-    return _report(reply.values, HealthReport, request=request)
+        raise _bad(request, f"a {kind.__name__} came with tensors", _VERSION_FIX)
+    return _report(reply.values, kind, request=request)
 
 
 def check_update(

@@ -12,6 +12,8 @@ class Action(StrEnum):
 
     HEALTH = "query.health"
     """Say whether it would train now, and with how much data."""
+    FINGERPRINT = "query.fingerprint"
+    """Count the training cases, so that a plan can be made; a small job before the run."""
     FINETUNE = "train.finetune"
     """Train on the global state and return an update."""
     PERSONALISE = "train.personalise"
@@ -30,7 +32,7 @@ class Request:
 
     Attributes:
         run: The run it belongs to.
-        plan: Digest of the run's plan.
+        plan: Digest of the run's plan, or of what is proposed to the sites before there is one.
         stage: Index of the stage in the plan.
         round: 1 for the first round; 0 before any.
         site: Who is asked.

@@ -1,13 +1,39 @@
-"""The frozen, hashed description of what a run does, derived from a study."""
+"""The frozen, hashed description of what a run does: a study, its open values planned."""
 
 from fedvol.plan.canonical import canonical_json, digest_bytes, digest_json, state_digest
+from fedvol.plan.choices import Choice, PlanningRecord, Setting
+from fedvol.plan.facts import CaseFacts, Intensities
+from fedvol.plan.fingerprint import (
+    ChannelFingerprint,
+    ClassFingerprint,
+    Fingerprint,
+    merge_fingerprints,
+)
+from fedvol.plan.histogram import Histogram
 from fedvol.plan.names import class_names, metric_keys, selection_metrics
-from fedvol.plan.plan import NetworkDescription, Plan, TensorKind, TensorSpec
+from fedvol.plan.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
+from fedvol.plan.planner import plan_study, settings_of
+from fedvol.plan.scales import EXTENT, INTENSITY, SIDE, SPACING, exact_sums
 from fedvol.plan.seeding import derive_seed
+from fedvol.plan.spacing import require_comparable
 
 __all__ = [
+    "EXTENT",
+    "INTENSITY",
+    "SIDE",
+    "SPACING",
+    "CaseFacts",
+    "ChannelFingerprint",
+    "Choice",
+    "ClassFingerprint",
+    "Fingerprint",
+    "Histogram",
+    "Intensities",
     "NetworkDescription",
     "Plan",
+    "PlanningRecord",
+    "Proposal",
+    "Setting",
     "TensorKind",
     "TensorSpec",
     "canonical_json",
@@ -15,7 +41,12 @@ __all__ = [
     "derive_seed",
     "digest_bytes",
     "digest_json",
+    "exact_sums",
+    "merge_fingerprints",
     "metric_keys",
+    "plan_study",
+    "require_comparable",
     "selection_metrics",
+    "settings_of",
     "state_digest",
 ]

@@ -4,10 +4,13 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
-from fedvol.config import Study
+from pydantic import Field
+
+from fedvol.config import OpenStudy, Study
 from fedvol.config.base import Section
 from fedvol.errors import PlanMismatchError
 from fedvol.plan.canonical import digest_json
+from fedvol.plan.choices import PlanningRecord
 from fedvol.types import Digest
 
 
@@ -74,6 +77,8 @@ class Plan(Section):
     """Sites that may take part, sorted; nobody else is asked."""
     network: NetworkDescription
     """What the study's network consists of, and the digest of its initial weights."""
+    planning: PlanningRecord | None = Field(default=None, exclude_if=lambda record: record is None)
+    """How values that the study left open came about; absent where it fixed them all."""
 
     @cached_property
     def digest(self) -> Digest:
@@ -92,3 +97,21 @@ class Plan(Section):
                 f"plan {other[:12]} is not this run's plan {self.digest[:12]}",
                 "Use the study, seed and fedvol version the run began with.",
             )
+
+
+class Proposal(Section):
+    """What a fingerprint job asks sites to agree to, before there is a plan."""
+
+    version: Literal[1] = 1
+    """Version of this schema."""
+    software: str
+    """fedvol's version."""
+    study: OpenStudy
+    """The study as written."""
+    sites: tuple[str, ...]
+    """Sites that are asked, sorted."""
+
+    @cached_property
+    def digest(self) -> Digest:
+        """SHA-256 of the canonical JSON; stands for the plan in the job's messages."""
+        return digest_json(self.model_dump(mode="json"))

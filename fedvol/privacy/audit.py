@@ -11,11 +11,11 @@ class AuditRecord:
     """One contribution, described without its content.
 
     Attributes:
-        kind: What leaves: update, report, evaluation, norms, health or refusal.
+        kind: What leaves: update, report, evaluation, norms, fingerprint, health or refusal.
         site: Whose it is.
         recipient: Who receives it.
         run: The run it belongs to.
-        plan: Digest of the run's plan.
+        plan: Digest of the run's plan; of the proposal, for a fingerprint.
         stage: Index of the stage.
         round: Round of the stage; 0 before any.
         action: What was asked.

@@ -13,6 +13,7 @@ class Kind(StrEnum):
     """What a contribution holds."""
 
     HEALTH = "health"
+    FINGERPRINT = "fingerprint"
     UPDATE = "update"
     REPORT = "report"
     EVALUATION = "evaluation"

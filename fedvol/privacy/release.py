@@ -26,9 +26,17 @@ from fedvol.federation import (
     TrainReport,
     to_arrays,
 )
-from fedvol.plan import TensorSpec, canonical_json, digest_json, state_digest
+from fedvol.plan import (
+    CaseFacts,
+    Fingerprint,
+    TensorSpec,
+    canonical_json,
+    digest_json,
+    state_digest,
+)
 from fedvol.privacy.audit import AuditRecord, AuditSink
 from fedvol.privacy.contribution import Contribution, Kind, Update, sealed
+from fedvol.privacy.fingerprints import fingerprint
 from fedvol.privacy.suppression import suppress
 from fedvol.types import Digest, Json, SiteId, State
 
@@ -89,6 +97,46 @@ class Releaser:
             Kind.HEALTH,
             values=released.model_dump(mode="json"),
             suppressed=len(report.skipped) - len(shown) + len(hidden),
+        )
+
+    def fingerprint(
+        self,
+        request: Request,
+        cases: Sequence[CaseFacts],
+        *,
+        channels: Sequence[str],
+        classes: Sequence[str],
+    ) -> Contribution:
+        """Release counts over the training cases; no figure has few subjects behind it.
+
+        Args:
+            request: What was asked.
+            cases: Facts of the labelled training cases.
+            channels: Names of the channels, in order.
+            classes: Names of the classes, in order of their index.
+
+        Raises:
+            CohortTooSmallError: There are training subjects, but fewer than the site's floors.
+        """
+        self._require_request(request)
+        subjects = len({case.subject for case in cases})
+        if subjects:
+            self.require_cohort(subjects)
+        if 0 < subjects < self.policy.min_group:
+            raise CohortTooSmallError(
+                f"site {self.site}",
+                f"{subjects} training subjects, and figures need {self.policy.min_group}",
+                "Add cases, or lower policy.min_group if the site's rules allow it.",
+            )
+        released = fingerprint(
+            cases, channels=channels, classes=classes, floor=self.policy.min_group
+        )
+        return self._release(
+            request,
+            Kind.FINGERPRINT,
+            values=released.model_dump(mode="json"),
+            form="counts in fixed bins",
+            suppressed=len(released.withheld) + _num_withheld(released),
         )
 
     def update(self, request: Request, update: Update, *, exchange: Exchange) -> Contribution:
@@ -255,6 +303,13 @@ class Releaser:
             code=code,
             title=title,
         )
+
+
+def _num_withheld(released: Fingerprint) -> int:
+    """Histograms of which a part is withheld."""
+    axes = (*released.spacing_mm, *released.shape, *released.extent_mm)
+    histograms = (*axes, *(channel.histogram for channel in released.channels))
+    return sum(1 for histogram in histograms if histogram.withheld)
 
 
 def _read_only(array: NDArray[np.generic]) -> NDArray[np.generic]:

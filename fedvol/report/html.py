@@ -15,7 +15,7 @@ from fedvol.report.participation import legend_mark, participation_grid, states_
 from fedvol.report.pictures import CasePicture, data_uri, picture_size, render_png
 from fedvol.report.rendering import html_templates
 from fedvol.report.result import Result, StageResult
-from fedvol.report.settings import plan_settings, tolerance_words
+from fedvol.report.settings import plan_settings, planned_choices, tolerance_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,8 @@ def render_report(result: Result, *, plan_json: str, pictures: Sequence[CasePict
             traffic=view.traffic(result, sites=sites),
             privacy=wording.privacy_words(result.privacy),
             settings=plan_settings(plan) if plan else (),
+            choices=planned_choices(plan) if plan else (),
+            fingerprint=plan.planning.fingerprint if plan and plan.planning else "",
             tolerance=tolerance_words(plan) if plan else "stated in the plan",
             replicates=plan.study.evaluation.bootstrap_replicates if plan else None,
             plan_text=json.dumps(json.loads(plan_json), indent=2, ensure_ascii=False)

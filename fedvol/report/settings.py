@@ -1,5 +1,6 @@
 """The plan's main settings in words, for the page and the card."""
 
+import json
 from typing import assert_never
 
 from fedvol.config import strategy
@@ -44,6 +45,16 @@ def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Seed", str(study.seed)),
     ]
     return tuple(rows)
+
+
+def planned_choices(plan: Plan) -> tuple[tuple[str, str, str], ...]:
+    """Key, value and reason of each value that the study left to planning."""
+    if plan.planning is None:
+        return ()
+    return tuple(
+        (choice.key, json.dumps(choice.value, ensure_ascii=False), choice.reason)
+        for choice in plan.planning.choices
+    )
 
 
 def stage_words(stage: Stage) -> str:

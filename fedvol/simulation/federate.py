@@ -2,21 +2,31 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TypeVar, final
 
 import fedvol
-from fedvol.client import SiteAgent
+from fedvol.client import FingerprintAgent, SiteAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
 from fedvol.errors import CaseStoreError, StoreError
 from fedvol.federation import Link, MetricSums, Reply, Request
 from fedvol.models import describe, initial_network, to_arrays
-from fedvol.plan import NetworkDescription, Plan, state_digest
+from fedvol.plan import (
+    Fingerprint,
+    NetworkDescription,
+    Plan,
+    PlanningRecord,
+    Proposal,
+    state_digest,
+)
 from fedvol.privacy import Contribution
-from fedvol.server import Coordinator, Outcome
+from fedvol.server import Coordinator, Outcome, ask_fingerprints
 from fedvol.simulation.failures import own_failure
+from fedvol.telemetry import Observer
 from fedvol.transport import ServerApp, make_server_app, run_in_process
-from fedvol.types import SiteId, State
+from fedvol.types import RunId, SiteId, State
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +44,25 @@ class Federated:
     personal_tests: Mapping[SiteId, MetricSums]
 
 
-def make_plan(study: Study, *, sites: tuple[SiteId, ...]) -> tuple[Plan, State]:
-    """The plan of a study whose values are all fixed, and its initial weights."""
+def make_plan(
+    study: Study, *, sites: tuple[SiteId, ...], planning: PlanningRecord | None = None
+) -> tuple[Plan, State]:
+    """The plan of a study, and its initial weights.
+
+    Args:
+        study: The study, nothing left open.
+        sites: Who may take part.
+        planning: How values that were open came about.
+    """
     net = initial_network(study)
     initial = to_arrays(net)
     description = NetworkDescription(tensors=describe(net), initial_digest=state_digest(initial))
     plan = Plan(
-        software=fedvol.__version__, study=study, sites=tuple(sorted(sites)), network=description
+        software=fedvol.__version__,
+        study=study,
+        sites=tuple(sorted(sites)),
+        network=description,
+        planning=planning,
     )
     return plan, initial
 
@@ -83,17 +105,57 @@ def federate_over(
         failures: Where sites put what they raise instead of answering; it stops the run.
         test: Whether the sites judge the release on their test cases.
     """
-    results: list[Federated] = []
 
-    def main(link: Link) -> None:
-        link = _OwnSites(link, failures=failures)
+    def conduct(link: Link) -> Federated:
         outcome = coordinator.conduct(link)
         tests = coordinator.test(link, outcome) if test else {}
         is_personal = test and outcome.personal_round is not None
         personal = coordinator.test_personal(link, outcome) if is_personal else {}
-        results.append(Federated(outcome=outcome, tests=tests, personal_tests=personal))
+        return Federated(outcome=outcome, tests=tests, personal_tests=personal)
 
-    run(make_server_app(main))
+    return _over_link(conduct, run=run, failures=failures)
+
+
+def gather_fingerprints(
+    proposal: Proposal,
+    agents: Mapping[SiteId, FingerprintAgent],
+    *,
+    job: RunId,
+    observer: Observer,
+) -> dict[SiteId, Fingerprint]:
+    """Conduct a fingerprint job over real Flower apps in this process.
+
+    Args:
+        proposal: What sites are asked to agree to.
+        agents: The sites' sides.
+        job: Name of the job.
+        observer: Hears of progress.
+
+    Raises:
+        QuorumError: Too few sites answered.
+    """
+    failures: list[Exception] = []
+    handlers = {site: _noting(agent.handle, into=failures) for site, agent in agents.items()}
+
+    def ask(link: Link) -> dict[SiteId, Fingerprint]:
+        return ask_fingerprints(link, job=job, proposal=proposal, observer=observer)
+
+    return _over_link(
+        ask,
+        run=lambda server: run_in_process(server, client_app(handlers), sites=sorted(agents)),
+        failures=failures,
+    )
+
+
+def _over_link(
+    main: Callable[[Link], _Result],
+    *,
+    run: Callable[[ServerApp], None],
+    failures: Sequence[Exception],
+) -> _Result:
+    """What the server's side gives, over whatever runs its server app."""
+    results: list[_Result] = []
+    run(make_server_app(lambda link: results.append(main(_OwnSites(link, failures=failures)))))
     return results[0]
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from fedvol.config import Study, load_study
+from fedvol.config import OpenStudy, load_open_study
 from fedvol.errors import OutputFolderError, RunMismatchError
 from fedvol.files import atomic_path, write_atomic
 from fedvol.plan import canonical_json
@@ -52,6 +52,11 @@ class Output:
     def plan(self) -> Path:
         """The federated run's plan."""
         return self.folder / "plan.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        """Each site's fingerprint and all of them merged, where values were planned."""
+        return self.folder / "fingerprint.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -103,7 +108,8 @@ def open_output(folder: Path, *, resume: bool) -> Output:
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
     held = {name for name in held if not name.endswith(".part")}
     # The lock is made first and stays; a run killed before `simulation.json` left only these.
-    began = ".lock" in held and held <= {".lock", "study.toml", "events.jsonl", "sites"}
+    first = {".lock", "study.toml", "events.jsonl", "sites", "fingerprint.json"}
+    began = ".lock" in held and held <= first
     held -= {".lock"}
     if held and not began and "run.db" not in held and "simulation.json" not in held:
         raise OutputFolderError(
@@ -118,7 +124,7 @@ def open_output(folder: Path, *, resume: bool) -> Output:
     return Output(folder=folder)
 
 
-def keep_study(output: Output, *, path: Path, study: Study) -> None:
+def keep_study(output: Output, *, path: Path, study: OpenStudy) -> None:
     """Copy the study file into the folder; once a run has begun there, only the same study.
 
     Raises:
@@ -128,7 +134,7 @@ def keep_study(output: Output, *, path: Path, study: Study) -> None:
     if not output.identity.exists():
         with atomic_path(output.study) as copy:
             shutil.copyfile(path, copy)
-    elif load_study(output.study) != study:
+    elif load_open_study(output.study) != study:
         raise _mismatch(output, ["study"])
 
 

@@ -123,10 +123,12 @@ def _released(session: Session) -> str:
     is_scaffold = isinstance(session.study.finetune.strategy, Scaffold)
     control = ", control variates (mean gradients)" if is_scaffold else ""
     personal = ", mean losses of personal models" if session.study.personalise else ""
+    is_planned = session.plan.planning is not None
+    counts = ", fingerprints (counts in fixed bins over training cases)" if is_planned else ""
     return (
-        f"counts of cases, updates (local minus global weights) with their mean loss{control}"
-        f"{norms}{personal}, and sums over validation and test cases; each is in the site's "
-        "audit log"
+        f"counts of cases{counts}, updates (local minus global weights) with their mean loss"
+        f"{control}{norms}{personal}, and sums over validation and test cases; each is in the "
+        "site's audit log"
     )
 
 

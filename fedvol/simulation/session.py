@@ -16,7 +16,7 @@ from fedvol.client import (
     open_cases,
     prepare_sites,
 )
-from fedvol.config import SIMULATION_POLICY, Study
+from fedvol.config import SIMULATION_POLICY, OpenStudy, Study
 from fedvol.data import CaseRecord
 from fedvol.data.sampling import CACHE_BYTES
 from fedvol.federation import build_exchange
@@ -27,12 +27,12 @@ from fedvol.simulation.baselines import POOLED, baseline_study, local_run
 from fedvol.simulation.engines import Engine, EngineName, start_engine
 from fedvol.simulation.federate import Federated, federate_over, make_plan
 from fedvol.simulation.output import Output, require_same_simulation
+from fedvol.simulation.planning import NUM_WORKERS, close_for_simulation
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId, State
 
 FEDERATED = RunId("federated")
-_NUM_WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class Session:
 
     def _alone(self, run: RunId, site: SiteId, sources: Sequence[SiteId]) -> Federated:
         study = baseline_study(self.study, num_sites=len(self.training_sites))
-        plan, initial = make_plan(study, sites=(site,))
+        plan, initial = make_plan(study, sites=(site,), planning=self.plan.planning)
         folder = self.output.baseline(run)
         plan_file = folder / "plan.json"
         write_atomic(plan_file, canonical_json(plan.model_dump(mode="json")))
@@ -171,7 +171,7 @@ class Session:
 
 
 def open_session(
-    study: Study,
+    study: OpenStudy,
     *,
     data: Path,
     output: Output,
@@ -180,7 +180,7 @@ def open_session(
     engine: EngineName = "in-process",
     workers: int | None = 1,
 ) -> Session:
-    """Read, check and prepare every hospital's cases; make the plan; open the records.
+    """Plan what the study leaves open; prepare every hospital's cases; open the records.
 
     Args:
         study: The study.
@@ -194,6 +194,7 @@ def open_session(
     Raises:
         DataError: A table, a split or too many cases are faulty, or a subject is in two places.
         EngineError: The engine is not installed, or does not start.
+        PlanningError: The data do not allow a plan.
         RunMismatchError: The folder holds a run of another study or other data.
     """
 
@@ -207,10 +208,12 @@ def open_session(
             code=record.verdict,
         )
 
+    closed = close_for_simulation(study, data=data, output=output, observer=observer)
     sites = prepare_sites(
-        data, study=study, folder_of=output.site, workers=_NUM_WORKERS, on_case=on_case
+        data, study=closed.study, folder_of=output.site, workers=NUM_WORKERS, on_case=on_case
     )
-    plan, initial = make_plan(study, sites=tuple(sites))
+    closed.require_unchanged({site: prepared.records for site, prepared in sites.items()})
+    plan, initial = make_plan(closed.study, sites=tuple(sites), planning=closed.record)
     require_same_simulation(
         output,
         plan=plan.digest,
@@ -222,7 +225,7 @@ def open_session(
         site: open_cases(prepared.records, store=prepared.store) for site, prepared in sites.items()
     }
     return Session(
-        study=study,
+        study=closed.study,
         plan=plan,
         initial=initial,
         sites=sites,

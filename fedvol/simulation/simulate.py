@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from fedvol.config import load_study
+from fedvol.config import load_open_study
 from fedvol.errors import DeviceError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
@@ -47,7 +47,7 @@ def simulate(
         FedvolError: By its class: configuration, data, privacy, federation, store.
     """
     require_known(baselines)
-    study = load_study(study_path)
+    study = load_open_study(study_path)
     torch_device = choose_device(device)
     output = open_output(out, resume=resume)
     with locked_folder(out):

@@ -17,7 +17,7 @@ from fedvol.types import Json
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the table below; raised with every change of it."""
 
 Record = TypeVar("Record", bound="DataclassInstance")
@@ -103,5 +103,6 @@ class _CaseRow(_Base):
     label_checksum: Mapped[str]
     content: Mapped[str]
     voxels: Mapped[dict[str, Json] | None] = mapped_column(JSON(none_as_null=True))
+    intensities: Mapped[list[Json] | None] = mapped_column(JSON(none_as_null=True))
     verdict: Mapped[str]
     reason: Mapped[str]

@@ -1,0 +1,189 @@
+"""From an open study and a fingerprint to every open value with its reason: a pure function."""
+
+import json
+from collections.abc import Mapping
+from typing import cast
+
+from pydantic import JsonValue
+
+from fedvol.config import OpenStudy, Study, close_study
+from fedvol.config.network import Network, ResidualEncoderUNet
+from fedvol.plan.choices import Choice, PlanningRecord, Setting, by_axis, plain_number
+from fedvol.plan.fingerprint import Fingerprint
+from fedvol.plan.intensity import plan_normalisation
+from fedvol.plan.memory import GIB, Precision
+from fedvol.plan.patch import BATCH, SIZE, Fitted, Volumes, fit_batch, fit_patch
+from fedvol.plan.spacing import SpacingMm, median_shape, plan_spacing
+from fedvol.plan.topology import Triple
+from fedvol.types import Json
+
+SETTINGS = (
+    "preprocessing.spacing_mm",
+    "preprocessing.normalisation",
+    "patches.size",
+    "network.features",
+    "network.strides",
+    "network.kernels",
+    "network.blocks_per_stage",
+    "patches.batch_size",
+)
+"""Keys that may be planned, in the order in which they are."""
+
+
+def plan_study(study: OpenStudy, fingerprint: Fingerprint) -> tuple[Study, PlanningRecord]:
+    """Give every open value of a study, with its reason.
+
+    Args:
+        study: The study as written; something is open in it.
+        fingerprint: Of all sites that take part, merged.
+
+    Raises:
+        PlanningError: The data do not allow a plan, or not within what the study fixes.
+        StudyError: A planned value contradicts one that the study fixes.
+    """
+    choices = _choices(study, fingerprint)
+    values = {choice.key: cast(Json, choice.value) for choice in choices}
+    closed = close_study(study, values, where=f"plan of {study.name}")
+    return closed, PlanningRecord(fingerprint=fingerprint.digest, choices=choices)
+
+
+def settings_of(study: Study, record: PlanningRecord | None) -> tuple[Setting, ...]:
+    """Every value that may be planned, for people: its value, where it is from, and why."""
+    document = json.loads(study.model_dump_json())
+    planned = {choice.key: choice for choice in record.choices} if record else {}
+    settings: list[Setting] = []
+    for key in SETTINGS:
+        section, _, name = key.partition(".")
+        if name not in document[section]:
+            continue
+        choice = planned.get(key)
+        if choice:
+            settings.append(
+                Setting(key=key, value=choice.value, origin="planned", reason=choice.reason)
+            )
+            continue
+        value = cast(JsonValue, document[section][name])
+        reason = "fixed by the study"
+        if value is None:
+            value, reason = _DEFAULTS[name], "the default beside network.features of the study"
+        settings.append(Setting(key=key, value=value, origin="study", reason=reason))
+    return tuple(settings)
+
+
+_DEFAULTS: Mapping[str, str] = {"strides": "2 from the second stage on", "kernels": "3 everywhere"}
+
+
+def _choices(study: OpenStudy, fingerprint: Fingerprint) -> tuple[Choice, ...]:
+    wanted = study.open_keys
+    choices: list[Choice] = []
+    spacing_mm = study.preprocessing.spacing_mm
+    if spacing_mm is None:
+        spacing = plan_spacing(fingerprint)
+        choices.append(spacing)
+        spacing_mm = cast(SpacingMm, tuple(cast("list[float]", spacing.value)))
+    if study.preprocessing.normalisation is None:
+        choices.append(plan_normalisation(fingerprint, channels=study.data.channels))
+    if any(key.startswith(("patches.", "network.")) for key in wanted):
+        choices += _patch_choices(study, fingerprint, spacing_mm=spacing_mm)
+    return tuple(choices)
+
+
+def _patch_choices(
+    study: OpenStudy, fingerprint: Fingerprint, *, spacing_mm: SpacingMm
+) -> list[Choice]:
+    volumes = Volumes(
+        spacing_mm=spacing_mm,
+        median=cast(Triple, median_shape(fingerprint, spacing_mm=spacing_mm, key=SIZE)),
+        cases=fingerprint.cases,
+        num_channels=len(study.data.channels),
+        num_classes=1 + len(study.data.labels),
+        precision=_widest(study),
+    )
+    fitted = fit_patch(
+        study.network,
+        volumes=volumes,
+        patch=study.patches.size,
+        batch_size=study.patches.batch_size,
+        memory_gib=study.planning.memory_gib,
+    )
+    choices: list[Choice] = []
+    if study.patches.size is None:
+        reason = _patch_reason(study, fitted, volumes=volumes)
+        choices.append(Choice(key=SIZE, value=[*fitted.patch], reason=reason))
+    choices += [
+        _network_choice(key.partition(".")[2], fitted.network)
+        for key in study.open_keys
+        if key.startswith("network.")
+    ]
+    if study.patches.batch_size is None:
+        batch_size, reason = fit_batch(
+            fitted.network,
+            patch=fitted.patch,
+            volumes=volumes,
+            memory_gib=study.planning.memory_gib,
+        )
+        choices.append(Choice(key=BATCH, value=batch_size, reason=reason))
+    return choices
+
+
+def _widest(study: OpenStudy) -> Precision:
+    """The arithmetic that needs the most memory in any stage."""
+    precisions = {stage.training.precision for stage in study.stages}
+    return "float32" if "float32" in precisions else "bfloat16"
+
+
+def _patch_reason(study: OpenStudy, fitted: Fitted, *, volumes: Volumes) -> str:
+    median = by_axis(volumes.median, decimals=0)
+    gib = plain_number(fitted.bytes / GIB, decimals=1)
+    memory = f"{study.planning.memory_gib:g} GiB"
+    batch = f"a batch of {fitted.batch_size}"
+    least = "" if study.patches.batch_size else ", the smallest,"
+    needs = f"{batch}{least} needs about {gib} of {memory}"
+    if not fitted.shrunk:
+        return (
+            f"the median volume at this voxel size has {median} voxels; the patch covers as much "
+            "of it as a cube of 256 voxels a side holds, in whole steps of the network's strides; "
+            f"{needs}"
+        )
+    steps = "step" if fitted.shrunk == 1 else "steps"
+    return (
+        f"the median volume at this voxel size has {median} voxels; from "
+        f"{by_axis(fitted.start, decimals=0)} the patch was shrunk in {fitted.shrunk} {steps}, "
+        f"each along the axis where it was largest beside the median volume, until {needs}"
+    )
+
+
+def _network_choice(name: str, network: Network) -> Choice:
+    key = f"network.{name}"
+    num = len(network.features)
+    match name:
+        case "features":
+            value: JsonValue = [*network.features]
+            reason = (
+                f"{num} stages: the finest, and one for each time the patch is halved; channels "
+                "double from 32 to at most 320"
+            )
+        case "strides":
+            value = [[*stride] for stride in network.strides or ()]
+            reason = (
+                "an axis is halved while it keeps 4 voxels and its voxel edge is below twice the "
+                "finest, so that features see about the same distance in all directions"
+            )
+        case "kernels":
+            value = [[*kernel] for kernel in network.kernels or ()]
+            flat = sum(1 in kernel for kernel in network.kernels or ())
+            reason = "3 along every axis, because voxel edges differ less than twofold"
+            if flat:
+                stages = "stage" if flat == 1 else f"{flat} stages"
+                reason = (
+                    f"1 along thick slices in the first {stages}, where neighbours are at least "
+                    "twice as far apart as in the plane, then 3"
+                )
+        case _:
+            assert isinstance(network, ResidualEncoderUNet)
+            value = [*network.blocks_per_stage]
+            reason = (
+                "1, 3, 4, then 6 residual blocks a stage: most where feature maps are small "
+                "(nnU-Net's residual encoder)"
+            )
+    return Choice(key=key, value=value, reason=reason)

@@ -94,7 +94,7 @@ def inference_window(plan: Plan, *, device: torch.device, mirror: bool) -> Slidi
     return SlidingWindow(
         patch=plan.study.patches.size,
         overlap=evaluation.overlap,
-        mirror_axes=evaluation.mirror_axes if mirror else (),
+        mirror_axes=plan.study.inference_mirror_axes if mirror else (),
         device=device,
     )
 

@@ -234,7 +234,7 @@ def _strategy_on_network(stages: tuple[Stage, ...], network: AnyNetwork) -> Iter
 
 def _evaluation(evaluation: Evaluation) -> Iterator[Problem]:
     yield from _repeated("evaluation.metrics", evaluation.metrics)
-    yield from _repeated("evaluation.mirror_axes", evaluation.mirror_axes)
+    yield from _repeated("evaluation.mirror_axes", evaluation.mirror_axes or ())
     written = evaluation.model_fields_set
     if "nsd_tolerance_mm" in written and "nsd" not in evaluation.metrics:
         yield Problem(
@@ -242,11 +242,25 @@ def _evaluation(evaluation: Evaluation) -> Iterator[Problem]:
             what="it has no effect, because nsd is not among evaluation.metrics",
             fix='Add "nsd" to the metrics or remove the tolerance.',
         )
-    if evaluation.validation_mirror and not evaluation.mirror_axes:
+
+
+def _mirroring(evaluation: Evaluation, augmentation: Augmentation) -> Iterator[Problem]:
+    trained = augmentation.mirror_axes
+    axes = trained if evaluation.mirror_axes is None else evaluation.mirror_axes
+    unseen = sorted(set(axes) - set(trained))
+    if unseen:
+        yield Problem(
+            where="evaluation.mirror_axes",
+            what=f"axis {unseen[0]} is not mirrored in training, so the network has never seen "
+            "such an image",
+            fix="Leave the key out to mirror as in training, or add the axis to "
+            "augmentation.mirror_axes.",
+        )
+    if evaluation.validation_mirror and not axes:
         yield Problem(
             where="evaluation.validation_mirror",
-            what="it has no effect, because evaluation.mirror_axes is empty",
-            fix="Name the axes to mirror, or set it to false.",
+            what="it has no effect, because no axis is mirrored",
+            fix="Name the axes in evaluation.mirror_axes, or set it to false.",
         )
 
 
@@ -308,4 +322,5 @@ _CHECKS = (
     _Check(("stages", "network"), _strategy_on_network),
     _Check(("evaluation",), _evaluation),
     _Check(("evaluation", "data"), _evaluation_on_data),
+    _Check(("evaluation", "augmentation"), _mirroring),
 )

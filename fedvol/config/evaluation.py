@@ -28,8 +28,9 @@ class Evaluation(Section):
     """Surface distance that still counts as agreement, millimetres; for all classes or one each."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Overlap of neighbouring inference windows, as a share of the patch."""
-    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = (0, 1, 2)
-    """Axes over which test predictions are averaged with their mirror images."""
+    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] | None = None
+    """Axes over which test predictions are averaged with their mirror images; by default those of
+    `augmentation.mirror_axes`, because a network has to have seen mirrored images."""
     validation_mirror: bool = False
     """Whether the validation after each round mirrors too (slower)."""
     bootstrap_replicates: Annotated[int, Field(ge=100, le=100_000)] = 1000

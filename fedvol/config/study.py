@@ -36,6 +36,12 @@ class Question(Section):
     evaluation: Evaluation = Evaluation()
     """How models are judged."""
 
+    @property
+    def inference_mirror_axes(self) -> tuple[int, ...]:
+        """Axes over which test predictions are averaged: the study's, else those of training."""
+        axes = self.evaluation.mirror_axes
+        return self.augmentation.mirror_axes if axes is None else axes
+
 
 class Study(Question):
     """One question put to a federation: what to learn, from which cases, how, and how judged."""

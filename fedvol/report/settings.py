@@ -40,7 +40,7 @@ def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
     rows += [(f"Stage {number}", stage_words(s)) for number, s in enumerate(study.stages, start=1)]
     rows += [
         ("Best round by", f"validation {evaluation.select_by}"),
-        ("Inference", _inference(evaluation.overlap, evaluation.mirror_axes)),
+        ("Inference", _inference(evaluation.overlap, study.inference_mirror_axes)),
         ("NSD tolerance", tolerance_words(plan)),
         ("Intervals", f"{evaluation.bootstrap_replicates:,} bootstrap replicates of subjects"),
         ("Seed", str(study.seed)),

@@ -4,7 +4,7 @@
 in `.inference`, and behind it in `.segmentation` and `.evaluate`.
 """
 
-from fedvol.validation.cases import CaseMetrics, best_median_worst
+from fedvol.validation.cases import CaseMetrics
 from fedvol.validation.evaluate import evaluate_cases
 from fedvol.validation.inference import Predictor, SlidingWindow, ensemble, predict, single
 from fedvol.validation.pictures import SlicePanel, slice_panel
@@ -16,7 +16,6 @@ __all__ = [
     "Predictor",
     "SlicePanel",
     "SlidingWindow",
-    "best_median_worst",
     "ensemble",
     "evaluate_cases",
     "predict",

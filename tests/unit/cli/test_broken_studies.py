@@ -53,6 +53,7 @@ min_sites = 2
 metrics = ["dice", "nsd"]
 select_by = "dice"
 nsd_tolerance_mm = 1.0
+mirror_axes = [1]
 """
 
 
@@ -193,9 +194,9 @@ BROKEN = [
     Broken(
         "mirror_twice",
         "scale = [0.8, 1.25]",
-        "mirror_axes = [0, 0]",
+        "mirror_axes = [1, 1]",
         "augmentation.mirror_axes",
-        "0 is listed twice",
+        "1 is listed twice",
     ),
     Broken(
         "strides_length",
@@ -285,10 +286,17 @@ BROKEN = [
     ),
     Broken(
         "mirror_without_axes",
-        'select_by = "dice"',
+        "mirror_axes = [1]",
         "mirror_axes = []\nvalidation_mirror = true",
         "evaluation.validation_mirror",
         "no effect",
+    ),
+    Broken(
+        "mirror_unseen",
+        "scale = [0.8, 1.25]",
+        "mirror_axes = [0, 2]",
+        "evaluation.mirror_axes",
+        "not mirrored in training",
     ),
 ]
 

@@ -115,7 +115,7 @@ def test_examples_fit_the_schema(path: Path) -> None:
     [
         (r"rounds = \d+", "rounds = 0", "study.stages[0].rounds: minimum"),
         ("batch_size = ", "batchsize = ", "study.patches.batchsize: unknown"),
-        ('kind = "unet"', 'kind = "vnet"', "oneOf"),
+        ('kind = "unet"', 'kind = "nonet"', "oneOf"),
         ("seed = 0", "", ""),
         ("version = 1", "", "study.version: required"),
         (r"size = \[\d+, \d+, \d+\]", "size = [32, 32]", "study.patches.size: minItems"),

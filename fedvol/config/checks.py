@@ -1,6 +1,5 @@
 """What a study's keys must be to each other; the schema alone sees each key by itself."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
@@ -11,16 +10,20 @@ from fedvol.config.data import (
     DataRequirement,
     FoldSplit,
     HashSplit,
-    Patches,
     Preprocessing,
     Window,
 )
 from fedvol.config.evaluation import Evaluation
 from fedvol.config.findings import suggestion
 from fedvol.config.learning import Task
-from fedvol.config.network import Network, default_strides
+from fedvol.config.losses import DiceCE, DiceFocal, Tversky
+from fedvol.config.network_checks import (
+    network_alone,
+    network_on_data,
+    network_on_patches,
+    network_on_task,
+)
 from fedvol.config.open_study import (
-    OpenNetwork,
     OpenPatches,
     OpenPreprocessing,
     OpenStudy,
@@ -32,7 +35,6 @@ from fedvol.config.stage_checks import stages_alone, stages_on_network
 from fedvol.config.study import Study
 from fedvol.errors import Problem
 
-AnyNetwork = Network | OpenNetwork
 RESERVED_CLASSES = ("overall", "background")
 """Words that results use beside class names."""
 
@@ -143,67 +145,6 @@ def _normalisation_of_channels(
         )
 
 
-def _network(network: AnyNetwork) -> Iterator[Problem]:
-    lengths: dict[str, int] = {}
-    for name in ("features", "strides", "kernels", "blocks_per_stage"):
-        entries = cast("tuple[object, ...] | None", getattr(network, name, None))
-        if entries is not None:
-            lengths[name] = len(entries)
-    first, stages = next(iter(lengths.items()), ("features", 0))
-    for name, length in lengths.items():
-        if length != stages:
-            yield Problem(
-                where=f"network.{name}",
-                what=f"{length} entries for {stages} stages",
-                fix=f"Give one entry for each of network.{first}, {stages} in all.",
-            )
-    if network.strides and network.strides[0] != (1, 1, 1):
-        yield Problem(
-            where="network.strides[0]",
-            what="the first stage must see the patch at full resolution",
-            fix="Use [1, 1, 1] there and shrink from the second stage on.",
-        )
-    for index, kernel in enumerate(network.kernels or ()):
-        if any(side % 2 == 0 for side in kernel):
-            yield Problem(
-                where=f"network.kernels[{index}]",
-                what=f"{list(kernel)} has an even side, which would shift the image",
-                fix="Use odd sides: 1, 3, 5 or 7.",
-            )
-
-
-def _network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> Iterator[Problem]:
-    if network.norm == "batch" and patches.batch_size == 1:
-        yield Problem(
-            where="network.norm",
-            what="batch norm cannot learn its statistics from batches of one patch",
-            fix='Raise patches.batch_size, or use "instance" or "group".',
-        )
-    strides = network.strides
-    if strides is None and network.features is not None:
-        strides = default_strides(len(network.features))
-    if patches.size is None or strides is None:
-        return
-    shrink = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
-    uneven = [axis for axis in range(3) if patches.size[axis] % shrink[axis]]
-    for axis in uneven:
-        side, factor = patches.size[axis], shrink[axis]
-        lower = side // factor * factor
-        nearest = [f"{value}" for value in (lower, lower + factor) if value >= 8]
-        yield Problem(
-            where=f"patches.size[{axis}]",
-            what=f"{side} voxels cannot be divided by {factor}, the product of the network's "
-            f"strides along {'ijk'[axis]}",
-            fix=f"Use {' or '.join(nearest)}, or fewer network stages.",
-        )
-    if not uneven and network.norm == "instance" and list(patches.size) == shrink:
-        yield Problem(
-            where="patches.size",
-            what="the coarsest stage would see a single voxel, which instance norm makes 0",
-            fix="Use a larger patch, fewer network stages or smaller strides.",
-        )
-
-
 def _planning(planning: Planning, patches: OpenPatches) -> Iterator[Problem]:
     if planning.model_fields_set and patches.size is not None and patches.batch_size is not None:
         yield Problem(
@@ -214,12 +155,20 @@ def _planning(planning: Planning, patches: OpenPatches) -> Iterator[Problem]:
 
 
 def _task(task: Task) -> Iterator[Problem]:
-    if task.dice_weight == 0 and task.cross_entropy_weight == 0:
-        yield Problem(
-            where="task",
-            what="dice_weight and cross_entropy_weight are both 0, so nothing is learned",
-            fix="Give at least one of them a weight above 0.",
-        )
+    match task.loss:
+        case DiceCE(dice_weight=0, cross_entropy_weight=0):
+            keys = "dice_weight and cross_entropy_weight"
+        case DiceFocal(dice_weight=0, focal_weight=0):
+            keys = "dice_weight and focal_weight"
+        case Tversky(alpha=0, beta=0):
+            keys = "alpha and beta"
+        case _:
+            return
+    yield Problem(
+        where="task.loss",
+        what=f"{keys} are both 0, so nothing is learned",
+        fix="Give at least one of them a weight above 0.",
+    )
 
 
 def _evaluation(evaluation: Evaluation) -> Iterator[Problem]:
@@ -305,8 +254,10 @@ _CHECKS = (
     _Check(("preprocessing",), _preprocessing),
     _Check(("preprocessing", "data"), _normalisation_of_channels),
     _Check(("augmentation",), _augmentation),
-    _Check(("network",), _network),
-    _Check(("network", "patches"), _network_on_patches),
+    _Check(("network",), network_alone),
+    _Check(("network", "patches"), network_on_patches),
+    _Check(("network", "data"), network_on_data),
+    _Check(("network", "task"), network_on_task),
     _Check(("planning", "patches"), _planning),
     _Check(("task",), _task),
     _Check(("stages",), stages_alone),

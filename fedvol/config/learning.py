@@ -1,22 +1,24 @@
 """What is learned at the sites: the task, its loss, and how it is optimised."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.config.losses import DiceCE, Loss
+from fedvol.config.stages import Output
 
 
 class SegmentationTask(Section):
-    """One class per voxel: soft Dice plus cross-entropy, with deep supervision."""
+    """One class per voxel, with deep supervision where the network has it."""
 
+    predicts: ClassVar[Output] = "voxels"
     kind: Literal["segmentation"]
-    dice_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Weight of the soft Dice loss, background left out."""
-    cross_entropy_weight: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Weight of the cross-entropy."""
+    loss: Loss = DiceCE(kind="dice_ce")
+    """What is made smaller."""
     batch_dice: bool = False
-    """Pool the Dice over the batch instead of averaging it over samples."""
+    """Pool the overlap of classes over the batch instead of averaging it over samples; for every
+    loss."""
 
 
 Task = SegmentationTask

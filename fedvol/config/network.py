@@ -1,37 +1,72 @@
 """Networks a study may ask for."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.config.monai_networks import (
+    UNETR,
+    AttentionUNet,
+    BasicUNet,
+    DenseNet3d,
+    DynUNet,
+    HighResNet,
+    MonaiNetwork,
+    ResidualUNet,
+    ResNet3d,
+    SegResNet,
+    SwinUNETR,
+    VNet,
+)
+from fedvol.config.stages import (
+    KernelSide,
+    NormKind,
+    Output,
+    Stages,
+    Stride,
+    Strides,
+    Triple,
+    Width,
+)
 
-Width = Annotated[int, Field(ge=4, le=2048)]
-KernelSide = Annotated[int, Field(ge=1, le=7)]
-Stride = Annotated[int, Field(ge=1, le=4)]
-Triple = tuple[KernelSide, KernelSide, KernelSide]
-Strides = tuple[Stride, Stride, Stride]
-NormKind = Literal["instance", "group", "batch", "none"]
+__all__ = [
+    "AttentionUNet",
+    "BasicUNet",
+    "DenseNet3d",
+    "DynUNet",
+    "HighResNet",
+    "KernelSide",
+    "MonaiNetwork",
+    "Network",
+    "NormKind",
+    "Output",
+    "ResNet3d",
+    "ResidualEncoderPreset",
+    "ResidualEncoderUNet",
+    "ResidualUNet",
+    "SegResNet",
+    "Stages",
+    "Stride",
+    "Strides",
+    "SwinUNETR",
+    "Triple",
+    "UNet",
+    "UNETR",
+    "VNet",
+    "Width",
+]
 
 
-class _UNet(Section):
-    features: Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]
-    """Channels per stage, finest first."""
-    strides: tuple[Strides, ...] | None = None
-    """Downsampling on entering each stage, the first normally 1; default 2 from the second on."""
-    kernels: tuple[Triple, ...] | None = None
-    """Kernel of each stage; default 3 along every axis."""
+class _UNet(Stages):
     convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 2
     """Convolutions in each decoder stage."""
-    norm: NormKind = "instance"
-    """Normalisation after each convolution."""
-    deep_supervision: bool = True
-    """Whether coarser decoder stages have a training output of their own."""
 
 
 class UNet(_UNet):
     """Plain 3D U-Net (Çiçek et al. 2016; nnU-Net, Isensee et al. 2021)."""
 
+    predicts: ClassVar[Output] = "voxels"
     kind: Literal["unet"]
     convs_per_stage: Annotated[int, Field(ge=1, le=8)] = 2
     """Convolutions in each encoder stage."""
@@ -40,6 +75,7 @@ class UNet(_UNet):
 class ResidualEncoderUNet(_UNet):
     """U-Net with a residual encoder (nnU-Net revisited, Isensee et al. 2024)."""
 
+    predicts: ClassVar[Output] = "voxels"
     kind: Literal["resenc_unet"]
     blocks_per_stage: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2)]
     """Residual blocks in each encoder stage."""
@@ -47,9 +83,43 @@ class ResidualEncoderUNet(_UNet):
     """Convolutions in each decoder stage."""
 
 
-Network = Annotated[UNet | ResidualEncoderUNet, Field(discriminator="kind")]
+class ResidualEncoderPreset(Section):
+    """The residual-encoder U-Net in a ready size: six stages, halved along every axis.
+
+    "L" is the published network (Isensee et al. 2024, ResEnc L): 102 million parameters. nnU-Net's
+    own presets differ in the memory they fill, by patch and batch; "M" and "S" are this project's,
+    for less memory and traffic: "M" has about half the blocks (57 million), "S" half the channels
+    too (14 million).
+    """
+
+    predicts: ClassVar[Output] = "voxels"
+    kind: Literal["resenc_preset"]
+    size: Literal["S", "M", "L"]
+    """Which size."""
+    norm: NormKind = "instance"
+    """Normalisation after each convolution."""
+    deep_supervision: bool = True
+    """Whether coarser decoder stages have a training output of their own."""
+
+    def explicit(self) -> ResidualEncoderUNet:
+        """The same network, stage by stage."""
+        features, blocks = _PRESETS[self.size]
+        return ResidualEncoderUNet(
+            kind="resenc_unet",
+            features=features,
+            blocks_per_stage=blocks,
+            norm=self.norm,
+            deep_supervision=self.deep_supervision,
+        )
 
 
-def default_strides(num_stages: int) -> tuple[Strides, ...]:
-    """Strides where a study names features alone: 2 from the second stage on."""
-    return ((1, 1, 1), *((2, 2, 2) for _ in range(num_stages - 1)))
+_NNUNET = (32, 64, 128, 256, 320, 320)
+_PRESETS = {
+    "S": (tuple(width // 2 for width in _NNUNET), (1, 2, 2, 3, 3, 3)),
+    "M": (_NNUNET, (1, 2, 2, 3, 3, 3)),
+    "L": (_NNUNET, (1, 3, 4, 6, 6, 6)),
+}
+
+Network = Annotated[
+    UNet | ResidualEncoderUNet | ResidualEncoderPreset | MonaiNetwork, Field(discriminator="kind")
+]

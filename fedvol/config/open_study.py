@@ -7,7 +7,15 @@ from pydantic import Field
 
 from fedvol.config.base import Section
 from fedvol.config.data import Normalisation, Patches, PatchSide, Preprocessing, Spacing
-from fedvol.config.network import ResidualEncoderUNet, Strides, Triple, UNet, Width
+from fedvol.config.monai_networks import MonaiNetwork
+from fedvol.config.network import (
+    ResidualEncoderPreset,
+    ResidualEncoderUNet,
+    Strides,
+    Triple,
+    UNet,
+    Width,
+)
 from fedvol.config.study import Question
 
 # pyright: reportIncompatibleVariableOverride=false
@@ -72,7 +80,13 @@ class OpenResidualEncoderUNet(ResidualEncoderUNet):
     """Residual blocks in each encoder stage."""
 
 
-OpenNetwork = Annotated[OpenUNet | OpenResidualEncoderUNet, Field(discriminator="kind")]
+PlannedNetwork = OpenUNet | OpenResidualEncoderUNet
+"""Networks whose shape may be planned."""
+
+OpenNetwork = Annotated[
+    OpenUNet | OpenResidualEncoderUNet | ResidualEncoderPreset | MonaiNetwork,
+    Field(discriminator="kind"),
+]
 
 
 class Planning(Section):
@@ -104,7 +118,7 @@ class OpenStudy(Question):
             keys.append("preprocessing.normalisation")
         if self.patches.size is None:
             keys.append("patches.size")
-        if network.features is None:
+        if isinstance(network, PlannedNetwork) and network.features is None:
             keys.append("network.features")
             keys += [
                 f"network.{name}"

@@ -1,14 +1,18 @@
 """From a study's network section to a network."""
 
-import math
-from typing import assert_never
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, assert_never
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from fedvol.config import Study
-from fedvol.config.network import Network, ResidualEncoderUNet, default_strides
+from fedvol.config.network import Network, ResidualEncoderPreset, ResidualEncoderUNet
 from fedvol.config.network import UNet as PlainUNet
+from fedvol.config.patch_rule import default_strides, patch_rule
 from fedvol.errors import NetworkConfigError
 from fedvol.models.blocks import (
     LEAKY_SLOPE,
@@ -17,11 +21,12 @@ from fedvol.models.blocks import (
     conv_units,
     residual_blocks,
 )
+from fedvol.models.monai_networks import build_monai
 from fedvol.models.unet import DecoderLevel, UNet
 from fedvol.plan import derive_seed, digest_json
 
 
-def initial_network(study: Study) -> UNet:
+def initial_network(study: Study) -> nn.Module:
     """The network of a study with the weights every site begins with.
 
     Same study, same bits; nothing else draws from the same random numbers.
@@ -30,34 +35,74 @@ def initial_network(study: Study) -> UNet:
         study.network,
         in_channels=len(study.data.channels),
         num_classes=1 + len(study.data.labels),
+        patch=study.patches.size,
         seed=derive_seed(digest_json(study.seed), "initial weights"),
     )
 
 
-def build_network(config: Network, *, in_channels: int, num_classes: int, seed: int = 0) -> UNet:
+def build_network(
+    config: Network,
+    *,
+    in_channels: int,
+    num_classes: int,
+    patch: Triple | None = None,
+    seed: int = 0,
+) -> nn.Module:
     """A network on the CPU, its weights drawn from a seed of its own.
+
+    In training it gives logits as a tuple, finest first; else their finest alone, in a tuple.
 
     Args:
         config: Which network.
         in_channels: Channels of the image.
-        num_classes: Logits per voxel, background included.
+        num_classes: Logits per voxel, background included, or per volume.
+        patch: Voxels of a patch along i, j, k; needed by `unetr` alone.
         seed: Seed of the weights.
 
     Raises:
-        NetworkConfigError: The section's lists do not fit together.
+        NetworkConfigError: The section's lists do not fit together, or it does not fit the rest.
     """
-    net = network_shape(config, in_channels=in_channels, num_classes=num_classes)
-    net.to_empty(device="cpu")
-    _draw_weights(net, generator=torch.Generator().manual_seed(seed))
-    return net
+    match config:
+        case PlainUNet() | ResidualEncoderUNet():
+            net = _unet_shape(config, in_channels=in_channels, num_classes=num_classes)
+            net.to_empty(device="cpu")
+            _draw_weights(net, generator=torch.Generator().manual_seed(seed))
+            return net
+        case ResidualEncoderPreset():
+            return build_network(
+                config.explicit(), in_channels=in_channels, num_classes=num_classes, seed=seed
+            )
+        case _:
+            with _global_draws(seed=seed):
+                return build_monai(
+                    config, in_channels=in_channels, num_classes=num_classes, patch=patch
+                )
 
 
-def network_shape(config: Network, *, in_channels: int, num_classes: int) -> UNet:
+def network_shape(
+    config: Network, *, in_channels: int, num_classes: int, patch: Triple | None = None
+) -> nn.Module:
     """A network on the `meta` device: names and shapes, no weights, no memory.
 
-    Raises:
-        NetworkConfigError: The section's lists do not fit together.
+    Arguments and errors are those of `build_network`.
     """
+    match config:
+        case PlainUNet() | ResidualEncoderUNet():
+            return _unet_shape(config, in_channels=in_channels, num_classes=num_classes)
+        case ResidualEncoderPreset():
+            return network_shape(
+                config.explicit(), in_channels=in_channels, num_classes=num_classes
+            )
+        case _:
+            with torch.device("meta"), _RampsOnCpu():
+                return build_monai(
+                    config, in_channels=in_channels, num_classes=num_classes, patch=patch
+                )
+
+
+def _unet_shape(
+    config: PlainUNet | ResidualEncoderUNet, *, in_channels: int, num_classes: int
+) -> UNet:
     strides, kernels = _geometry(config)
     features, norm = config.features, config.norm
     num_decoder_levels = len(features) - 1
@@ -82,15 +127,13 @@ def network_shape(config: Network, *, in_channels: int, num_classes: int) -> UNe
                 for level in range(num_decoder_levels)
             ],
             heads=[nn.Conv3d(features[level], num_classes, 1) for level in range(num_heads)],
-            total_stride=(
-                math.prod(stride[0] for stride in strides),
-                math.prod(stride[1] for stride in strides),
-                math.prod(stride[2] for stride in strides),
-            ),
+            total_stride=patch_rule(config).multiple_of,
         )
 
 
-def _encoder_level(config: Network, *, level: int, kernel: Triple, stride: Triple) -> nn.Module:
+def _encoder_level(
+    config: PlainUNet | ResidualEncoderUNet, *, level: int, kernel: Triple, stride: Triple
+) -> nn.Module:
     channels = config.features[level]
     before = config.features[max(level - 1, 0)]
     match config:
@@ -108,7 +151,9 @@ def _encoder_level(config: Network, *, level: int, kernel: Triple, stride: Tripl
             assert_never(config)
 
 
-def _geometry(config: Network) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
+def _geometry(
+    config: PlainUNet | ResidualEncoderUNet,
+) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
     """Strides and kernels of every level, defaults filled in."""
     num_levels = len(config.features)
     strides: tuple[Triple, ...] = config.strides or default_strides(num_levels)
@@ -145,3 +190,33 @@ def _draw_weights(net: nn.Module, *, generator: torch.Generator) -> None:
             module.reset_parameters()
         else:
             assert not list(module.parameters(recurse=False)), f"{type(module)} has no rule"
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextmanager
+def _global_draws(*, seed: int) -> Generator[None]:
+    """Let a constructor draw from a seed, and leave the global random state as it was.
+
+    MONAI's constructors draw each network's own initial weights from torch's global generator.
+    """
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+class _RampsOnCpu(TorchFunctionMode):
+    """Keeps `linspace` off the `meta` device: the constructor of Swin UNETR reads its values."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],  # the base class's signature
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.linspace:
+            given["device"] = "cpu"
+        return func(*args, **given)

@@ -19,10 +19,13 @@ NORM_LAYERS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 @runtime_checkable
 class Parted(Protocol):
-    """A network that says what its children are."""
+    """A network that says what its modules are."""
 
     def parts(self) -> Mapping[str, TensorKind]:
-        """Kind of the tensors below each child, norm layers aside."""
+        """Kind of the tensors below each module named, norm layers aside.
+
+        A module inside a named one may be named too: the longer name counts.
+        """
         ...
 
 
@@ -121,7 +124,11 @@ def _kind(
         return TensorKind.BUFFER
     if name.rpartition(".")[0] in norms:
         return TensorKind.NORM
-    return parts[name.partition(".")[0]]
+    owner = name
+    while owner not in parts:
+        owner, dot, _ = owner.rpartition(".")
+        assert dot, f"{name} belongs to no part of the network"
+    return parts[owner]
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedvol.config.network import NormKind
-from fedvol.errors import NetworkConfigError
 from fedvol.models.blocks import ConvUnit, Features, Triple, conv_units
+from fedvol.models.grid import require_grid
 from fedvol.plan import TensorKind
 
 Logits = Float[Tensor, "batch class i j k"]
@@ -53,7 +53,7 @@ class UNet(nn.Module):
         Raises:
             NetworkConfigError: The grid cannot be halved as often as the network does.
         """
-        self._require_grid(x)
+        require_grid(x, multiple_of=self.total_stride)
         num_outputs = len(self.heads) if self.training else 1
         skips: list[Tensor] = []
         x = self.stem(x)
@@ -69,23 +69,13 @@ class UNet(nn.Module):
         return tuple(reversed(outputs))
 
     def parts(self) -> Mapping[str, TensorKind]:
-        """Kind of the tensors below each child, norm layers aside."""
+        """Kind of the tensors below each module named, norm layers aside."""
         return {
             "stem": TensorKind.STEM,
             "encoder": TensorKind.ENCODER,
             "decoder": TensorKind.DECODER,
             "heads": TensorKind.HEAD,
         }
-
-    def _require_grid(self, x: Features) -> None:
-        grid = tuple(x.shape[2:])
-        if any(side % step for side, step in zip(grid, self.total_stride, strict=True)):
-            raise NetworkConfigError(
-                "patches.size",
-                f"a patch of {grid} voxels is no multiple of the network's stride "
-                f"{self.total_stride}",
-                "Use a multiple of it along each axis.",
-            )
 
 
 class DecoderLevel(nn.Module):

@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Final, Literal
 
-from fedvol.config.network import Network, ResidualEncoderUNet, default_strides
+from fedvol.config.network import ResidualEncoderUNet, UNet
+from fedvol.config.patch_rule import default_strides
 
 Triple = tuple[int, int, int]
 
@@ -40,7 +41,7 @@ and the product with the label."""
 
 
 def training_bytes(
-    network: Network,
+    network: UNet | ResidualEncoderUNet,
     *,
     patch: Triple,
     batch_size: int,
@@ -64,7 +65,9 @@ def training_bytes(
     return maps + BYTES_PER_PARAMETER * parameters
 
 
-def kept_values(network: Network, *, patch: Triple, num_channels: int, num_classes: int) -> int:
+def kept_values(
+    network: UNet | ResidualEncoderUNet, *, patch: Triple, num_channels: int, num_classes: int
+) -> int:
     """Values that one patch's forward pass keeps for the backward pass."""
     voxels = _voxels_per_level(network, patch=patch)
     features = network.features
@@ -82,7 +85,9 @@ def kept_values(network: Network, *, patch: Triple, num_channels: int, num_class
     return kept + LOGIT_MAPS * num_classes * sum(voxels[:heads])
 
 
-def num_parameters(network: Network, *, num_channels: int, num_classes: int) -> int:
+def num_parameters(
+    network: UNet | ResidualEncoderUNet, *, num_channels: int, num_classes: int
+) -> int:
     """Values of the network's convolutions and norms."""
     features = network.features
     strides, kernels = _strides(network), _kernels(network)
@@ -105,7 +110,7 @@ def num_parameters(network: Network, *, num_channels: int, num_classes: int) -> 
     return total + sum((channels + 1) * num_classes for channels in features[:heads])
 
 
-def _encoder_units(network: Network, level: int) -> int:
+def _encoder_units(network: UNet | ResidualEncoderUNet, level: int) -> int:
     """Convolution units of an encoder level; the stem counts at level 0."""
     if isinstance(network, ResidualEncoderUNet):
         return 2 * network.blocks_per_stage[level] + (level == 0)
@@ -117,7 +122,7 @@ def _unit(before: int, after: int, kernel: Triple) -> int:
     return before * after * math.prod(kernel) + 3 * after
 
 
-def _voxels_per_level(network: Network, *, patch: Triple) -> list[int]:
+def _voxels_per_level(network: UNet | ResidualEncoderUNet, *, patch: Triple) -> list[int]:
     sides, voxels = list(patch), list[int]()
     for stride in _strides(network):
         sides = [side // step for side, step in zip(sides, stride, strict=True)]
@@ -125,9 +130,9 @@ def _voxels_per_level(network: Network, *, patch: Triple) -> list[int]:
     return voxels
 
 
-def _strides(network: Network) -> Sequence[Triple]:
+def _strides(network: UNet | ResidualEncoderUNet) -> Sequence[Triple]:
     return network.strides or default_strides(len(network.features))
 
 
-def _kernels(network: Network) -> Sequence[Triple]:
+def _kernels(network: UNet | ResidualEncoderUNet) -> Sequence[Triple]:
     return network.kernels or ((3, 3, 3),) * len(network.features)

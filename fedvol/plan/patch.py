@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from fedvol.config.network import Network, ResidualEncoderUNet, UNet, default_strides
-from fedvol.config.open_study import OpenNetwork, OpenResidualEncoderUNet, OpenUNet
+from fedvol.config.network import ResidualEncoderUNet, UNet
+from fedvol.config.open_study import OpenResidualEncoderUNet, OpenUNet, PlannedNetwork
+from fedvol.config.patch_rule import default_strides
 from fedvol.errors import PlanningError
 from fedvol.plan.choices import by_axis, plain_number
 from fedvol.plan.memory import GIB, Precision, training_bytes
@@ -71,7 +72,7 @@ class Fitted:
     """
 
     patch: Triple
-    network: Network
+    network: UNet | ResidualEncoderUNet
     start: Triple
     shrunk: int
     bytes: int
@@ -79,7 +80,7 @@ class Fitted:
 
 
 def fit_patch(
-    open_network: OpenNetwork,
+    open_network: PlannedNetwork,
     *,
     volumes: Volumes,
     patch: Triple | None,
@@ -137,7 +138,7 @@ def fit_patch(
 
 
 def fit_batch(
-    network: Network, *, patch: Triple, volumes: Volumes, memory_gib: float
+    network: UNet | ResidualEncoderUNet, *, patch: Triple, volumes: Volumes, memory_gib: float
 ) -> tuple[int, str]:
     """As many patches as the memory holds, at most 5 % of all voxels, at least two; and why.
 
@@ -171,7 +172,7 @@ def fit_batch(
     return min(held, few), reason
 
 
-def close_network(network: OpenNetwork, topology: Topology) -> Network:
+def close_network(network: PlannedNetwork, topology: Topology) -> UNet | ResidualEncoderUNet:
     """The network with every list that the study left open.
 
     Raises:
@@ -205,7 +206,7 @@ def close_network(network: OpenNetwork, topology: Topology) -> Network:
 
 
 def _topology(
-    network: OpenNetwork, sides: Sequence[int], *, volumes: Volumes, is_exact: bool = False
+    network: PlannedNetwork, sides: Sequence[int], *, volumes: Volumes, is_exact: bool = False
 ) -> Topology:
     """Strides and kernels: the study's, or those the rule gives for a patch."""
     strides = network.strides
@@ -253,7 +254,7 @@ def _padded(sides: Triple, topology: Topology) -> Triple:
 
 
 def _shrunk(
-    network: OpenNetwork, patch: Triple, topology: Topology, *, volumes: Volumes
+    network: PlannedNetwork, patch: Triple, topology: Topology, *, volumes: Volumes
 ) -> tuple[Topology, Triple] | None:
     """The next smaller patch: less along the axis where it is largest beside the median volume."""
     able = [axis for axis in range(3) if patch[axis] - topology.factor[axis] >= _MIN_SIDE]
@@ -276,7 +277,9 @@ def _less(patch: Triple, axis: int, step: int) -> Triple:
     return i, j, k
 
 
-def _bytes(network: Network, *, patch: Triple, batch_size: int, volumes: Volumes) -> int:
+def _bytes(
+    network: UNet | ResidualEncoderUNet, *, patch: Triple, batch_size: int, volumes: Volumes
+) -> int:
     return training_bytes(
         network,
         patch=patch,

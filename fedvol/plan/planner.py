@@ -7,7 +7,8 @@ from typing import cast
 from pydantic import JsonValue
 
 from fedvol.config import OpenStudy, Study, close_study
-from fedvol.config.network import Network, ResidualEncoderUNet
+from fedvol.config.network import ResidualEncoderPreset, ResidualEncoderUNet, UNet
+from fedvol.config.open_study import OpenResidualEncoderUNet, PlannedNetwork
 from fedvol.plan.choices import Choice, PlanningRecord, Setting, by_axis, plain_number
 from fedvol.plan.fingerprint import Fingerprint
 from fedvol.plan.intensity import plan_normalisation
@@ -99,8 +100,13 @@ def _patch_choices(
         num_classes=1 + len(study.data.labels),
         precision=_widest(study),
     )
+    network = study.network
+    if isinstance(network, ResidualEncoderPreset):
+        explicit = network.explicit().model_dump_json(exclude_none=True)
+        network = OpenResidualEncoderUNet.model_validate_json(explicit)
+    assert isinstance(network, PlannedNetwork), "checked: the others have their patches fixed"
     fitted = fit_patch(
-        study.network,
+        network,
         volumes=volumes,
         patch=study.patches.size,
         batch_size=study.patches.batch_size,
@@ -153,7 +159,7 @@ def _patch_reason(study: OpenStudy, fitted: Fitted, *, volumes: Volumes) -> str:
     )
 
 
-def _network_choice(name: str, network: Network) -> Choice:
+def _network_choice(name: str, network: UNet | ResidualEncoderUNet) -> Choice:
     key = f"network.{name}"
     num = len(network.features)
     match name:

@@ -116,7 +116,7 @@ def test_examples_fit_the_schema(path: Path) -> None:
         (r"rounds = \d+", "rounds = 0", "study.stages[0]: oneOf"),
         ("batch_size = [0-9]+", "batch_size = 0", "study.patches.batch_size: minimum"),
         ("batch_size = ", "batchsize = ", "study.patches.batchsize: unknown"),
-        ('kind = "unet"', 'kind = "vnet"', "oneOf"),
+        ('kind = "unet"', 'kind = "nonet"', "oneOf"),
         ("seed = 0", "", ""),
         ("version = 1", "", "study.version: required"),
         (r"size = \[\d+, \d+, \d+\]", "size = [32, 32]", "study.patches.size: minItems"),

@@ -198,7 +198,11 @@ BROKEN = [
     # choices
     Broken("version", "version = 1", "version = 2", "version", "Write 1."),
     Broken(
-        "unknown_kind", '"unet"', '"unett"', "network.kind", "unet, resenc_unet. Did you mean unet?"
+        "unknown_kind",
+        '"unet"',
+        '"unett"',
+        "network.kind",
+        "swin_unetr, densenet3d, resnet3d. Did you mean unet?",
     ),
     Broken(
         "missing_kind",
@@ -323,9 +327,38 @@ BROKEN = [
     Broken(
         "no_loss",
         'kind = "segmentation"',
-        'kind = "segmentation"\ndice_weight = 0\ncross_entropy_weight = 0',
-        "task",
-        "nothing is learned",
+        'kind = "segmentation"\n[task.loss]\nkind = "dice_ce"\n'
+        "dice_weight = 0\ncross_entropy_weight = 0",
+        "task.loss",
+        "dice_weight and cross_entropy_weight are both 0, so nothing is learned",
+    ),
+    Broken(
+        "no_focal_loss",
+        'kind = "segmentation"',
+        'kind = "segmentation"\nloss = { kind = "dice_focal", dice_weight = 0, focal_weight = 0 }',
+        "task.loss",
+        "dice_weight and focal_weight are both 0",
+    ),
+    Broken(
+        "no_errors",
+        'kind = "segmentation"',
+        'kind = "segmentation"\nloss = { kind = "tversky", alpha = 0, beta = 0 }',
+        "task.loss",
+        "alpha and beta are both 0",
+    ),
+    Broken(
+        "gamma_below_one",
+        'kind = "segmentation"',
+        'kind = "segmentation"\nloss = { kind = "dice_focal", gamma = 0.5 }',
+        "task.loss.gamma",
+        "0.5 is below 1",
+    ),
+    Broken(
+        "unknown_loss",
+        'kind = "segmentation"',
+        'kind = "segmentation"\nloss = { kind = "dice" }',
+        "task.loss.kind",
+        "dice_ce, dice_focal, tversky, generalised_dice",
     ),
     Broken("select_by", 'select_by = "dice"', 'select_by = "dise"', "select_by", "mean dice?"),
     Broken(

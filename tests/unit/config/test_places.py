@@ -38,7 +38,8 @@ def test_meaning_and_section() -> None:
 
 
 def test_kinds() -> None:
-    assert list(kinds(Study.model_fields["network"].annotation)) == ["unet", "resenc_unet"]
+    networks = list(kinds(Study.model_fields["network"].annotation))
+    assert networks[:4] == ["unet", "resenc_unet", "resenc_preset", "vnet"]
     assert kinds(int) == {}
 
 

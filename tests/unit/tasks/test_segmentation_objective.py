@@ -1,4 +1,4 @@
-"""Dice plus cross-entropy: hand-worked cases, levels, grids."""
+"""The objective of segmentation: hand-worked cases, levels, grids."""
 
 import math
 
@@ -8,9 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 from fedvol.config.learning import SegmentationTask
+from fedvol.config.losses import DiceCE
 from fedvol.data.batch import Batch
 from fedvol.tasks import SegmentationObjective, build_objective
-from fedvol.tasks.segmentation import label_on_grid, soft_dice_loss
+from fedvol.tasks.losses import soft_dice_loss
+from fedvol.tasks.segmentation import label_on_grid
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -90,9 +92,8 @@ def test_weights_of_the_two_losses() -> None:
     label, logits = random_label(1, 4, 4, 4), noise(1, 3, 4, 4, 4)
 
     def loss(dice: float, cross_entropy: float) -> torch.Tensor:
-        task = SegmentationTask(
-            kind="segmentation", dice_weight=dice, cross_entropy_weight=cross_entropy
-        )
+        weights = DiceCE(kind="dice_ce", dice_weight=dice, cross_entropy_weight=cross_entropy)
+        task = SegmentationTask(kind="segmentation", loss=weights)
         return SegmentationObjective(task, num_classes=3).loss(Fixed(logits), batch(label))
 
     torch.testing.assert_close(loss(0, 1), functional.cross_entropy(logits, label))

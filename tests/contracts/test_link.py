@@ -70,6 +70,9 @@ class Sites:
                 request.state["w"][:] += number  # type: ignore[index]
                 update = Update(tensors={"w": request.state["w"] - GLOBAL["w"]}, report=report)
                 return gate.update(request, update, exchange=EXCHANGE)
+            case Action.PERSONALISE:
+                report = TrainReport(cases=3, steps=2, train_seconds=0.1, loss=0.5)
+                return gate.report(request, report)
             case Action.NORMS:
                 return gate.norms(request, {"n": np.ones(2, "f4")}, exchange=EXCHANGE)
             case Action.HEALTH:

@@ -106,7 +106,7 @@ SPOILS: dict[str, tuple[Spoil, SiteState, str]] = {
 def without_site(recorded: Recorded, record: RoundRecord, left_out: SiteId) -> bool:
     """Whether a round's new global state is its base plus the mean update of the other sites."""
     replies = {
-        site: recorded.recording.replies[Action.FINETUNE, record.index, site][1]
+        site: recorded.recording.replies[Action.FINETUNE, record.stage, record.index, site][1]
         for site in recorded.federation.cases
         if site != left_out
     }
@@ -330,7 +330,7 @@ def test_no_figures_over_a_subset_of_the_test_sites(
     replay = Replay(tiny_recorded.recording)
     _, tests = federation.conduct(replay, test=True)
     assert set(tests) == set(tiny_recorded.tests)
-    asked = [site for action, _, site in replay.asked if action is Action.TEST]
+    asked = [site for action, _, _, site in replay.asked if action is Action.TEST]
     assert asked == [FAULTY]  # the others' answers were kept
 
 

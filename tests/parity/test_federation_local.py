@@ -57,7 +57,6 @@ def local_training(federation: Federation) -> State:
 
 STRATEGIES = (
     "fedavg",
-    "adaptive_fedprox",  # its mu begins at 0
     "fedavgm",  # its first momentum is the update
     "scaffold",  # the one site's variate is the mean of all
 )

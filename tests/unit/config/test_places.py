@@ -9,7 +9,7 @@ from fedvol.config.study import Study
 @pytest.mark.parametrize(
     ("location", "path"),
     [
-        (("stages", 0, "strategy", "fedprox", "mu"), "stages[0].strategy.mu"),
+        (("stages", 0, "finetune", "strategy", "fedprox", "mu"), "stages[0].strategy.mu"),
         (("network", "unet", "strides", 1, 2), "network.strides[1][2]"),
         (("network",), "network"),
         (("data", "labels", "a b", "[key]"), 'data.labels."a b"'),
@@ -31,7 +31,7 @@ def test_a_key_named_like_a_kind_stays() -> None:
 
 
 def test_meaning_and_section() -> None:
-    place = locate(Study, ("stages", 0, "strategy", "fedprox", "mu"))
+    place = locate(Study, ("stages", 0, "finetune", "strategy", "fedprox", "mu"))
     assert place.meaning.startswith("Pull towards the global weights")
     assert place.section is not None
     assert place.section.__name__ == "FedProx"

@@ -1,16 +1,20 @@
 """`RayWorkers`: Flower's Ray backend, on this machine or on a cluster; the one door to ray."""
 
+import gc
 import logging
 import os
 import queue
+import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, final
@@ -85,8 +89,9 @@ def cluster_address() -> str:
 class RayWorkers:
     """Ray actors behind Flower's backend; a `Workers`.
 
-    Any actor takes any node's message. Where no cluster is named, Ray is started on this machine
-    with a folder of its own under the temporary folder, removed at the end, on loopback alone.
+    Any actor takes any node's message. Where no cluster is named, Ray is started on this machine,
+    with a folder of its own under the temporary folder, which is removed at the end. Ray listens
+    on every address, so it is started with a token, without which it answers nobody.
 
     Args:
         open_app: Gives an actor its app, in the actor; called for every message.
@@ -116,7 +121,7 @@ class RayWorkers:
             self._backend = _start(open_app, resources=resources, stack=stack)
             self._threads = ThreadPoolExecutor(self.num_workers, thread_name_prefix="ray")
             stack.callback(self._threads.shutdown, cancel_futures=True)
-            stack.callback(self._shut_down)  # before it, or threads would wait for ever
+            stack.callback(_shut_down)  # before it, or threads would wait for ever
             self._close = stack.pop_all().close
 
     @property
@@ -164,44 +169,20 @@ class RayWorkers:
         late = [key for key, deadline_s in dict(self._deadlines).items() if deadline_s < now_s]
         return next((self._begun[key] for key in late if key in self._begun), None)
 
-    def _shut_down(self) -> None:
-        import ray
-
-        ray.shutdown()
-
 
 def _start(open_app: Callable[[], App], *, resources: RayResources, stack: ExitStack) -> "Backend":
     """Start or join Ray, and place the actors."""
-    import ray
-
-    for attempt in range(1, _STARTS + 1):
+    attempt = 0
+    while True:
+        attempt += 1
         try:
-            if cluster_address():
-                ray.init(log_to_driver=False, logging_level=logging.ERROR)
-            else:
-                folder = tempfile.mkdtemp(prefix="fedvol-ray-")
-                stack.callback(shutil.rmtree, folder, ignore_errors=True)
-                ray.init(
-                    address="local",
-                    num_cpus=resources.num_cpus,
-                    num_gpus=resources.num_gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    _temp_dir=folder,
-                    _node_ip_address="127.0.0.1",
-                )
-            backend = ray_backend(
-                {
-                    "client_resources": {
-                        "num_cpus": resources.actor_cpus,
-                        "num_gpus": resources.actor_gpus,
-                    }
-                }
-            )
-            backend.build(open_app)
+            with _no_warnings():
+                _init(resources, stack=stack)
+                client = {"num_cpus": resources.actor_cpus, "num_gpus": resources.actor_gpus}
+                backend = ray_backend({"client_resources": client})
+                backend.build(open_app)
         except Exception as error:
-            ray.shutdown()
+            _shut_down()
             no_room = isinstance(error, ValueError)  # Flower's word for it
             if no_room or attempt == _STARTS:
                 raise EngineError(
@@ -211,7 +192,54 @@ def _start(open_app: Callable[[], App], *, resources: RayResources, stack: ExitS
                 ) from error
         else:
             return backend
-    raise AssertionError
+
+
+def _init(resources: RayResources, *, stack: ExitStack) -> None:
+    if not cluster_address():
+        _require_token()
+    import ray
+
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster_address():
+        ray.init(**quiet)
+        return
+    folder = tempfile.mkdtemp(prefix="fedvol-ray-")
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    ray.init(
+        address="local",
+        num_cpus=resources.num_cpus,
+        num_gpus=resources.num_gpus,
+        include_dashboard=False,
+        _temp_dir=folder,
+        **quiet,
+    )
+
+
+def _shut_down() -> None:
+    import ray
+
+    with _no_warnings():
+        ray.shutdown()
+        gc.collect()
+
+
+@contextmanager
+def _no_warnings() -> Generator[None]:
+    """Hide what Python has to say of Ray: it leaves files and processes to the collector."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _require_token() -> None:
+    """Have this process's Ray refuse whoever does not know a secret.
+
+    Ray reads it while it is imported; if another part of the process did that, it decided.
+    """
+    if "ray" in sys.modules:
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"  # noqa: TID251  # Ray takes it from nowhere else
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # noqa: TID251  # the same
 
 
 def _answer_of(message: Message, error: Exception) -> Answer:

@@ -6,6 +6,7 @@ from benchmarks.measurement import Measurement, Size
 
 Name = Literal[
     "train_step_ratio",
+    "patches_ratio",
     "surface_metrics_speedup",
     "server_memory_ratio",
     "round_overhead_share",
@@ -19,6 +20,8 @@ def run(name: Name, *, size: Size) -> Measurement:
     match name:
         case "train_step_ratio":
             from benchmarks import train_step_ratio as benchmark
+        case "patches_ratio":
+            from benchmarks import patches_ratio as benchmark
         case "surface_metrics_speedup":
             from benchmarks import surface_metrics_speedup as benchmark
         case "server_memory_ratio":

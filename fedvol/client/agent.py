@@ -15,7 +15,7 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.config import SitePolicy
 from fedvol.config.strategy import Personalise
 from fedvol.data.batch import BatchSource
-from fedvol.data.sampling import CACHE_BYTES, PatchSource
+from fedvol.data.sampling import PatchSource
 from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
 from fedvol.federation import Action, Exchange, HealthReport, Request, stage_exchange
 from fedvol.models import describe
@@ -43,7 +43,6 @@ class SiteAgent:
         device: Where the network runs.
         observer: Hears of progress, at the site.
         network: The plan's network, where agents of one process share it; None: one of its own.
-        cache_bytes: Memory for decoded cases.
 
     Raises:
         PlanMismatchError: The network built here is not the plan's.
@@ -63,7 +62,6 @@ class SiteAgent:
         device: torch.device,
         observer: Observer,
         network: PlanNetwork | None = None,
-        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._site = site
         self._plan = plan
@@ -73,7 +71,6 @@ class SiteAgent:
         self._observer = observer
         self._resampling_key = resampling_key
         self._releaser = Releaser(site=site, plan=plan.digest, policy=policy, audit=audit)
-        self._cache_bytes = cache_bytes
         network = network or PlanNetwork(plan, device=device)
         self._net, self._initial_local = network.net, network.initial_local
         self._sources: dict[int, BatchSource] = {}
@@ -218,7 +215,6 @@ class SiteAgent:
                 plan=self._plan.digest,
                 scope=(self._site, "patches", stage),
                 device=self._device,
-                cache_bytes=self._cache_bytes,
             )
         return self._sources[stage]
 

@@ -39,8 +39,6 @@ class AgentSpec(Section):
     """What may leave."""
     resampling_key: Digest
     """Seed of bootstrap resamples."""
-    cache_bytes: int
-    """Memory for decoded cases."""
 
 
 def read_plan(spec: AgentSpec) -> Plan:
@@ -116,7 +114,6 @@ def open_agent(
         device=device,
         observer=observer,
         network=network,
-        cache_bytes=spec.cache_bytes,
     )
 
 

@@ -8,12 +8,13 @@ Everything random is drawn on the CPU, so devices differ by rounding only.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Integer
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from fedvol.config.data import Augmentation
 from fedvol.data.batch import Batch
+from fedvol.data.warp import lower_resolution, move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,50 +100,39 @@ def apply_changes(batch: Batch, *, changes: Changes, generator: Generator) -> Ba
         changes: One row per sample.
         generator: On the CPU; gives the voxels of the noise.
     """
-    images, labels = [], []
-    for index in range(len(batch.image)):
-        axes = [axis for axis in range(3) if changes.mirror[index, axis]]
-        image = batch.image[index].flip([axis + 1 for axis in axes])
-        label = batch.label[index].flip(axes)
-        rotation_deg, zoom = changes.rotation_deg[index], float(changes.zoom[index])
-        if zoom != 1 or rotation_deg.any():
-            image, label = move(image, label, rotation_deg=rotation_deg, zoom=zoom)
-        images.append(_change_intensities(image, changes, index=index, generator=generator))
-        labels.append(label)
-    return Batch(image=torch.stack(images), label=torch.stack(labels))
+    image, label = batch.image.clone(), batch.label.clone()
+    change_in_place(image, label, changes=changes, generator=generator)
+    return Batch(image=image, label=label)
 
 
-def move(
-    image: Float[Tensor, "channel i j k"],
-    label: Int64[Tensor, "i j k"],
+def change_in_place(
+    images: Float[Tensor, "batch channel i j k"],
+    labels: Integer[Tensor, "batch i j k"],
     *,
-    rotation_deg: Float[Tensor, "3"],
-    zoom: float,
-) -> tuple[Float[Tensor, "channel i j k"], Int64[Tensor, "i j k"]]:
-    """Rotate and zoom about the centre, rigid in voxel units whatever the patch's sides.
-
-    The image is read linearly, the label at the nearest voxel; beyond the patch both are 0.
+    changes: Changes,
+    generator: Generator,
+) -> None:
+    """Apply drawn changes to patches that nothing else needs.
 
     Args:
-        image: Intensities.
-        label: Class indices.
-        rotation_deg: Right-handed angles about i, then j, then k.
-        zoom: Above 1 magnifies.
+        images: Intensities.
+        labels: Class indices, of any integer type; the smaller, the faster.
+        changes: One row per sample.
+        generator: On the CPU; gives the voxels of the noise.
     """
-    # Output voxel p, counted from the centre, shows input voxel R^-1 p / zoom; affine_grid wants
-    # that in units of half a side, and its axes in the order k, j, i.
-    half = (torch.tensor(label.shape, dtype=torch.float64) - 1) / 2
-    source = _rotation(rotation_deg).T / zoom * half[None, :] / half[:, None]
-    theta = torch.cat([source.flip(0, 1), torch.zeros(3, 1, dtype=torch.float64)], dim=1)
-    size = (1, 1, *label.shape)
-    grid = functional.affine_grid(
-        theta[None].to(image.device, torch.float32), list(size), align_corners=True
-    )
-    moved = functional.grid_sample(image[None], grid, mode="bilinear", align_corners=True)
-    classes = functional.grid_sample(
-        label[None, None].to(torch.float32), grid, mode="nearest", align_corners=True
-    )
-    return moved[0], classes[0, 0].to(label.dtype)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        axes = [axis for axis in range(3) if changes.mirror[index, axis]]
+        rotation_deg, zoom = changes.rotation_deg[index], float(changes.zoom[index])
+        new_image, new_label = image, label
+        if axes:
+            new_image, new_label = image.flip([axis + 1 for axis in axes]), label.flip(axes)
+        if zoom != 1 or rotation_deg.any():
+            new_image, new_label = move(new_image, new_label, rotation_deg=rotation_deg, zoom=zoom)
+        new_image = _change_intensities(new_image, changes, index=index, generator=generator)
+        if new_image is not image:
+            image.copy_(new_image)
+        if new_label is not label:
+            label.copy_(new_label)
 
 
 def blur(image: Float[Tensor, "channel i j k"], *, sigma: float) -> Float[Tensor, "channel i j k"]:
@@ -156,12 +146,10 @@ def blur(image: Float[Tensor, "channel i j k"], *, sigma: float) -> Float[Tensor
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights = (kernel / kernel.sum()).tolist()
-    out = image
+    out = functional.pad(image[None], (radius,) * 6, mode="replicate")[0]
     for axis in (1, 2, 3):
-        side = out.shape[axis]
         # Shifted sums: on a CPU several times faster than a convolution with a thin kernel.
-        index = torch.arange(-radius, side + radius, device=out.device).clamp(0, side - 1)
-        padded = out.index_select(axis, index)
+        padded, side = out, image.shape[axis]
         out = padded.narrow(axis, 0, side) * weights[0]
         for shift, weight in enumerate(weights[1:], start=1):
             out.add_(padded.narrow(axis, shift, side), alpha=weight)
@@ -177,10 +165,10 @@ def change_gamma(
         image: Intensities.
         gamma: Exponent; positive.
     """
-    low = image.amin((1, 2, 3), keepdim=True)
-    extent = image.amax((1, 2, 3), keepdim=True) - low
+    low, high = _range(image)
+    extent = high - low
     safe = torch.where(extent > 0, extent, torch.ones_like(extent))
-    return ((image - low) / safe).pow(gamma) * extent + low
+    return (image - low).div_(safe).pow_(gamma).mul_(extent).add_(low)
 
 
 def change_contrast(
@@ -192,25 +180,15 @@ def change_contrast(
         image: Intensities.
         factor: Above 1 raises the contrast.
     """
-    low = image.amin((1, 2, 3), keepdim=True)
-    high = image.amax((1, 2, 3), keepdim=True)
+    low, high = _range(image)
     mean = image.mean((1, 2, 3), keepdim=True)
-    return torch.clamp((image - mean) * factor + mean, low, high)
+    return (image - mean).mul_(factor).add_(mean).clamp_(low, high)
 
 
-def lower_resolution(
-    image: Float[Tensor, "channel i j k"], *, factor: float
-) -> Float[Tensor, "channel i j k"]:
-    """Keep every n-th voxel only and fill in between linearly, as a coarser scanner would.
-
-    Args:
-        image: Intensities.
-        factor: Share of the voxels kept per side.
-    """
-    sides = list(image.shape[1:])
-    small = [max(1, round(side * factor)) for side in sides]
-    coarse = functional.interpolate(image[None], size=small, mode="nearest-exact")
-    return functional.interpolate(coarse, size=sides, mode="trilinear", align_corners=False)[0]
+def _range(image: Float[Tensor, "channel i j k"]) -> tuple[Tensor, Tensor]:
+    """Smallest and largest intensity of each channel, as (channel, 1, 1, 1)."""
+    voxels = (1, 2, 3)
+    return image.amin(voxels, keepdim=True), image.amax(voxels, keepdim=True)
 
 
 def _change_intensities(
@@ -221,8 +199,8 @@ def _change_intensities(
     low_resolution = float(changes.low_resolution[index])
     gamma_inverted, gamma = float(changes.gamma_inverted[index]), float(changes.gamma[index])
     if noise_std:
-        noise = torch.randn(image.shape, generator=generator) * noise_std
-        image = image + noise.to(image.device)
+        noise = torch.randn(image.shape, generator=generator).mul_(noise_std)
+        image = noise.to(image.device).add_(image)
     if blur_sigma:
         image = blur(image, sigma=blur_sigma)
     if brightness != 1:
@@ -232,20 +210,7 @@ def _change_intensities(
     if low_resolution != 1:
         image = lower_resolution(image, factor=low_resolution)
     if gamma_inverted != 1:
-        image = -change_gamma(-image, gamma=gamma_inverted)
+        image = change_gamma(image.neg(), gamma=gamma_inverted).neg_()
     if gamma != 1:
         image = change_gamma(image, gamma=gamma)
     return image
-
-
-def _rotation(angles_deg: Tensor) -> Tensor:
-    """Matrix that turns about i, then j, then k, right-handed, float64."""
-    cos, sin = torch.cos(angles_deg.double().deg2rad()), torch.sin(angles_deg.double().deg2rad())
-    out = torch.eye(3, dtype=torch.float64)
-    for axis in range(3):
-        first, second = (axis + 1) % 3, (axis + 2) % 3
-        turn = torch.eye(3, dtype=torch.float64)
-        turn[first, first] = turn[second, second] = cos[axis]
-        turn[first, second], turn[second, first] = -sin[axis], sin[axis]
-        out = turn @ out
-    return out

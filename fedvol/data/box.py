@@ -35,17 +35,27 @@ class Box:
         a, b, c = (low - first for low, first in zip(lows, start, strict=True))
         return cls(inner=(i, j, k), before=(a, b, c), size=size)
 
+    @property
+    def outer(self) -> tuple[slice, slice, slice]:
+        """Where in the box the part inside the volume lies, one slice per axis."""
+        i, j, k = (
+            slice(first, first + part.stop - part.start)
+            for first, part in zip(self.before, self.inner, strict=True)
+        )
+        return i, j, k
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether no voxel of the box lies outside the volume."""
+        sides = tuple(part.stop - part.start for part in self.inner)
+        return sides == self.size
+
     def pad(
         self, inner: Shaped[np.ndarray, "... i j k"], *, value: float
     ) -> Shaped[np.ndarray, "... x y z"]:
         """The whole box around the part inside; the part itself where nothing lies outside."""
-        if inner.shape[-3:] == self.size:
+        if self.is_inside:
             return inner
         out = np.full((*inner.shape[:-3], *self.size), value, dtype=inner.dtype)
-        if inner.size:
-            place = tuple(
-                slice(first, first + length)
-                for first, length in zip(self.before, inner.shape[-3:], strict=True)
-            )
-            out[(..., *place)] = inner
+        out[(..., *self.outer)] = inner
         return out

@@ -1,13 +1,15 @@
 """Prepared cases on disk: one file each, compressed in blocks, read only where touched."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import blosc2
 import numpy as np
-from jaxtyping import Float, Float32, Int32, UInt8
+from jaxtyping import Float, Float32, Int16, Int32, UInt8
 from numpy.typing import NDArray
 
 from fedvol.data.box import Box
@@ -120,6 +122,19 @@ class CaseStore:
         return self._folder / f"{quote(case, safe='')}{_SUFFIX}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voxels:
+    """A case as it is kept, uncompressed.
+
+    Attributes:
+        levels: Image in int16 levels; scale and offset are the case's.
+        label: Class indices.
+    """
+
+    levels: Int16[np.ndarray, "channel i j k"]
+    label: UInt8[np.ndarray, "i j k"]
+
+
 class StoredCase:
     """One prepared case, read lazily; made by `CaseStore.open`."""
 
@@ -150,6 +165,11 @@ class StoredCase:
     def num_channels(self) -> int:
         """Image channels."""
         return len(self._about.scale)
+
+    @property
+    def voxel_bytes(self) -> int:
+        """What `voxels` takes in memory."""
+        return prod(self.shape) * (2 * self.num_channels + 1)
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
@@ -222,10 +242,49 @@ class StoredCase:
         Raises:
             CaseStoreError: The case has no label.
         """
-        box = Box.at(start, size=size, shape=self.shape)
-        image = self._decode(np.asarray(self._image[(slice(None), *box.inner)]))
-        label = np.asarray(self._label[box.inner])
-        return box.pad(image, value=PADDING), box.pad(label, value=0)
+        image = np.empty((self.num_channels, *size), dtype=np.float32)
+        label = np.empty(size, dtype=np.uint8)
+        self.read_patch(start, image=image, label=label)
+        return image, label
+
+    def read_patch(
+        self,
+        start: Triple,
+        *,
+        image: Float32[np.ndarray, "channel i j k"],
+        label: UInt8[np.ndarray, "i j k"],
+        voxels: "Voxels | None" = None,
+    ) -> None:
+        """Write a patch, as `patch` gives it, into arrays of its size.
+
+        Args:
+            start: First voxel; may be negative or leave the volume.
+            image: Filled with the intensities.
+            label: Filled with the class indices.
+            voxels: What `voxels` gave, to read from memory; None reads the file.
+
+        Raises:
+            CaseStoreError: The case has no label.
+        """
+        levels, classes = (
+            (self._image, self._label) if voxels is None else (voxels.levels, voxels.label)
+        )
+        box = Box.at(start, size=_triple(label.shape), shape=self.shape)
+        if not box.is_inside:
+            image.fill(PADDING)
+            label.fill(0)
+        inside = image[(slice(None), *box.outer)]
+        np.multiply(np.asarray(levels[(slice(None), *box.inner)]), self._scale, out=inside)
+        inside += self._offset
+        label[box.outer] = np.asarray(classes[box.inner])
+
+    def voxels(self) -> "Voxels":
+        """All voxels in main memory, 2 bytes a channel and 1 for the label.
+
+        Raises:
+            CaseStoreError: The case has no label.
+        """
+        return Voxels(levels=np.asarray(self._image[:]), label=np.asarray(self._label[:]))
 
     @cached_property
     def _image(self) -> blosc2.NDArray:

@@ -1,24 +1,23 @@
 """Patches for training: which, from where, as a function of the step alone."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from fedvol.config.data import Augmentation, Patches
-from fedvol.data.augmentation import augment
+from fedvol.data.augmentation import change_in_place, draw_changes
 from fedvol.data.batch import Batch
-from fedvol.data.box import Box, Triple
-from fedvol.data.case_store import PADDING, StoredCase
+from fedvol.data.box import Triple
+from fedvol.data.case_store import StoredCase
+from fedvol.data.decoded import SHARED, DecodedCases
 from fedvol.errors import CaseStoreError, NoCasesError
 from fedvol.plan import derive_seed
 from fedvol.types import Digest
 
-_SMALL_CASE_BYTES = 32 << 20
-CACHE_BYTES = 1 << 30
-"""Memory for one site's decoded cases, where nothing else is asked for."""
+_Host = tuple[Tensor, Tensor]
 
 
 class PatchSource:
@@ -39,7 +38,9 @@ class PatchSource:
         plan: Digest of the plan.
         scope: Site, stage and the like; with the plan and the step it seeds every draw.
         device: Where the batch is put and augmented.
-        cache_bytes: Memory for decoded small cases.
+        decoded: Cases in main memory, where there is room.
+        reads_ahead: Whether a thread reads the next step's patches meanwhile; None: if the device
+            computes by itself. No bit depends on it.
 
     Raises:
         NoCasesError: `cases` is empty.
@@ -56,7 +57,8 @@ class PatchSource:
         plan: Digest,
         scope: tuple[str | int, ...],
         device: torch.device,
-        cache_bytes: int = CACHE_BYTES,
+        decoded: DecodedCases = SHARED,
+        reads_ahead: bool | None = None,
     ) -> None:
         if not cases:
             raise NoCasesError(
@@ -70,7 +72,11 @@ class PatchSource:
         self._plan = plan
         self._scope = scope
         self._device = device
-        self._decoded = _DecodedCases(limit_bytes=cache_bytes)
+        self._decoded = decoded
+        if reads_ahead is None:
+            reads_ahead = device.type != "cpu"
+        self._reader = ThreadPoolExecutor(max_workers=1) if reads_ahead else None
+        self._ahead: tuple[int, Future[_Host]] | None = None
 
     def batch(self, step: int) -> Batch:
         """The batch of one step; the same at every call.
@@ -78,27 +84,37 @@ class PatchSource:
         Args:
             step: Counted from 0 over the whole stage.
         """
+        image, label = (part.to(self._device, non_blocking=True) for part in self._host(step))
+        if self._augmentation is not None:
+            generator = torch.Generator()
+            generator.manual_seed(derive_seed(self._plan, *self._scope, "augmentation", step))
+            changes = draw_changes(len(image), config=self._augmentation, generator=generator)
+            change_in_place(image, label, changes=changes, generator=generator)
+        return Batch(image=image, label=label.long())
+
+    def _host(self, step: int) -> _Host:
+        """Patches before augmentation, in main memory; the next step's are read meanwhile."""
+        if self._reader is None:
+            return self._read(step)
+        ahead, self._ahead = self._ahead, None
+        patches = ahead[1].result() if ahead and ahead[0] == step else self._read(step)
+        self._ahead = step + 1, self._reader.submit(self._read, step + 1)
+        return patches
+
+    def _read(self, step: int) -> _Host:
         rng = np.random.default_rng(derive_seed(self._plan, *self._scope, "patches", step))
-        images: list[NDArray[np.float32]] = []
-        labels: list[NDArray[np.uint8]] = []
+        count, size = self._patches.batch_size, self._patches.size
+        is_pinned = self._device.type == "cuda"
+        shape = (count, self._cases[0].num_channels, *size)
+        images = torch.empty(shape, dtype=torch.float32, pin_memory=is_pinned)
+        labels = torch.empty((count, *size), dtype=torch.uint8, pin_memory=is_pinned)
         num_foreground = self._num_foreground(rng)
-        for position in range(self._patches.batch_size):
-            index = int(rng.integers(len(self._cases)))
-            case = self._cases[index]
+        for position, (image, label) in enumerate(zip(images.numpy(), labels.numpy(), strict=True)):
+            case = self._cases[int(rng.integers(len(self._cases)))]
             is_foreground = position < num_foreground and bool(case.foreground)
-            start = patch_start(case, size=self._patches.size, is_foreground=is_foreground, rng=rng)
-            image, label = self._decoded.patch(index, case, start=start, size=self._patches.size)
-            images.append(image)
-            labels.append(label)
-        batch = Batch(
-            image=torch.from_numpy(np.stack(images)).to(self._device),
-            label=torch.from_numpy(np.stack(labels)).to(self._device).long(),
-        )
-        if self._augmentation is None:
-            return batch
-        generator = torch.Generator()
-        generator.manual_seed(derive_seed(self._plan, *self._scope, "augmentation", step))
-        return augment(batch, config=self._augmentation, generator=generator)
+            start = patch_start(case, size=size, is_foreground=is_foreground, rng=rng)
+            case.read_patch(start, image=image, label=label, voxels=self._decoded.voxels(case))
+        return images, labels
 
     def _num_foreground(self, rng: np.random.Generator) -> int:
         whole, fraction = divmod(self._patches.foreground_share * self._patches.batch_size, 1)
@@ -129,35 +145,6 @@ def patch_start(
         start = rng.integers(low, high, endpoint=True)
     i, j, k = (int(first) for first in start)
     return i, j, k
-
-
-class _DecodedCases:
-    """The small cases used last, decoded; others are read patch by patch from disk."""
-
-    def __init__(self, *, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._size_bytes = 0
-        self._held: OrderedDict[int, tuple[NDArray[np.float32], NDArray[np.uint8]]] = OrderedDict()
-
-    def patch(
-        self, index: int, case: StoredCase, *, start: Triple, size: Triple
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """What `StoredCase.patch` gives, from memory where possible."""
-        case_bytes = int(np.prod(case.shape)) * (4 * case.num_channels + 1)
-        if case_bytes > min(_SMALL_CASE_BYTES, self._limit_bytes):
-            return case.patch(start, size)
-        if index in self._held:
-            self._held.move_to_end(index)
-        else:
-            self._held[index] = case.image(), case.label()
-            self._size_bytes += case_bytes
-            while self._size_bytes > self._limit_bytes:
-                _, (image, label) = self._held.popitem(last=False)
-                self._size_bytes -= image.nbytes + label.nbytes
-        image, label = self._held[index]
-        box = Box.at(start, size=size, shape=case.shape)
-        inner_image, inner_label = image[(slice(None), *box.inner)], label[box.inner]
-        return box.pad(inner_image, value=PADDING), box.pad(inner_label, value=0)
 
 
 def _check(case: StoredCase, *, num_classes: int) -> None:

@@ -35,9 +35,6 @@ from fedvol.types import SiteId
 EngineName = Literal["in-process", "ray"]
 Specs = Mapping[SiteId, AgentSpec]
 
-_CACHE_BYTES = 4 << 30
-"""Memory for decoded cases, all processes together."""
-
 _FEW_CPUS = 4
 """Below it a simulation stays in one process: see docs/engines.md for what was measured."""
 
@@ -53,10 +50,6 @@ class Engine(Protocol):
     @property
     def num_workers(self) -> int:
         """Sites that work at one time."""
-        ...
-
-    def cache_bytes(self, num_sites: int) -> int:
-        """Memory that each of some agents may use for decoded cases."""
         ...
 
     def run(
@@ -109,10 +102,6 @@ class InThisProcess:
         self._observer = observer
         self._cases = cases
 
-    def cache_bytes(self, num_sites: int) -> int:
-        """See `Engine`."""
-        return _CACHE_BYTES // num_sites
-
     def run(
         self,
         server_app: ServerApp,
@@ -145,7 +134,6 @@ class OverWorkers:
         name: What the command line calls it.
         workers: The processes.
         num_workers: How many.
-        num_caches: In how many of them one site's cases may be held.
         close: Ends them.
     """
 
@@ -155,18 +143,12 @@ class OverWorkers:
         *,
         workers: Workers,
         num_workers: int,
-        num_caches: int,
         close: Callable[[], None],
     ) -> None:
         self.name: EngineName = name
         self.num_workers = num_workers
         self._workers = workers
-        self._num_caches = num_caches
         self._close = close
-
-    def cache_bytes(self, num_sites: int) -> int:
-        """See `Engine`."""
-        return _CACHE_BYTES // (num_sites * self._num_caches)
 
     def run(
         self,
@@ -226,9 +208,7 @@ def start_engine(
                 num_workers=num_workers,
                 observer=observer,
             )
-            return OverWorkers(
-                name, workers=pool, num_workers=num_workers, num_caches=1, close=pool.close
-            )
+            return OverWorkers(name, workers=pool, num_workers=num_workers, close=pool.close)
         case "ray":
             if cluster_address():
                 resources = cluster_resources(num_threads=num_threads, num_gpus=num_gpus)
@@ -239,7 +219,6 @@ def start_engine(
                 name,
                 workers=actors,
                 num_workers=actors.num_workers,
-                num_caches=actors.num_workers,
                 close=actors.close,
             )
         case _:

@@ -18,7 +18,6 @@ from fedvol.client import (
 )
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study
 from fedvol.data import CaseRecord
-from fedvol.data.sampling import CACHE_BYTES
 from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, canonical_json
@@ -109,9 +108,7 @@ class Session:
         folder = self.output.baseline(run)
         plan_file = folder / "plan.json"
         write_atomic(plan_file, canonical_json(plan.model_dump(mode="json")))
-        spec = self._describe(
-            site, plan, plan_file=plan_file, folder=folder, sources=sources, num_sites=1
-        )
+        spec = self._describe(site, plan, plan_file=plan_file, folder=folder, sources=sources)
         coordinator = self._coordinator(run, plan, initial)
         return self._conduct(coordinator, {site: spec}, test=False)
 
@@ -122,7 +119,6 @@ class Session:
             plan_file=self.output.plan,
             folder=self.output.site(site),
             sources=[site],
-            num_sites=len(self.sites),
         )
 
     def _describe(
@@ -133,7 +129,6 @@ class Session:
         plan_file: Path,
         folder: Path,
         sources: Sequence[SiteId],
-        num_sites: int,
     ) -> AgentSpec:
         return AgentSpec(
             site=site,
@@ -144,7 +139,6 @@ class Session:
             is_pooled=list(sources) != [site],
             policy=SIMULATION_POLICY,
             resampling_key=self.plan.digest,
-            cache_bytes=min(CACHE_BYTES, self.engine.cache_bytes(num_sites)),
         )
 
     def _conduct(

@@ -1,6 +1,9 @@
 """`RayWorkers`: Flower's Ray backend, on this machine or on a cluster; the one door to ray."""
 
 import gc
+
+# pyright: reportUnknownMemberType=false, reportArgumentType=false, reportUnknownArgumentType=false
+# (Ray's functions are typed in part; its options are values of many types in one dictionary)
 import logging
 import os
 import queue

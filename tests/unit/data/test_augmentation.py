@@ -11,8 +11,6 @@ from fedvol.data.augmentation import (
     change_contrast,
     change_gamma,
     draw_changes,
-    lower_resolution,
-    move,
 )
 from fedvol.data.batch import Batch
 
@@ -149,84 +147,6 @@ def test_mirror_keeps_the_histogram_and_only_allowed_axes_flip():
     assert 16 < flipped < 48
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_quarter_turn_of_a_cube_is_rot90(axis):
-    batch = some_batch(1, shape=(9, 9, 9))
-    angles = torch.zeros(3)
-    angles[axis] = 90.0
-    plane = ((axis + 1) % 3, (axis + 2) % 3)
-
-    image, label = move(batch.image[0], batch.label[0], rotation_deg=angles, zoom=1.0)
-
-    expected = torch.rot90(batch.image[0], 1, (plane[0] + 1, plane[1] + 1))
-    assert torch.equal(label, torch.rot90(batch.label[0], 1, plane))
-    torch.testing.assert_close(image, expected, atol=1e-4, rtol=0)
-
-
-def test_angles_apply_about_i_then_j_then_k():
-    batch = some_batch(1, shape=(9, 9, 9))
-    image, label = batch.image[0], batch.label[0]
-
-    _, together = move(image, label, rotation_deg=torch.tensor([90.0, 90.0, 90.0]), zoom=1.0)
-
-    step = torch.rot90(torch.rot90(torch.rot90(label, 1, (1, 2)), 1, (2, 0)), 1, (0, 1))
-    assert torch.equal(together, step)
-
-
-def test_rotation_is_rigid_in_voxels_whatever_the_sides_of_the_patch():
-    # A ball stays a ball of the same size: a rotation in normalised units would stretch it.
-    shape = (24, 48, 32)
-    axes = [torch.arange(side) - (side - 1) / 2 for side in shape]
-    i, j, k = torch.meshgrid(*axes, indexing="ij")
-    ball = ((i**2 + (j - 4) ** 2 + k**2) <= 49).long()
-
-    _, moved = move(
-        ball[None].float(), ball, rotation_deg=torch.tensor([25.0, -30.0, 40.0]), zoom=1.0
-    )
-
-    points = moved.nonzero().float()
-    extent = points.max(0).values - points.min(0).values
-    assert int(moved.sum()) == pytest.approx(int(ball.sum()), rel=0.03)
-    assert torch.all((extent - 14).abs() <= 1)
-    distance = (points.mean(0) - torch.tensor([(side - 1) / 2 for side in shape])).norm()
-    assert float(distance) == pytest.approx(4.0, abs=0.15)
-
-
-@pytest.mark.parametrize("zoom", [0.7, 1.4])
-def test_zoom_scales_a_ball_about_the_centre(zoom):
-    axes = [torch.arange(side) - (side - 1) / 2 for side in (32, 40, 36)]
-    i, j, k = torch.meshgrid(*axes, indexing="ij")
-    ball = ((i**2 + j**2 + k**2) <= 81).long()
-
-    _, moved = move(ball[None].float(), ball, rotation_deg=torch.zeros(3), zoom=zoom)
-
-    assert int(moved.sum()) == pytest.approx(int(ball.sum()) * zoom**3, rel=0.05)
-
-
-def test_image_and_label_move_together():
-    axes = [torch.arange(side) - (side - 1) / 2 for side in (20, 26, 22)]
-    i, j, k = torch.meshgrid(*axes, indexing="ij")
-    ball = (((i - 3) ** 2 + (j + 2) ** 2 + (k - 1) ** 2) <= 36).long()
-
-    image, label = move(
-        ball[None].float(), ball, rotation_deg=torch.tensor([10.0, 20.0, -30.0]), zoom=1.2
-    )
-
-    disagree = ((image[0] > 0.5).long() != label).sum()
-    assert int(disagree) < 0.06 * int(label.sum())
-
-
-def test_beyond_the_patch_is_zero_and_background():
-    image, label = torch.full((1, 10, 10, 10), 5.0), torch.full((10, 10, 10), 2)
-
-    moved, classes = move(image, label, rotation_deg=torch.zeros(3), zoom=0.5)
-
-    assert moved[0, 0, 0, 0] == 0
-    assert classes[0, 0, 0] == 0
-    assert moved[0, 5, 5, 5] == 5
-    assert classes[5, 5, 5] == 2
-
-
 @pytest.mark.parametrize("sigma", [0.5, 0.8, 1.0])
 def test_blur_is_a_gaussian_filter(sigma):
     ndimage = pytest.importorskip("scipy.ndimage")
@@ -289,18 +209,6 @@ def test_contrast_scales_about_the_mean_inside_the_range():
     assert (higher.amax((1, 2, 3)) <= image.amax((1, 2, 3))).all()
     assert (higher.amin((1, 2, 3)) >= image.amin((1, 2, 3))).all()
     assert (higher.std((1, 2, 3)) > image.std((1, 2, 3))).all()
-
-
-def test_low_resolution_loses_detail_but_not_a_constant():
-    image = some_batch(1, shape=(16, 18, 20)).image[0]
-
-    out = lower_resolution(image, factor=0.5)
-
-    assert out.shape == image.shape
-    assert out.std() < image.std() * 0.8
-    torch.testing.assert_close(
-        lower_resolution(torch.full_like(image, 3.0), factor=0.5), torch.full_like(image, 3.0)
-    )
 
 
 def test_noise_has_the_drawn_deviation_and_touches_only_its_sample():

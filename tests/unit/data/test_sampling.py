@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fedvol.config.data import Augmentation, Patches
 from fedvol.data.case_store import CaseStore, StoredCase
+from fedvol.data.decoded import DecodedCases
 from fedvol.data.preprocess import foreground_voxels
 from fedvol.data.sampling import PatchSource, patch_start
 from fedvol.data.volume import PreparedCase
@@ -89,25 +90,39 @@ def test_plan_and_scope_change_the_batch_and_the_order_of_cases_does_not(cases):
 
 
 def test_memory_and_disk_give_the_same_batches(cases):
-    none, little, ample = (source(cases, cache_bytes=size) for size in (0, 20_000, 1 << 30))
+    none, little, ample = (DecodedCases(limit_bytes=size) for size in (0, 12_000, 1 << 30))
+    sources = [source(cases, decoded=decoded) for decoded in (none, little, ample)]
 
     for step in range(8):
-        assert same(none.batch(step), ample.batch(step))
-        assert same(little.batch(step), ample.batch(step))
-    assert len(none._decoded._held) == 0
-    assert 0 < little._decoded._size_bytes <= 20_000
-    assert len(ample._decoded._held) == 3
+        first, *others = (one.batch(step) for one in sources)
+        assert all(same(first, other) for other in others)
+    assert none.size_bytes == 0
+    assert 0 < little.size_bytes <= 12_000
+    assert all(case in ample for case in cases)
 
 
-def test_memory_forgets_the_case_used_longest_ago(cases):
-    sizes = [int(np.prod(case.shape)) * 5 for case in cases]
-    cache = source(cases, cache_bytes=sum(sizes) - 1)._decoded
+def test_a_thread_that_reads_ahead_changes_no_bit(cases):
+    plain, ahead = source(cases, reads_ahead=False), source(cases, reads_ahead=True)
 
-    for index in (0, 1, 0, 2):
-        cache.patch(index, cases[index], start=(0, 0, 0), size=(4, 4, 4))
+    for step in (0, 1, 2, 7, 3, 4, 4):
+        assert same(plain.batch(step), ahead.batch(step))
 
-    assert list(cache._held) == [0, 2]
-    assert cache._size_bytes == sizes[0] + sizes[2]
+
+def test_an_error_while_reading_ahead_is_raised_at_its_step(cases, monkeypatch):
+    ahead = source(cases, reads_ahead=True)
+    read = PatchSource._read
+
+    def broken(self, step):
+        if step == 1:
+            raise CaseStoreError("case one", "is damaged", "Prepare it again.")
+        return read(self, step)
+
+    monkeypatch.setattr(PatchSource, "_read", broken)
+
+    ahead.batch(0)
+    with pytest.raises(CaseStoreError, match="case one: is damaged"):
+        ahead.batch(1)
+    assert same(ahead.batch(2), source(cases).batch(2))
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,31 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedvol.config.strategy import Personalise
-from fedvol.errors import (
-    FedvolError,
-    PlanMismatchError,
-    QuorumError,
-    StoreError,
-)
-from fedvol.federation import (
-    Action,
-    Candidate,
-    HealthReport,
-    Link,
-    MetricSums,
-    Request,
-    RoundState,
-    RunState,
-    best_round,
-    build_strategy,
-    stage_exchange,
-)
+from fedvol.errors import FedvolError, PlanMismatchError, QuorumError, StoreError
+from fedvol.federation import HealthReport, Link, MetricSums, RoundState, RunState
 from fedvol.plan import Plan, state_digest
 from fedvol.server.clock import Clock
 from fedvol.server.health import ask_health
-from fedvol.server.norms import mean_norms
+from fedvol.server.judging import judge_release
+from fedvol.server.release import put_release
 from fedvol.server.round_engine import RoundEngine
+from fedvol.server.stage_run import StageRun, stage_run
 from fedvol.store import ALL_SITES, BlobStore, CheckpointKind, RoundRecord, RunStore
 from fedvol.telemetry import Observer
 from fedvol.types import Digest, RunId, SiteId, State
@@ -133,52 +117,14 @@ class Coordinator:
     def _test(
         self, link: Link, outcome: Outcome, *, stage: int, round_index: int, model: str
     ) -> dict[SiteId, MetricSums]:
-        absent = sorted(set(self._plan.sites) - outcome.health.keys())
-        if absent:
-            raise QuorumError(
-                f"run {self._run}",
-                f"no test figures from {', '.join(absent)}, which did not answer",
-                "Bring every site of the plan back and start again with --resume.",
-            )
-        held = self._store.evaluations(self._run, model=model)
-        with self._blobs.open(outcome.release) as file:
-            state = file.read_all()
-        missing = [
-            site
-            for site, health in outcome.health.items()
-            if health.test_cases and site not in held
-        ]
-        engine = self._engine(stage, start_round=outcome.best_round)
-        parts = engine.ask_for_sums(
+        return judge_release(
+            self._stage(stage, start_round=outcome.best_round if stage else None),
             link,
-            [
-                Request(
-                    run=self._run,
-                    plan=self._plan.digest,
-                    stage=engine.stage,
-                    round=round_index,
-                    site=site,
-                    action=Action.TEST,
-                    state=state,
-                    arguments=engine.judging_arguments,
-                    limit_s=self._plan.study.federation.evaluate_limit_s,
-                )
-                for site in missing
-            ],
-            metrics=self._plan.study.evaluation.metrics,
-            replicates=self._plan.study.evaluation.bootstrap_replicates,
-            on_part=lambda site, sums: self._store.put_evaluation(
-                self._run, model=model, site=site, sums=sums
-            ),
+            release=outcome.release,
+            round_index=round_index,
+            model=model,
+            health=outcome.health,
         )
-        silent = sorted(set(missing) - parts.keys())
-        if silent:
-            raise QuorumError(
-                f"run {self._run}",
-                f"no test figures from {', '.join(silent)}",
-                "Look at these sites and start again with --resume.",
-            )
-        return {**held, **parts}
 
     def _fail(self, error: FedvolError) -> None:
         """Record why the run failed; a run that had finished stays finished."""
@@ -204,18 +150,12 @@ class Coordinator:
                     "Build plan and weights from one study with one version of fedvol.",
                 )
             self._store.create_run(self._run, plan=self._plan)
-            digest = self._blobs.put(self._initial.items(), metadata=self._metadata(0))
-            self._store.add_checkpoint(
-                self._run, stage=0, round=0, kind=CheckpointKind.INITIAL, digest=digest
-            )
+            self._put_initial()
             self._store.set_run_state(self._run, RunState.RUNNING)
             return False
         self._plan.require_same(record.plan_digest, where=f"run {self._run}")
         if not self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL):
-            digest = self._blobs.put(self._initial.items(), metadata=self._metadata(0))
-            self._store.add_checkpoint(
-                self._run, stage=0, round=0, kind=CheckpointKind.INITIAL, digest=digest
-            )
+            self._put_initial()
         if record.state in (RunState.PROPOSED, RunState.FAILED, RunState.PAUSED):
             self._store.set_run_state(self._run, RunState.RUNNING)
         return True
@@ -231,18 +171,14 @@ class Coordinator:
             resumed=resumed,
         )
         initial = self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL)[0].digest
-        self._play_stage(link, self._engine(0), base=initial, health=health)
-        best = self._best(0)
-        assert best is not None
-        releases = self._store.checkpoints(self._run, kind=CheckpointKind.RELEASE)
-        release = releases[-1].digest if releases else self._release(link, best, health)
+        finetune = self._stage(0)
+        best = self._play_stage(link, finetune, base=initial, health=health)
+        release = put_release(finetune, link, best, health=health)
         personal = None
         if self._plan.study.personalise is not None:
-            engine = self._engine(1, start_round=best.index)
-            self._play_stage(link, engine, base=release, health=health)
-            personal = self._best(1)
-            assert personal is not None
-        self._blobs.prune(keep={c.digest for c in self._store.checkpoints(self._run)})
+            personalise = self._stage(1, start_round=best.index)
+            personal = self._play_stage(link, personalise, base=release, health=health)
+        self._blobs.prune(keep=self._checkpoints())
         return Outcome(
             release=release,
             best_round=best.index,
@@ -253,23 +189,27 @@ class Coordinator:
     def _play_stage(
         self,
         link: Link,
-        engine: RoundEngine,
+        stage: StageRun,
         *,
         base: Digest,
         health: Mapping[SiteId, HealthReport],
-    ) -> None:
-        stage = engine.stage
-        rounds = self._plan.study.stages[stage].rounds
+    ) -> RoundRecord:
+        """Play every round that is not closed yet; returns the best of all."""
+        engine = RoundEngine(stage=stage, clock=self._clock)
         abandoned = 0
         index = 1
-        while index <= rounds:
-            played = self._closed(stage, index)
+        while index <= stage.rounds:
+            played = stage.closed_record(index)
             if played is None:
                 self._observer.event(
-                    "round.opened", stage=stage, round=index, rounds=rounds, sites=list(health)
+                    "round.opened",
+                    stage=stage.stage,
+                    round=index,
+                    rounds=stage.rounds,
+                    sites=list(health),
                 )
                 played = engine.play(link, index=index, base=base, health=health)
-                self._after_round(played, rounds)
+                self._after_round(stage, played)
             if played.state is RoundState.ABANDONED:
                 abandoned += 1
                 if abandoned > self._plan.study.federation.max_abandoned_rounds:
@@ -283,122 +223,52 @@ class Coordinator:
             assert played.aggregate is not None
             base = played.aggregate
             index += 1
+        best = stage.best()
+        assert best is not None
+        return best
 
-    def _after_round(self, played: RoundRecord, rounds: int) -> None:
+    def _after_round(self, stage: StageRun, played: RoundRecord) -> None:
         if played.state is not RoundState.CLOSED:
             return
-        best = self._best(played.stage)
+        best = stage.best()
         key = self._plan.study.evaluation.select_by
         stat = played.metrics.get(ALL_SITES, {}).get(key)
         self._observer.event(
             "round.closed",
-            stage=played.stage,
+            stage=stage.stage,
             round=played.index,
-            rounds=rounds,
+            rounds=stage.rounds,
             seconds=played.seconds,
             metric=key,
             value=stat.value if stat else None,
             best_round=best.index if best else None,
         )
-        self._prune(played, best)
-
-    def _prune(self, last: RoundRecord, best: RoundRecord | None) -> None:
-        keep = {c.digest for c in self._store.checkpoints(self._run)}
-        keep |= {r.aggregate for r in (last, best) if r is not None and r.aggregate is not None}
-        self._blobs.prune(keep=keep)
-
-    # --- the release --------------------------------------------------------------------------
-
-    def _release(
-        self, link: Link, best: RoundRecord, health: Mapping[SiteId, HealthReport]
-    ) -> Digest:
-        """Write the best round's global state, with the mean of what stayed local where any did."""
-        assert best.aggregate is not None
-        exchange = self._engine(best.stage).exchange
-        with self._blobs.open(best.aggregate) as file:
-            # Companions, such as a momentum, lie in the same file and are nobody's but ours.
-            state = {spec.name: file.read(spec.name) for spec in exchange.shared}
-        if local := exchange.local:
-            state |= mean_norms(
-                link,
-                run=self._run,
-                plan=self._plan,
-                stage=best.stage,
-                round=best.index,
-                local=local,
-                health=health,
-                observer=self._observer,
-            )
-        ordered = [
-            (spec.name, state[spec.name])
-            for spec in self._plan.network.tensors
-            if spec.name in state
-        ]
-        digest = self._blobs.put(ordered, metadata=self._metadata(best.index))
-        self._store.add_checkpoint(
-            self._run,
-            stage=best.stage,
-            round=best.index,
-            kind=CheckpointKind.RELEASE,
-            digest=digest,
-        )
-        return digest
+        needed = {r.aggregate for r in (played, best) if r is not None and r.aggregate is not None}
+        self._blobs.prune(keep=self._checkpoints() | needed)
 
     # --- helpers ------------------------------------------------------------------------------
 
-    def _engine(self, stage: int, *, start_round: int | None = None) -> RoundEngine:
-        settings = self._plan.study.stages[stage]
-        is_personal = isinstance(settings, Personalise)
-        return RoundEngine(
+    def _stage(self, stage: int, *, start_round: int | None = None) -> StageRun:
+        return stage_run(
+            stage,
             run=self._run,
             plan=self._plan,
-            stage=stage,
-            exchange=stage_exchange(self._plan.network, stage=settings),
-            action=Action.PERSONALISE if is_personal else Action.FINETUNE,
-            strategy=None if is_personal else build_strategy(settings.strategy),
-            start_round=start_round if is_personal else None,
+            start_round=start_round,
             store=self._store,
             blobs=self._blobs,
-            clock=self._clock,
             observer=self._observer,
         )
 
-    def _closed(self, stage: int, index: int) -> RoundRecord | None:
-        for record in self._store.rounds(self._run, stage=stage, index=index):
-            if record.state is RoundState.CLOSED:
-                return record
-        return None
+    def _checkpoints(self) -> set[Digest]:
+        return {checkpoint.digest for checkpoint in self._store.checkpoints(self._run)}
 
-    def _best(self, stage: int) -> RoundRecord | None:
-        closed = {
-            record.index: record
-            for record in self._store.rounds(self._run, stage=stage)
-            if record.state is RoundState.CLOSED
-        }
-        key = self._plan.study.evaluation.select_by
-        stats = {index: r.metrics.get(ALL_SITES, {}).get(key) for index, r in closed.items()}
-        judged = {i: stat.n + stat.undefined for i, stat in stats.items() if stat}
-        most = max(judged.values(), default=0)
-        best = best_round(
-            [
-                # A round judged on fewer cases than others cannot be compared with them.
-                Candidate(round=index, value=stat.value if stat and judged[index] == most else None)
-                for index, stat in stats.items()
-            ],
-            select_by=key,
+    def _put_initial(self) -> None:
+        digest = self._blobs.put(self._initial.items(), metadata=self._stage(0).metadata(0))
+        self._store.add_checkpoint(
+            self._run, stage=0, round=0, kind=CheckpointKind.INITIAL, digest=digest
         )
-        if best is not None:
-            return closed[best]
-        return closed[max(closed)] if closed else None
 
     def _state(self) -> RunState:
         record = self._store.run(self._run)
         assert record is not None
         return record.state
-
-    def _metadata(self, round_index: int) -> dict[str, str]:
-        return {
-            "plan": self._plan.digest,
-            "architecture": self._plan.network.architecture,
-            "round": str(round_index),
-        }

@@ -3,8 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from fedvol.federation import HealthReport, RoundState, SiteState, Strategy
-from fedvol.store import RoundRecord, SiteRound
+from fedvol.federation import (
+    Candidate,
+    HealthReport,
+    RoundState,
+    SiteState,
+    Strategy,
+    best_round,
+)
+from fedvol.store import ALL_SITES, RoundRecord, SiteRound
 from fedvol.types import SiteId
 
 
@@ -12,6 +19,31 @@ def closed_rounds(rounds: Iterable[RoundRecord]) -> tuple[RoundRecord, ...]:
     """The rounds that are closed, in order; other attempts left out."""
     closed = {record.index: record for record in rounds if record.state is RoundState.CLOSED}
     return tuple(closed[index] for index in sorted(closed))
+
+
+def best_record(closed: Iterable[RoundRecord], *, select_by: str) -> RoundRecord | None:
+    """The round to be released: the best by a validation metric, or the last where none is judged.
+
+    A round judged on fewer cases than others cannot be compared with them, and is passed over.
+
+    Args:
+        closed: The closed rounds of one stage.
+        select_by: Name of the metric.
+    """
+    records = {record.index: record for record in closed}
+    stats = {i: record.metrics.get(ALL_SITES, {}).get(select_by) for i, record in records.items()}
+    judged = {i: stat.n + stat.undefined for i, stat in stats.items() if stat}
+    most = max(judged.values(), default=0)
+    best = best_round(
+        [
+            Candidate(round=i, value=stat.value if stat and judged[i] == most else None)
+            for i, stat in stats.items()
+        ],
+        select_by=select_by,
+    )
+    if best is not None:
+        return records[best]
+    return records[max(records)] if records else None
 
 
 def participants(record: RoundRecord) -> tuple[SiteRound, ...]:

@@ -1,0 +1,167 @@
+"""Judging: sites are asked what a model is worth on their validation or test cases."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from fedvol.config.evaluation import SegmentationMetric
+from fedvol.errors import ContributionError, QuorumError
+from fedvol.federation import (
+    Action,
+    HealthReport,
+    Link,
+    MetricSums,
+    Request,
+    Stat,
+    check_evaluation,
+    merge,
+)
+from fedvol.plan import class_names, metric_keys, selection_metrics
+from fedvol.server.stage_run import StageRun
+from fedvol.store import ALL_SITES, RoundRecord
+from fedvol.types import Digest, SiteId, State
+
+
+def validate(
+    stage: StageRun, link: Link, record: RoundRecord, *, health: Mapping[SiteId, HealthReport]
+) -> None:
+    """Have every site judge a round's model on its validation cases, and write the figures.
+
+    Args:
+        stage: The stage.
+        link: To the sites.
+        record: The round, in state `summed`.
+        health: Who is asked, and how many validation cases each has.
+    """
+    assert record.aggregate is not None
+    sites = [site for site, report in health.items() if report.validation_cases]
+    state = stage.read_global(record.aggregate)
+    parts = _ask_for_sums(
+        stage,
+        link,
+        _requests(stage, sites, action=Action.VALIDATE, round_index=record.index, state=state),
+        metrics=selection_metrics(stage.plan.study.evaluation),
+    )
+    stats = {site: _stats(part) for site, part in parts.items()}
+    if parts:
+        stats[ALL_SITES] = _stats(merge([parts[site] for site in sorted(parts)]))
+    stage.store.put_metrics(record.key, stats)
+
+
+def judge_release(
+    stage: StageRun,
+    link: Link,
+    *,
+    release: Digest,
+    round_index: int,
+    model: str,
+    health: Mapping[SiteId, HealthReport],
+) -> dict[SiteId, MetricSums]:
+    """Have every site judge a stage's model on its test cases; answers already held are kept.
+
+    Args:
+        stage: The stage.
+        link: To the sites.
+        release: Digest of the released weights.
+        round_index: Round whose model is judged.
+        model: What the figures are kept under.
+        health: What each site said of its data.
+
+    Raises:
+        QuorumError: A site with test cases did not answer; figures over a subset are refused.
+    """
+    where = f"run {stage.run}"
+    absent = sorted(set(stage.plan.sites) - health.keys())
+    if absent:
+        raise QuorumError(
+            where,
+            f"no test figures from {', '.join(absent)}, which did not answer",
+            "Bring every site of the plan back and start again with --resume.",
+        )
+    evaluation = stage.plan.study.evaluation
+    held = stage.store.evaluations(stage.run, model=model)
+    missing = [site for site, report in health.items() if report.test_cases and site not in held]
+    with stage.blobs.open(release) as file:
+        state = file.read_all()
+    parts = _ask_for_sums(
+        stage,
+        link,
+        _requests(stage, missing, action=Action.TEST, round_index=round_index, state=state),
+        metrics=evaluation.metrics,
+        replicates=evaluation.bootstrap_replicates,
+        on_part=lambda site, sums: stage.store.put_evaluation(
+            stage.run, model=model, site=site, sums=sums
+        ),
+    )
+    silent = sorted(set(missing) - parts.keys())
+    if silent:
+        raise QuorumError(
+            where,
+            f"no test figures from {', '.join(silent)}",
+            "Look at these sites and start again with --resume.",
+        )
+    return {**held, **parts}
+
+
+def _requests(
+    stage: StageRun, sites: Sequence[SiteId], *, action: Action, round_index: int, state: State
+) -> list[Request]:
+    return [
+        stage.request(
+            site,
+            action,
+            round_index=round_index,
+            state=state,
+            arguments=stage.judging_arguments,
+            limit_s=stage.plan.study.federation.evaluate_limit_s,
+        )
+        for site in sites
+    ]
+
+
+def _ask_for_sums(
+    stage: StageRun,
+    link: Link,
+    requests: Sequence[Request],
+    *,
+    metrics: Sequence[SegmentationMetric],
+    replicates: int = 0,
+    on_part: Callable[[SiteId, MetricSums], None] | None = None,
+) -> dict[SiteId, MetricSums]:
+    """Sites that refuse or stay silent are named as events, and missing."""
+    by_site = {request.site: request for request in requests}
+    keys = metric_keys(metrics, class_names(stage.plan.study.data))
+    parts: dict[SiteId, MetricSums] = {}
+    for reply in link.ask(requests):
+        request = by_site.pop(reply.site, None)
+        if request is None:
+            continue
+        if reply.code:
+            _not_judged(stage, request, code=reply.code, title=reply.title)
+            continue
+        try:
+            _, sums = check_evaluation(reply, request=request, keys=keys, replicates=replicates)
+        except ContributionError as error:
+            _not_judged(stage, request, code=error.code, title=error.title, detail=str(error))
+            continue
+        parts[request.site] = sums
+        if on_part is not None:
+            on_part(request.site, sums)
+    for site, request in sorted(by_site.items()):
+        stage.observer.event("site.silent", site=site, round=request.round)
+    return parts
+
+
+def _not_judged(
+    stage: StageRun, request: Request, *, code: str, title: str, detail: str = ""
+) -> None:
+    stage.observer.event(
+        "site.refused",
+        site=request.site,
+        round=request.round,
+        code=code,
+        title=title,
+        detail=detail,
+    )
+
+
+def _stats(sums: MetricSums) -> dict[str, Stat]:
+    return {key: sums.stat(key) for key in sums.keys}

@@ -130,7 +130,7 @@ def _sum(size: Size, folder: str, base: Digest, *contributions: Digest) -> None:
 def _new_global(
     blobs: BlobStore, specs: Sequence[TensorSpec], base: Digest, contributions: Sequence[Digest]
 ) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    """As in `server.round_engine`."""
+    """As in `server.summing`."""
     with ExitStack() as stack:
         present = stack.enter_context(blobs.open(base))
         updates = [

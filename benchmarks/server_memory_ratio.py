@@ -141,7 +141,7 @@ def _new_global(
             present,
             updates,
             exchange=Exchange(shared=tuple(specs), local=()),
-            strategy=build_strategy(FedAvg(kind="fedavg")),
+            optimiser=build_strategy(FedAvg(kind="fedavg")).optimiser,
         )
 
 

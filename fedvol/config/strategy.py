@@ -9,8 +9,8 @@ from fedvol.config.learning import Training
 
 
 class _Strategy(Section):
-    weighting: Literal["cases", "steps", "equal"] = "cases"
-    """What a site's update counts by: training cases, local steps, or one each."""
+    weighting: Literal["cases", "equal"] = "cases"
+    """What a site's update counts by: training cases, or one each."""
 
 
 class FedAvg(_Strategy):

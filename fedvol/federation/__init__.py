@@ -21,7 +21,7 @@ from fedvol.federation.reports import EvaluationReport, HealthReport, TrainRepor
 from fedvol.federation.selection import Candidate, best_round, is_better
 from fedvol.federation.states import RoundState, RunState, SiteState
 from fedvol.federation.statistics import MetricSums, PairedDifference, Stat, difference, merge
-from fedvol.federation.strategy import Mean, Stepped, Strategy, WeightedMean
+from fedvol.federation.strategy import Mean, ServerOptimiser, Stepped, Strategy
 from fedvol.federation.weighted_sum import TensorReader, average
 
 __all__ = [
@@ -41,13 +41,13 @@ __all__ = [
     "RoundArguments",
     "RoundState",
     "RunState",
+    "ServerOptimiser",
     "SiteState",
     "Stat",
     "Stepped",
     "Strategy",
     "TensorReader",
     "TrainReport",
-    "WeightedMean",
     "average",
     "best_round",
     "build_exchange",

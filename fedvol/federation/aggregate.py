@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fedvol.federation.companions import COMPANION_DTYPE, companion_name, companion_specs
 from fedvol.federation.exchange import Exchange
-from fedvol.federation.strategy import Mean, Strategy
+from fedvol.federation.strategy import Mean, ServerOptimiser
 from fedvol.federation.weighted_sum import TensorReader, average
 
 
@@ -16,7 +16,7 @@ def next_global(
     contributions: Sequence[tuple[float, TensorReader]],
     *,
     exchange: Exchange,
-    strategy: Strategy,
+    optimiser: ServerOptimiser,
     is_first: bool = False,
     share: float = 1.0,
     kept: float = 1.0,
@@ -30,8 +30,8 @@ def next_global(
         present: The global state, with its companions unless it `is_first`.
         contributions: Weight and update of each site, sorted by site.
         exchange: What travels.
-        strategy: What is made of the mean update.
-        is_first: Whether no companions are there yet; they begin as the strategy says.
+        optimiser: What is made of the mean update.
+        is_first: Whether no companions are there yet; they begin as the optimiser says.
         share: See `Mean.share`.
         kept: See `Mean.kept`.
 
@@ -46,7 +46,7 @@ def next_global(
         if not spec.trainable:
             yield spec.name, (tensor.astype(np.float64) + means[spec.name]).astype(tensor.dtype)
             continue
-        stepped = strategy.step(
+        stepped = optimiser.step(
             tensor.astype(np.float64),
             mean=Mean(
                 update=means[spec.name],
@@ -60,9 +60,9 @@ def next_global(
                 name: np.full(spec.shape, start)
                 if is_first
                 else present.read(companion_name(name, spec.name)).astype(np.float64)
-                for name, start in strategy.companions.items()
+                for name, start in optimiser.companions.items()
             },
         )
         yield spec.name, stepped.tensor.astype(tensor.dtype)
-        for name in strategy.companions:
+        for name in optimiser.companions:
             yield companion_name(name, spec.name), stepped.companions[name].astype(COMPANION_DTYPE)

@@ -1,14 +1,13 @@
 """Optimisers at the server: the mean update takes the place of a (negative) gradient."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never, final
 
 import numpy as np
 
-from fedvol.federation.arguments import RoundArguments
 from fedvol.federation.companions import Companions
-from fedvol.federation.strategy import Mean, Needs, Stepped, Tensor64, Weighting, weight_by
+from fedvol.federation.strategy import Mean, Stepped, Tensor64
 
 MOMENTUM = "momentum"
 FIRST_MOMENT, SECOND_MOMENT = "first_moment", "second_moment"
@@ -20,35 +19,19 @@ class ServerMomentum:
     """FedAvgM: v = beta v + mean update, w = w + learning rate v.
 
     Attributes:
-        weighting: What an update counts by.
         learning_rate: Step along the momentum.
         momentum: beta; 0 with learning rate 1 is the weighted mean, bit for bit.
 
     Reference: Hsu et al. (2019), arXiv:1909.06335, section 4.2.
     """
 
-    weighting: Weighting
     learning_rate: float
     momentum: float
-
-    @property
-    def needs(self) -> Needs:
-        """Sums suffice."""
-        return "sum"
 
     @property
     def companions(self) -> Mapping[str, float]:
         """The momentum v."""
         return {MOMENTUM: 0.0}
-
-    def weight(self, *, cases: int, steps: int) -> float:
-        """Training cases, steps or one."""
-        return weight_by(self.weighting, cases=cases, steps=steps)
-
-    def arguments(self, losses: Iterable[float]) -> RoundArguments:
-        """Nothing."""
-        del losses
-        return RoundArguments()
 
     def step(self, tensor: Tensor64, *, mean: Mean, companions: Companions) -> Stepped:
         """A step along the momentum."""
@@ -64,7 +47,6 @@ class ServerAdaptive:
     """FedAdam and FedYogi: w = w + learning rate m / (sqrt(v) + tau), without bias correction.
 
     Attributes:
-        weighting: What an update counts by.
         rule: How the second moment v follows the squared mean update.
         learning_rate: eta.
         betas: Decay of the first and second moment.
@@ -73,30 +55,15 @@ class ServerAdaptive:
     Reference: Reddi et al. (2021), arXiv:2003.00295, algorithm 2.
     """
 
-    weighting: Weighting
     rule: Literal["adam", "yogi"]
     learning_rate: float
     betas: tuple[float, float]
     tau: float
 
     @property
-    def needs(self) -> Needs:
-        """Sums suffice."""
-        return "sum"
-
-    @property
     def companions(self) -> Mapping[str, float]:
         """Both moments; algorithm 2 asks that v begin at tau squared or more."""
         return {FIRST_MOMENT: 0.0, SECOND_MOMENT: self.tau**2}
-
-    def weight(self, *, cases: int, steps: int) -> float:
-        """Training cases, steps or one."""
-        return weight_by(self.weighting, cases=cases, steps=steps)
-
-    def arguments(self, losses: Iterable[float]) -> RoundArguments:
-        """Nothing."""
-        del losses
-        return RoundArguments()
 
     def step(self, tensor: Tensor64, *, mean: Mean, companions: Companions) -> Stepped:
         """A step along the first moment, divided by the root of the second."""

@@ -1,4 +1,4 @@
-"""`Strategy`: what a site's update counts by, and what the server makes of the mean update."""
+"""`Strategy`: what an update counts by, what the server makes of the mean, what sites are told."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 from fedvol.federation.arguments import RoundArguments
 from fedvol.federation.companions import Companions
 
-Needs = Literal["sum", "each"]
-"""Whether the weighted sum suffices, or the server must see every single update."""
-
-Weighting = Literal["cases", "steps", "equal"]
+Weighting = Literal["cases", "equal"]
 
 Tensor64 = NDArray[np.float64]
 
@@ -44,29 +41,15 @@ class Stepped:
     companions: Companions = field(default_factory=dict[str, Tensor64])
 
 
-class Strategy(Protocol):
-    """The server's half of a federated optimiser; the sites' half is in their training.
+class ServerOptimiser(Protocol):
+    """What the server makes of the mean update.
 
-    It holds settings alone. What it must remember of a tensor are companions; what it must
-    remember of rounds is read from the record.
+    It holds settings alone: what it must remember of a tensor are companions.
     """
-
-    @property
-    def needs(self) -> Needs:
-        """Whether sums suffice; `each` excludes secure sums."""
-        ...
 
     @property
     def companions(self) -> Mapping[str, float]:
         """Companions of every trainable tensor, with the value they start from."""
-        ...
-
-    def weight(self, *, cases: int, steps: int) -> float:
-        """What one site's update counts by; compared between sites, so no unit."""
-        ...
-
-    def arguments(self, losses: Iterable[float]) -> RoundArguments:
-        """What sites are told for a round, from the global training loss of each round before."""
         ...
 
     def step(self, tensor: Tensor64, *, mean: Mean, companions: Companions) -> Stepped:
@@ -77,50 +60,62 @@ class Strategy(Protocol):
         ...
 
 
-def weight_by(weighting: Weighting, *, cases: int, steps: int) -> float:
-    """What an update counts by: training cases, gradient steps, or one for each site."""
-    match weighting:
-        case "cases":
-            return float(cases)
-        case "steps":
-            return float(steps)
-        case "equal":
-            return 1.0
-        case _:
-            assert_never(weighting)
+class Schedule(Protocol):
+    """What sites are told in a round, beside the global state."""
+
+    def arguments(self, losses: Iterable[float]) -> RoundArguments:
+        """For the next round, from the global training loss of each round before."""
+        ...
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightedMean:
-    """Add the weighted mean update to the global state (McMahan et al. 2017, algorithm 1).
-
-    Attributes:
-        weighting: Training cases, gradient steps, or one for each site.
-    """
-
-    weighting: Weighting
-
-    @property
-    def needs(self) -> Needs:
-        """Sums suffice."""
-        return "sum"
+@dataclass(frozen=True, slots=True)
+class AddMean:
+    """Global plus mean update (McMahan et al. 2017, algorithm 1)."""
 
     @property
     def companions(self) -> Mapping[str, float]:
         """None."""
         return {}
 
-    def weight(self, *, cases: int, steps: int) -> float:
-        """Training cases, steps or one."""
-        return weight_by(self.weighting, cases=cases, steps=steps)
+    def step(self, tensor: Tensor64, *, mean: Mean, companions: Companions) -> Stepped:
+        """The sum of both."""
+        del companions
+        return Stepped(tensor=tensor + mean.update)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NothingToTell:
+    """Every round is like the one before."""
 
     def arguments(self, losses: Iterable[float]) -> RoundArguments:
-        """Nothing."""
+        """None; the losses are not read."""
         del losses
         return RoundArguments()
 
-    def step(self, tensor: Tensor64, *, mean: Mean, companions: Companions) -> Stepped:
-        """Global plus mean update."""
-        del companions
-        return Stepped(tensor=tensor + mean.update)
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """The server's half of a federated optimiser; the sites' half is in their training.
+
+    Attributes:
+        weighting: What a site's update counts by.
+        optimiser: What is made of the mean update.
+        schedule: What sites are told.
+    """
+
+    weighting: Weighting
+    optimiser: ServerOptimiser = AddMean()
+    schedule: Schedule = NothingToTell()
+
+    def weight(self, *, cases: int) -> float:
+        """What the update of a site with so many training cases counts by; without a unit."""
+        match self.weighting:
+            case "cases":
+                return float(cases)
+            case "equal":
+                return 1.0
+            case _:
+                assert_never(self.weighting)

@@ -118,7 +118,8 @@ def strategy_words(settings: strategy.Strategy) -> str:
             values = (f"betas {betas}", f"tau {settings.tau:g}", _server_rate(settings))
         case _:
             assert_never(settings)
-    return f"{name} ({', '.join((*values, f'weights by {settings.weighting}'))})"
+    weights = {"cases": "weights by cases", "equal": "every site weighs the same"}
+    return f"{name} ({', '.join((*values, weights[settings.weighting]))})"
 
 
 def _server_rate(settings: strategy.FedAvgM | strategy.FedAdam | strategy.FedYogi) -> str:

@@ -76,11 +76,7 @@ def _take(
         report = check_update(
             reply, request=request, travelling=stage.exchange.up, steps=stage.steps, cases=cases
         )
-        weight = (
-            stage.strategy.weight(cases=report.cases, steps=report.steps)
-            if stage.strategy is not None
-            else None
-        )
+        weight = stage.strategy.weight(cases=report.cases) if stage.strategy is not None else None
     except ContributionError as error:
         _refused(
             stage,

@@ -81,7 +81,6 @@ def known_weight(
     *,
     health: Mapping[SiteId, HealthReport],
     strategy: Strategy,
-    steps: int,
 ) -> float:
     """Weight of every site known to have training cases, those that are silent included.
 
@@ -90,10 +89,9 @@ def known_weight(
         closed: The rounds before it.
         health: What the sites that are there said of their data.
         strategy: Gives the weights.
-        steps: Gradient steps of a site in a round.
     """
     stated = {
-        site: strategy.weight(cases=report.training_cases, steps=steps)
+        site: strategy.weight(cases=report.training_cases)
         for site, report in health.items()
         if report.training_cases
     }

@@ -110,7 +110,7 @@ class StageRun:
         """What every site is told in a new round; it follows from the rounds before alone."""
         if self.strategy is None:
             return RoundArguments(start_round=self.start_round)
-        return self.strategy.arguments(self._losses(before=index))
+        return self.strategy.schedule.arguments(self._losses(before=index))
 
     def arguments_of(
         self, record: RoundRecord, sites: Sequence[SiteId]

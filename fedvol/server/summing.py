@@ -45,7 +45,7 @@ def _known_weight(
         total = sum(site.weight or 0.0 for site in contributions(record))
         return total, total
     closed = stage.closed(before=record.index)
-    known = known_weight(record, closed, health=health, strategy=stage.strategy, steps=stage.steps)
+    known = known_weight(record, closed, health=health, strategy=stage.strategy)
     before = closed[-1].known_weight if closed else None
     return known, known if before is None else before
 
@@ -65,7 +65,7 @@ def _new_global(
             present,
             updates,
             exchange=stage.exchange,
-            strategy=stage.strategy,
+            optimiser=stage.strategy.optimiser,
             is_first=record.index == 1,
             share=sum(weight for weight, _ in updates) / known,
             kept=known_before / known,

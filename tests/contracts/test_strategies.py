@@ -104,7 +104,7 @@ def test_running_statistics_are_averaged_and_nothing_else(kind: str, whole) -> N
 def test_companions_lie_beside_the_state_and_never_in_the_release(kind: str, whole) -> None:
     server, _ = whole
     settings = plan_of(kind).study.stages[0].strategy
-    companions = {f"{name}|w" for name in build_strategy(settings).companions}
+    companions = {f"{name}|w" for name in build_strategy(settings).optimiser.companions}
     assert set(server.last()) == {"w", "mean", *companions}
     release = server.conduct(QuadraticSites(plan=plan_of(kind), folder=server.folder)).release
     with server.blobs.open(release) as file:
@@ -139,7 +139,11 @@ def test_the_sum_suffices(kind: str) -> None:
 
     def step(*parts: tuple[float, Any]) -> State:
         held = [(weight, Held(part)) for weight, part in parts]
-        return dict(next_global(present, held, exchange=exchange, strategy=strategy, is_first=True))
+        return dict(
+            next_global(
+                present, held, exchange=exchange, optimiser=strategy.optimiser, is_first=True
+            )
+        )
 
     apart, together = step((3.0, two[0]), (1.0, two[1])), step((4.0, mean))
     assert apart.keys() == together.keys()

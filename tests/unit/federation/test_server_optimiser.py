@@ -55,7 +55,7 @@ def play(settings: Any, *, rounds: int, size: float = 0.02) -> dict[str, np.ndar
                 Held(state),
                 parts,
                 exchange=EXCHANGE,
-                strategy=build_strategy(settings),
+                optimiser=build_strategy(settings).optimiser,
                 is_first=index == 1,
             )
         )
@@ -136,7 +136,7 @@ def test_after_one_large_update_yogi_forgets_slower_than_adam() -> None:
                     Held(state),
                     [(1.0, Held(part))],
                     exchange=EXCHANGE,
-                    strategy=build_strategy(kind(kind=name, betas=(0.9, 0.5))),
+                    optimiser=build_strategy(kind(kind=name, betas=(0.9, 0.5))).optimiser,
                     is_first=index == 1,
                 )
             )

@@ -12,7 +12,7 @@ from fedvol.report.settings import strategy_words
         (strategy.FedAvg(kind="fedavg"), "FedAvg (weights by cases)"),
         (
             strategy.FedBN(kind="fedbn", weighting="equal"),
-            "FedBN (norm layers stay at their site, weights by equal)",
+            "FedBN (norm layers stay at their site, every site weighs the same)",
         ),
         (strategy.FedProx(kind="fedprox", mu=0.3), "FedProx (mu 0.3, weights by cases)"),
         (
@@ -27,8 +27,11 @@ from fedvol.report.settings import strategy_words
             "FedAvgM (momentum 0.9, server learning rate 1, weights by cases)",
         ),
         (
-            strategy.FedYogi(kind="fedyogi", weighting="steps"),
-            "FedYogi (betas 0.9 and 0.99, tau 0.001, server learning rate 0.01, weights by steps)",
+            strategy.FedYogi(kind="fedyogi", weighting="equal"),
+            (
+                "FedYogi (betas 0.9 and 0.99, tau 0.001, server learning rate 0.01, "
+                "every site weighs the same)"
+            ),
         ),
         (
             strategy.Scaffold(kind="scaffold"),

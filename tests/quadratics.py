@@ -137,7 +137,6 @@ class QuadraticSites:
             software="0.1.0",
             architecture=self.plan.network.architecture,
             training_cases=SITES[request.site][0],
-            training_subjects=SITES[request.site][0],
             validation_cases=1,
             test_cases=1,
             skipped={},

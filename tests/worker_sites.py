@@ -20,7 +20,7 @@ from fedvol.federation import (
     TrainReport,
 )
 from fedvol.plan import TensorKind, TensorSpec
-from fedvol.privacy import Contribution, Releaser, Update
+from fedvol.privacy import Contribution, HeldSubjects, JudgedSubjects, Releaser, Update
 from fedvol.telemetry import Broadcast, Observer
 from fedvol.transport import Context, Message, make_client_app
 from fedvol.types import Digest, RunId, SiteId, State
@@ -87,9 +87,9 @@ def work(site: SiteId, request: Request, *, failing: str) -> Contribution:
         case Action.NORMS:
             return gate.norms(request, {"n": np.ones(2, "f4")}, exchange=EXCHANGE)
         case Action.HEALTH:
-            return gate.health(request, _health())
+            return gate.health(request, _health(), behind=_HELD)
         case Action.VALIDATE | Action.TEST:
-            return gate.evaluation(request, *_evaluation())
+            return gate.evaluation(request, *_evaluation(), behind=_JUDGED)
         case Action.FINGERPRINT:
             raise AssertionError("no fingerprint is asked for here")
 
@@ -132,12 +132,15 @@ def request(site: SiteId, action: Action = Action.FINETUNE, *, limit_s: float = 
     )
 
 
+_HELD = HeldSubjects(training=3, validation=1, test=1, skipped={})
+_JUDGED = JudgedSubjects(undefined=np.array([0]), penalised=np.array([0]))
+
+
 def _health() -> HealthReport:
     return HealthReport(
         software="0.1.0",
         architecture=PLAN,
         training_cases=3,
-        training_subjects=3,
         validation_cases=1,
         test_cases=1,
         skipped={},

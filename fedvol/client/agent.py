@@ -113,7 +113,7 @@ class SiteAgent:
     def _answer(self, request: Request) -> Contribution:
         match request.action:
             case Action.HEALTH:
-                return self._releaser.health(request, self._health())
+                return self._releaser.health(request, self._health(), behind=self._cases.subjects)
             case Action.FINGERPRINT:
                 raise ReleaseRefusedError(
                     f"site {self._site}",
@@ -139,7 +139,6 @@ class SiteAgent:
             software=fedvol.__version__,
             architecture=description.architecture,
             training_cases=len(self._cases.train),
-            training_subjects=self._cases.training_subjects,
             validation_cases=len(self._cases.validation),
             test_cases=len(self._cases.test),
             skipped=dict(self._cases.skipped),
@@ -189,7 +188,7 @@ class SiteAgent:
             raise NoLabelsError(
                 f"site {self._site}", "no labelled training case", "The site sits this stage out."
             )
-        self._releaser.require_cohort(self._cases.training_subjects)
+        self._releaser.require_cohort(self._cases.subjects.training)
 
     def _on_step(self, request: Request) -> OnStep:
         def on_step(step: int, steps: int, loss: float) -> None:
@@ -230,7 +229,7 @@ class SiteAgent:
         )
         evaluation = self._plan.study.evaluation
         deadline_s = time.monotonic() + request.limit_s
-        sums, report = judge(
+        judged = judge(
             self.predictor(mirror=test or evaluation.validation_mirror),
             cases,
             site=self._site,
@@ -244,7 +243,7 @@ class SiteAgent:
             ),
             should_stop=lambda: time.monotonic() > deadline_s,
         )
-        return self._releaser.evaluation(request, sums, report)
+        return self._releaser.evaluation(request, judged.sums, judged.report, behind=judged.behind)
 
     def _norms(self, request: Request) -> Contribution:
         if self._personal_stage(request.stage) is not None:
@@ -262,7 +261,7 @@ class SiteAgent:
                 "norm layers leave once, for one round, when the stage has ended",
                 "Ask again after the last round, for the round that is released.",
             )
-        self._releaser.require_cohort(self._cases.training_subjects)
+        self._releaser.require_cohort(self._cases.subjects.training)
         local = state.local_tensors(up_to=request.round, exchange=exchange)
         return self._releaser.norms(request, local, exchange=exchange)
 

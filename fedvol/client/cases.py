@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fedvol.data import CaseRecord
 from fedvol.data.case_store import CaseStore, StoredCase
+from fedvol.privacy import HeldSubjects
 from fedvol.types import SiteId, SubjectId
 
 
@@ -30,17 +31,24 @@ class SiteCases:
         validation: Cases that choose the best round.
         test: Cases kept for the final figures.
         skipped: Cases left out, by error code.
+        skipped_subjects: Subjects behind these.
     """
 
     train: tuple[SiteCase, ...]
     validation: tuple[SiteCase, ...]
     test: tuple[SiteCase, ...]
     skipped: Mapping[str, int]
+    skipped_subjects: Mapping[str, int]
 
     @property
-    def training_subjects(self) -> int:
-        """Subjects behind the training cases."""
-        return len({case.subject for case in self.train})
+    def subjects(self) -> HeldSubjects:
+        """Subjects behind every count of cases."""
+        return HeldSubjects(
+            training=_num_subjects(self.train),
+            validation=_num_subjects(self.validation),
+            test=_num_subjects(self.test),
+            skipped=self.skipped_subjects,
+        )
 
 
 def open_cases(records: Sequence[CaseRecord], *, store: CaseStore) -> SiteCases:
@@ -50,10 +58,10 @@ def open_cases(records: Sequence[CaseRecord], *, store: CaseStore) -> SiteCases:
         CaseStoreError: A prepared case is damaged.
     """
     by_split: dict[str, list[SiteCase]] = {"train": [], "validation": [], "test": []}
-    skipped: dict[str, int] = {}
+    skipped: dict[str, list[SubjectId]] = {}
     for record in records:
         if not record.is_usable:
-            skipped[record.verdict] = skipped.get(record.verdict, 0) + 1
+            skipped.setdefault(record.verdict, []).append(record.subject)
         elif record.is_labelled:
             case = SiteCase(stored=store.open(record.case), subject=record.subject)
             by_split[record.split].append(case)
@@ -61,7 +69,8 @@ def open_cases(records: Sequence[CaseRecord], *, store: CaseStore) -> SiteCases:
         train=tuple(by_split["train"]),
         validation=tuple(by_split["validation"]),
         test=tuple(by_split["test"]),
-        skipped=skipped,
+        skipped={code: len(subjects) for code, subjects in skipped.items()},
+        skipped_subjects={code: len(set(subjects)) for code, subjects in skipped.items()},
     )
 
 
@@ -80,5 +89,13 @@ def pool(sites: Mapping[SiteId, SiteCases]) -> SiteCases:
         )
 
     return SiteCases(
-        train=union("train"), validation=union("validation"), test=union("test"), skipped={}
+        train=union("train"),
+        validation=union("validation"),
+        test=union("test"),
+        skipped={},
+        skipped_subjects={},
     )
+
+
+def _num_subjects(cases: Sequence[SiteCase]) -> int:
+    return len({case.subject for case in cases})

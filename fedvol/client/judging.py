@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from fedvol.data.labels import class_names
 from fedvol.federation import EvaluationReport, MetricSums
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, metric_keys
+from fedvol.privacy import JudgedSubjects
 from fedvol.training import threads
 from fedvol.types import Digest, RunId, SiteId
 from fedvol.validation import (
@@ -20,8 +22,24 @@ from fedvol.validation import (
     Predictor,
     SlidingWindow,
     evaluate_cases,
+    subjects_behind,
     summarise,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a model is worth on a site's cases.
+
+    Attributes:
+        sums: Sums over the cases.
+        report: What they mean.
+        behind: Subjects behind the counts of cases; never leaves the site.
+    """
+
+    sums: MetricSums
+    report: EvaluationReport
+    behind: JudgedSubjects
 
 
 def judge(
@@ -36,7 +54,7 @@ def judge(
     rows: Path | None,
     on_case: Callable[[int, int], None],
     should_stop: Callable[[], bool] = lambda: False,
-) -> tuple[MetricSums, EvaluationReport]:
+) -> Judgement:
     """Judge a model on a site's cases.
 
     Args:
@@ -50,9 +68,6 @@ def judge(
         rows: Where the per-case rows are kept at the site; None for nowhere.
         on_case: Called with cases done and their total.
         should_stop: Asked before each case; if true, the judging is left.
-
-    Returns:
-        Sums over the cases, and what they mean.
 
     Raises:
         TimeLimitError: `should_stop` said so; no rows are written.
@@ -79,7 +94,7 @@ def judge(
         subjects=len({row.subject for row in judged}),
         evaluate_seconds=time.monotonic() - started,
     )
-    return sums, report
+    return Judgement(sums=sums, report=report, behind=subjects_behind(judged, keys=keys))
 
 
 def rows_path(folder: Path, run: RunId, *, stage: int = 0) -> Path:

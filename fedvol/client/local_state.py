@@ -10,7 +10,6 @@ from fedvol.store import StateFile, write_state
 from fedvol.types import Digest, RunId, State
 
 _NAME = re.compile(r"^(local|optimiser|control)-(\d{6})\.safetensors$")
-_OPTIMISER_FILES_KEPT = 2
 
 
 class LocalState:
@@ -18,7 +17,8 @@ class LocalState:
 
     A round reads what the last round before it wrote, so a round that is asked again after a
     crash starts from the same place. Local tensors of every round are kept, because the best
-    round is known only at the end; optimiser moments of the last two. A control variate counts
+    round is known only at the end; optimiser moments of the newest and the one before it, however
+    many rounds lie between them. A control variate counts
     only if the server took the round's contribution, so that of the last such round is kept
     beside the newest.
     """
@@ -101,9 +101,9 @@ class LocalState:
         metadata = {"plan": self._plan, "round": str(round)}
         if optimiser is not None:
             write_state(self._path("optimiser", round), optimiser.items(), metadata=metadata)
-            for old in self._rounds("optimiser"):
-                if old <= round - _OPTIMISER_FILES_KEPT:
-                    self._path("optimiser", old).unlink(missing_ok=True)
+            before = [old for old in self._rounds("optimiser") if old < round]
+            for old in before[:-1]:  # the last of them is needed if the round is asked again
+                self._path("optimiser", old).unlink(missing_ok=True)
         if local:
             write_state(self._path("local", round), local.items(), metadata=metadata)
         for done in self._folder.glob("round-*.progress"):

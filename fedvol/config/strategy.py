@@ -7,6 +7,11 @@ from pydantic import Field
 from fedvol.config.base import Section
 from fedvol.config.learning import Training
 
+LONGEST_WAIT_S = 30 * 86400.0
+"""Longest time limit of an answer, seconds."""
+MOST_STEPS = 1_000_000
+"""Most gradient steps of a site in a round."""
+
 
 class _Strategy(Section):
     weighting: Literal["cases", "equal"] = "cases"
@@ -115,7 +120,7 @@ class Finetune(Section):
     """How updates are combined."""
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     """Rounds of the stage."""
-    steps_per_round: Annotated[int, Field(ge=1, le=1_000_000)]
+    steps_per_round: Annotated[int, Field(ge=1, le=MOST_STEPS)]
     """Local gradient steps of each site in a round."""
     training: Training
     """Local optimisation."""
@@ -166,7 +171,7 @@ class Personalise(Section):
     """How a personal model is trained."""
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     """Rounds of the stage; the models are judged after each."""
-    steps_per_round: Annotated[int, Field(ge=1, le=1_000_000)]
+    steps_per_round: Annotated[int, Field(ge=1, le=MOST_STEPS)]
     """Local gradient steps of each site in a round."""
     training: Training
     """Local optimisation; its schedule begins anew."""
@@ -182,7 +187,7 @@ class Participation(Section):
     """Fewest sites whose updates may form a round; below it the round is abandoned."""
     max_abandoned_rounds: Annotated[int, Field(ge=0, le=1000)] = 2
     """Abandoned rounds in a row after which the run fails."""
-    train_limit_s: Annotated[float, Field(gt=0, le=30 * 86400)] = 6 * 3600.0
+    train_limit_s: Annotated[float, Field(gt=0, le=LONGEST_WAIT_S)] = 6 * 3600.0
     """Longest wait for a site's update, seconds."""
-    evaluate_limit_s: Annotated[float, Field(gt=0, le=30 * 86400)] = 3600.0
+    evaluate_limit_s: Annotated[float, Field(gt=0, le=LONGEST_WAIT_S)] = 3600.0
     """Longest wait for a site's evaluation, seconds."""

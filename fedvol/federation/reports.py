@@ -18,8 +18,6 @@ class HealthReport(Section):
     """Digest of the network the site builds from the plan."""
     training_cases: Count
     """Labelled cases it may train on."""
-    training_subjects: Count
-    """Subjects behind them."""
     validation_cases: Count | None
     """Cases that choose the best round; null: some, but fewer than the site lets be known."""
     test_cases: Count | None

@@ -4,6 +4,7 @@ from fedvol.privacy.audit import AuditRecord, AuditSink
 from fedvol.privacy.contribution import Contribution, Kind, Update
 from fedvol.privacy.file_audit import AuditSummary, FileAudit, verify_audit
 from fedvol.privacy.release import Releaser
+from fedvol.privacy.suppression import HeldSubjects, JudgedSubjects
 
 __all__ = [
     "AuditRecord",
@@ -11,6 +12,8 @@ __all__ = [
     "AuditSummary",
     "Contribution",
     "FileAudit",
+    "HeldSubjects",
+    "JudgedSubjects",
     "Kind",
     "Releaser",
     "Update",

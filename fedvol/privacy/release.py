@@ -37,7 +37,7 @@ from fedvol.plan import (
 from fedvol.privacy.audit import AuditRecord, AuditSink
 from fedvol.privacy.contribution import Contribution, Kind, Update, sealed
 from fedvol.privacy.fingerprints import fingerprint
-from fedvol.privacy.suppression import suppress
+from fedvol.privacy.suppression import HeldSubjects, JudgedSubjects, is_small, suppress
 from fedvol.types import Digest, Json, SiteId, State
 
 
@@ -63,34 +63,50 @@ class Releaser:
     recipient: str = "server"
 
     def require_cohort(self, subjects: int) -> None:
-        """Refuse to take part with fewer training subjects than the site's floor.
+        """Refuse to take part with fewer training subjects than the site's floors.
+
+        Whoever trains tells figures over its cohort, such as the mean loss, so it must be no small
+        group either.
 
         Raises:
             CohortTooSmallError: There are fewer.
         """
-        if subjects < self.policy.min_cohort:
+        floor = max(self.policy.min_cohort, self.policy.min_group)
+        if subjects < floor:
             # The number itself stays here: a refusal carries the code alone.
             raise CohortTooSmallError(
                 f"site {self.site}",
-                f"{subjects} training subjects, and the site's floor is {self.policy.min_cohort}",
-                "Add cases, or lower policy.min_cohort if the site's rules allow it.",
+                f"{subjects} training subjects, and the site's floors ask for {floor}",
+                "Add cases, or lower policy.min_cohort and policy.min_group if the site's rules "
+                "allow it.",
             )
 
-    def health(self, request: Request, report: HealthReport) -> Contribution:
-        """Release how much data a site has; counts below the floor are left out or null.
+    def health(
+        self, request: Request, report: HealthReport, *, behind: HeldSubjects
+    ) -> Contribution:
+        """Release how much data a site has; counts with few subjects behind are left out or null.
 
         A count of 0 is told: nobody is behind it.
 
+        Args:
+            request: What was asked.
+            report: Counts of cases.
+            behind: Subjects behind them.
+
         Raises:
-            CohortTooSmallError: The site has training subjects, but fewer than its floor.
+            CohortTooSmallError: The site has training subjects, but fewer than its floors.
         """
         self._require_request(request)
-        if report.training_subjects:
-            self.require_cohort(report.training_subjects)
+        if behind.training:
+            self.require_cohort(behind.training)
         floor = self.policy.min_group
-        shown = {code: count for code, count in report.skipped.items() if count >= floor}
-        kept = {"validation_cases": report.validation_cases, "test_cases": report.test_cases}
-        hidden = {name: None for name, count in kept.items() if count and count < floor}
+        shown = {
+            code: count
+            for code, count in report.skipped.items()
+            if not is_small(behind.skipped[code], floor=floor)
+        }
+        judged = {"validation_cases": behind.validation, "test_cases": behind.test}
+        hidden = {name: None for name, num in judged.items() if is_small(num, floor=floor)}
         released = report.model_copy(update={"skipped": shown, **hidden})
         return self._release(
             request,
@@ -122,12 +138,6 @@ class Releaser:
         subjects = len({case.subject for case in cases})
         if subjects:
             self.require_cohort(subjects)
-        if 0 < subjects < self.policy.min_group:
-            raise CohortTooSmallError(
-                f"site {self.site}",
-                f"{subjects} training subjects, and figures need {self.policy.min_group}",
-                "Add cases, or lower policy.min_group if the site's rules allow it.",
-            )
         released = fingerprint(
             cases, channels=channels, classes=classes, floor=self.policy.min_group
         )
@@ -190,9 +200,20 @@ class Releaser:
         )
 
     def evaluation(
-        self, request: Request, sums: MetricSums, report: EvaluationReport
+        self,
+        request: Request,
+        sums: MetricSums,
+        report: EvaluationReport,
+        *,
+        behind: JudgedSubjects,
     ) -> Contribution:
         """Release sums over cases; `suppress` withholds those over few subjects.
+
+        Args:
+            request: What was asked.
+            sums: Sums over the site's cases.
+            report: What they mean.
+            behind: Subjects behind the counts of cases.
 
         Raises:
             ReleaseRefusedError: Sums and report name other metrics.
@@ -203,7 +224,7 @@ class Releaser:
             raise self._refused("sums and report of an evaluation do not belong together")
         if not np.all(np.isfinite(sums.sums)):
             raise self._not_finite("a sum of an evaluation")
-        kept, said = suppress(sums, report, floor=self.policy.min_group)
+        kept, said = suppress(sums, report, behind=behind, floor=self.policy.min_group)
         return self._release(
             request,
             Kind.EVALUATION,

@@ -10,7 +10,7 @@ import math
 
 from fedvol.config import Study
 from fedvol.config.baselines import BASELINES
-from fedvol.config.strategy import FedAvg
+from fedvol.config.strategy import LONGEST_WAIT_S, MOST_STEPS, FedAvg
 from fedvol.errors import UsageError
 from fedvol.types import RunId, SiteId
 
@@ -33,9 +33,20 @@ def require_known(names: tuple[str, ...]) -> None:
 
 
 def baseline_study(study: Study, *, num_sites: int) -> Study:
-    """The study one site carries out alone with the gradient steps of the whole federation."""
+    """The study one site carries out alone with the gradient steps of the whole federation.
+
+    Raises:
+        UsageError: So many steps do not fit into a round.
+    """
     stage, personal = study.finetune, study.personalise
     further = personal.rounds * personal.steps_per_round if personal is not None else 0
+    if stage.steps_per_round * num_sites > MOST_STEPS:
+        raise UsageError(
+            "--baselines",
+            f"{stage.steps_per_round} steps a round at each of {num_sites} sites are more than the "
+            f"{MOST_STEPS} that one site may take in a round",
+            "Split the stage into more rounds of fewer steps.",
+        )
     alone_stage = stage.model_copy(
         update={
             "strategy": FedAvg(kind="fedavg"),
@@ -43,11 +54,12 @@ def baseline_study(study: Study, *, num_sites: int) -> Study:
             "steps_per_round": stage.steps_per_round * num_sites,
         }
     )
-    alone = study.federation.model_copy(
+    limits = study.federation
+    alone = limits.model_copy(
         update={
             "min_sites": 1,
-            "train_limit_s": study.federation.train_limit_s * num_sites,
-            "evaluate_limit_s": study.federation.evaluate_limit_s * num_sites,
+            "train_limit_s": min(LONGEST_WAIT_S, limits.train_limit_s * num_sites),
+            "evaluate_limit_s": min(LONGEST_WAIT_S, limits.evaluate_limit_s * num_sites),
         }
     )
     return study.model_copy(update={"stages": (alone_stage,), "federation": alone})

@@ -9,7 +9,7 @@ from fedvol.client import FingerprintAgent, SiteAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
 from fedvol.errors import CaseStoreError, StoreError
-from fedvol.federation import Link, MetricSums, Reply, Request
+from fedvol.federation import Link, MetricSums, Reply, Request, stage_exchange
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import (
     Fingerprint,
@@ -53,10 +53,16 @@ def make_plan(
         study: The study, nothing left open.
         sites: Who may take part.
         planning: How values that were open came about.
+
+    Raises:
+        NoNormLayersError: A stage needs norm layers, and the network has none.
+        NetworkConfigError: A stage needs parts that the network does not have.
     """
     net = initial_network(study)
     initial = to_arrays(net)
     description = NetworkDescription(tensors=describe(net), initial_digest=state_digest(initial))
+    for stage in study.stages:
+        stage_exchange(description, stage=stage)  # what cannot travel is told before any training
     plan = Plan(
         software=fedvol.__version__,
         study=study,

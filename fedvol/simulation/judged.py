@@ -51,6 +51,8 @@ class Judged:
 
 def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judged, ...]:
     """Train the federated model and the baselines asked for, and judge each on all test cases."""
+    if baselines:
+        session.baseline_study()  # one that cannot be is told before any training
     federated = session.federated()
     judged = [_federated(session, federated)]
     if session.has_local_tensors:
@@ -156,7 +158,7 @@ def _judge_site(
     session: Session, name: str, predictor: Predictor, site: SiteId, cases: SiteCases
 ) -> MetricSums:
     evaluation = session.study.evaluation
-    sums, _ = judge(
+    judged = judge(
         predictor,
         cases.test,
         site=site,
@@ -169,7 +171,7 @@ def _judge_site(
             "model.evaluating", model=name, site=site, done=done, total=total
         ),
     )
-    return sums
+    return judged.sums
 
 
 def _network(session: Session, run: RunId, release: Digest) -> torch.nn.Module:

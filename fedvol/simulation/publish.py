@@ -151,10 +151,10 @@ def _site(session: Session, site: SiteId) -> SiteResult:
     cases = session.cases[site]
     return SiteResult(
         training_cases=len(cases.train),
-        training_subjects=cases.training_subjects,
+        training_subjects=cases.subjects.training,
         validation_cases=len(cases.validation),
         test_cases=len(cases.test),
-        test_subjects=len({case.subject for case in cases.test}),
+        test_subjects=cases.subjects.test,
     )
 
 

@@ -87,6 +87,14 @@ class Session:
         """Train on all sites' cases as if one hospital held them."""
         return self._alone(RunId("pooled"), POOLED, sorted(self.cases))
 
+    def baseline_study(self) -> Study:
+        """The study of every baseline.
+
+        Raises:
+            UsageError: It cannot be, because a round would have too many steps.
+        """
+        return baseline_study(self.study, num_sites=len(self.training_sites))
+
     def blobs(self, run: RunId) -> BlobStore:
         """A run's weights."""
         return BlobStore(self.output.blobs / run)
@@ -103,7 +111,7 @@ class Session:
         )
 
     def _alone(self, run: RunId, site: SiteId, sources: Sequence[SiteId]) -> Federated:
-        study = baseline_study(self.study, num_sites=len(self.training_sites))
+        study = self.baseline_study()
         plan, initial = make_plan(study, sites=(site,), planning=self.plan.planning)
         folder = self.output.baseline(run)
         plan_file = folder / "plan.json"

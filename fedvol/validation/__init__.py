@@ -9,7 +9,7 @@ from fedvol.validation.evaluate import evaluate_cases
 from fedvol.validation.inference import Predictor, SlidingWindow, ensemble, predict, single
 from fedvol.validation.pictures import SlicePanel, slice_panel
 from fedvol.validation.segmentation import reference_image, segment
-from fedvol.validation.summary import summarise
+from fedvol.validation.summary import subjects_behind, summarise
 
 __all__ = [
     "CaseMetrics",
@@ -23,5 +23,6 @@ __all__ = [
     "segment",
     "single",
     "slice_panel",
+    "subjects_behind",
     "summarise",
 ]

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int64
 
 from fedvol.federation.statistics import MetricSums
 from fedvol.plan import derive_seed
+from fedvol.privacy import JudgedSubjects
 from fedvol.types import Digest, SiteId
 from fedvol.validation.cases import CaseMetrics
 
@@ -72,6 +73,21 @@ def summarise(
         penalised=np.count_nonzero(penalised, axis=0).astype(np.int64),
         subjects=subjects,
         lone_sites=(subjects == 1).astype(np.int64),
+    )
+
+
+def subjects_behind(rows: Sequence[CaseMetrics], *, keys: Sequence[str]) -> JudgedSubjects:
+    """How many subjects have a case that is undefined, or penalised, under each metric.
+
+    Args:
+        rows: One per case.
+        keys: The metrics.
+    """
+    undefined = [{row.subject for row in rows if row.values[key] is None} for key in keys]
+    penalised = [{row.subject for row in rows if key in row.penalised} for key in keys]
+    return JudgedSubjects(
+        undefined=np.array([len(group) for group in undefined], dtype=np.int64),
+        penalised=np.array([len(group) for group in penalised], dtype=np.int64),
     )
 
 

@@ -89,7 +89,9 @@ def sites(tmp_path: Path) -> dict[SiteId, SiteCases]:
         return SiteCase(stored=store.open(CaseId("case_001")), subject=SubjectId(f"S-{site}"))
 
     return {
-        SiteId(site): SiteCases(train=(), validation=(), test=(site_case(site),), skipped={})
+        SiteId(site): SiteCases(
+            train=(), validation=(), test=(site_case(site),), skipped={}, skipped_subjects={}
+        )
         for site in "ab"
     }
 
@@ -108,7 +110,7 @@ def judged(
     on_case: Callable[[int, int], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> MetricSums:
-    sums, _ = judge(
+    return judge(
         perfect,
         cases.test,
         site=SiteId("pooled"),
@@ -119,8 +121,7 @@ def judged(
         rows=rows,
         on_case=on_case,
         should_stop=should_stop,
-    )
-    return sums
+    ).sums
 
 
 def test_pooled_sites_may_use_one_case_name(

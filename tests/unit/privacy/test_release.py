@@ -26,7 +26,15 @@ from fedvol.federation import (
     TrainReport,
 )
 from fedvol.plan import TensorKind, TensorSpec
-from fedvol.privacy import AuditRecord, Contribution, Kind, Releaser, Update
+from fedvol.privacy import (
+    AuditRecord,
+    Contribution,
+    HeldSubjects,
+    JudgedSubjects,
+    Kind,
+    Releaser,
+    Update,
+)
 from fedvol.types import Digest, RunId, SiteId
 
 PLAN = Digest("a" * 64)
@@ -83,7 +91,9 @@ def evaluation(
     *,
     subjects: tuple[int, ...] | None = None,
     penalised: tuple[int, ...] | None = None,
-) -> tuple[MetricSums, EvaluationReport]:
+    undefined_of: tuple[int, ...] | None = None,
+    penalised_of: tuple[int, ...] | None = None,
+) -> tuple[MetricSums, EvaluationReport, JudgedSubjects]:
     """Cases behind each metric; without `subjects`, each case is a subject of its own."""
     keys = ("dice", "dice/liver", "dice/lesion")[: len(n)]
     counts = np.array([[count, count] for count in n], dtype=np.int64)
@@ -99,7 +109,11 @@ def evaluation(
     report = EvaluationReport(
         keys=keys, cases=cases, subjects=max(subjects or (cases,)), evaluate_seconds=1.0
     )
-    return sums, report
+    behind = JudgedSubjects(
+        undefined=sums.undefined if undefined_of is None else np.array(undefined_of),
+        penalised=sums.penalised if penalised_of is None else np.array(penalised_of),
+    )
+    return sums, report, behind
 
 
 def test_update_leaves_as_planned_and_is_recorded() -> None:
@@ -193,12 +207,17 @@ def test_cohort_floor() -> None:
         gate.require_cohort(4)
 
 
+def held(training: int, **changes) -> HeldSubjects:
+    """Every case of a subject of its own, as in `health`."""
+    fields = {"validation": 9, "test": 9, "skipped": {"FV-DATA-003": 4, "FV-DATA-007": 5}}
+    return HeldSubjects(training=training, **{**fields, **changes})
+
+
 def health(subjects: int) -> HealthReport:
     return HealthReport(
         software="0.1.0",
         architecture="0" * 64,
         training_cases=subjects,
-        training_subjects=subjects,
         validation_cases=9,
         test_cases=9,
         skipped={"FV-DATA-003": 4, "FV-DATA-007": 5},
@@ -208,27 +227,28 @@ def health(subjects: int) -> HealthReport:
 def test_health_hides_small_counts_and_small_cohorts() -> None:
     audit = MemoryAudit()
     gate = releaser(HOSPITAL, audit)
-    sent = gate.health(request(Action.HEALTH), health(5))
+    sent = gate.health(request(Action.HEALTH), health(5), behind=held(5))
     assert sent.values["skipped"] == {"FV-DATA-007": 5}
     assert audit.records[0].suppressed == 1
     with pytest.raises(CohortTooSmallError):
-        gate.health(request(Action.HEALTH), health(4))
-    assert gate.health(request(Action.HEALTH), health(0)).values["training_subjects"] == 0
+        gate.health(request(Action.HEALTH), health(4), behind=held(4))
+    sent = gate.health(request(Action.HEALTH), health(0), behind=held(0))
+    assert sent.values["training_cases"] == 0
 
 
 def test_simulation_hides_nothing() -> None:
-    sent = releaser().health(request(Action.HEALTH), health(1))
+    sent = releaser().health(request(Action.HEALTH), health(1), behind=held(1))
     assert sent.values["skipped"] == {"FV-DATA-003": 4, "FV-DATA-007": 5}
-    sums, report = evaluation((1, 0), 1)
-    sent = releaser().evaluation(request(Action.TEST), sums, report)
+    sums, report, behind = evaluation((1, 0), 1)
+    sent = releaser().evaluation(request(Action.TEST), sums, report, behind=behind)
     assert sent.values["suppressed"] == []
     assert np.all(np.isfinite(sent.tensors["sums"]))
 
 
 def test_metric_over_few_cases_is_suppressed() -> None:
     audit = MemoryAudit()
-    sums, report = evaluation((14, 5, 4), 14)
-    sent = releaser(HOSPITAL, audit).evaluation(request(Action.TEST), sums, report)
+    sums, report, behind = evaluation((14, 5, 4), 14)
+    sent = releaser(HOSPITAL, audit).evaluation(request(Action.TEST), sums, report, behind=behind)
     assert sent.values["suppressed"] == ["dice/lesion"]
     assert np.all(np.isnan(sent.tensors["sums"][2]))
     assert not sent.tensors["counts"][2].any()
@@ -238,12 +258,15 @@ def test_metric_over_few_cases_is_suppressed() -> None:
 
 
 def test_many_cases_of_few_patients_are_a_small_group() -> None:
-    sums, report = evaluation((40, 30), 40, subjects=(20, 4))
-    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report)
+    sums, report, behind = evaluation((40, 30), 40, subjects=(20, 4))
+    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind)
     assert sent.values["suppressed"] == ["dice/liver"]
     assert sent.tensors["subjects"].tolist() == [20, 0]
-    sums, report = evaluation((10,), 10, subjects=(1,))
-    assert releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report).tensors == {}
+    sums, report, behind = evaluation((10,), 10, subjects=(1,))
+    assert (
+        releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind).tensors
+        == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,11 +278,14 @@ def test_many_cases_of_few_patients_are_a_small_group() -> None:
         ({"penalised": (0, 5)}, False),
         ({"n": (40, 30), "cases": 40, "subjects": (20, 19)}, True),  # 10 undefined of one patient
         ({"n": (40, 30), "cases": 40, "subjects": (20, 20)}, False),
+        ({"n": (20, 10), "undefined_of": (0, 4)}, True),  # 10 undefined of four patients
+        ({"n": (20, 10), "undefined_of": (0, 5)}, False),
+        ({"penalised": (0, 12), "penalised_of": (0, 1)}, True),  # 12 penalised of one
     ],
 )
 def test_few_left_out_or_penalised_are_a_small_group(changes: dict, suppressed: bool) -> None:
-    sums, report = evaluation(**{"n": (20, 20), "cases": 20, **changes})
-    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report)
+    sums, report, behind = evaluation(**{"n": (20, 20), "cases": 20, **changes})
+    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind)
     assert sent.values["suppressed"] == (["dice/liver"] if suppressed else [])
     for name in ("counts", "undefined", "penalised", "subjects", "lone_sites"):
         assert not suppressed or not sent.tensors[name][1].any()
@@ -268,29 +294,50 @@ def test_few_left_out_or_penalised_are_a_small_group(changes: dict, suppressed: 
 def test_health_withholds_few_validation_and_test_cases() -> None:
     audit = MemoryAudit()
     report = health(9).model_copy(update={"validation_cases": 4, "test_cases": 5, "skipped": {}})
-    sent = releaser(HOSPITAL, audit).health(request(Action.HEALTH), report)
+    behind = held(9, validation=4, test=5, skipped={})
+    sent = releaser(HOSPITAL, audit).health(request(Action.HEALTH), report, behind=behind)
     assert (sent.values["validation_cases"], sent.values["test_cases"]) == (None, 5)
     assert audit.records[0].suppressed == 1
     report = report.model_copy(update={"validation_cases": 0, "test_cases": 1})
-    sent = releaser(HOSPITAL).health(request(Action.HEALTH), report)
+    behind = held(9, validation=0, test=1, skipped={})
+    sent = releaser(HOSPITAL).health(request(Action.HEALTH), report, behind=behind)
     assert (sent.values["validation_cases"], sent.values["test_cases"]) == (0, None)
-    assert releaser().health(request(Action.HEALTH), report).values["test_cases"] == 1
+    sent = releaser().health(request(Action.HEALTH), report, behind=behind)
+    assert sent.values["test_cases"] == 1
+
+
+def test_many_cases_of_few_patients_are_hidden_in_health_too() -> None:
+    behind = held(9, validation=9, test=1, skipped={"FV-DATA-003": 4, "FV-DATA-007": 2})
+    sent = releaser(HOSPITAL).health(request(Action.HEALTH), health(9), behind=behind)
+    assert (sent.values["validation_cases"], sent.values["test_cases"]) == (9, None)
+    assert sent.values["skipped"] == {}
+
+
+def test_a_cohort_smaller_than_the_floor_of_figures_does_not_train() -> None:
+    gate = releaser(SitePolicy(min_group=5, min_cohort=1))
+    gate.require_cohort(5)
+    with pytest.raises(CohortTooSmallError):
+        gate.require_cohort(4)
 
 
 def test_evaluation_over_few_cases_leaves_without_figures() -> None:
-    sums, report = evaluation((4, 4), 4)
-    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report)
+    sums, report, behind = evaluation((4, 4), 4)
+    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind)
     assert sent.tensors == {}
     assert sent.values["suppressed"] == ["dice", "dice/liver"]
     assert sent.values["cases"] == sent.values["subjects"] == 0
 
 
 def test_evaluation_must_be_finite_and_belong_to_its_report() -> None:
-    sums, report = evaluation((9,), 9)
+    sums, report, behind = evaluation((9,), 9)
     with pytest.raises(ReleaseRefusedError):
-        releaser().evaluation(request(), sums, report.model_copy(update={"keys": ("nsd",)}))
+        releaser().evaluation(
+            request(), sums, report.model_copy(update={"keys": ("nsd",)}), behind=behind
+        )
     with pytest.raises(NonFiniteUpdateError):
-        releaser().evaluation(request(), replace(sums, sums=sums.sums * np.nan), report)
+        releaser().evaluation(
+            request(), replace(sums, sums=sums.sums * np.nan), report, behind=behind
+        )
 
 
 def test_norms() -> None:

@@ -110,7 +110,6 @@ def health(plan: Plan, *, software: str) -> object:
         software=software,
         architecture=plan.network.architecture,
         training_cases=3,
-        training_subjects=3,
         validation_cases=1,
         test_cases=1,
         skipped={},

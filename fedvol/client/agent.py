@@ -22,6 +22,7 @@ from fedvol.models import describe
 from fedvol.plan import NetworkDescription, Plan, class_names, selection_metrics
 from fedvol.privacy import AuditSink, Contribution, Releaser
 from fedvol.telemetry import Observer
+from fedvol.training import place
 from fedvol.types import Digest, RunId, SiteId, State
 from fedvol.validation import Predictor, single
 
@@ -266,6 +267,8 @@ class SiteAgent:
         return self._releaser.norms(request, local, exchange=exchange)
 
     def _load_over_local(self, state: State, *, run: RunId, stage: int, up_to: int) -> None:
+        training = self._plan.study.stages[stage].training
+        place(self._net, training=training, device=self._device)
         load_global(
             self._net,
             state,

@@ -36,7 +36,4 @@ class PlanNetwork:
                 continue
             local = stage_exchange(plan.network, stage=stage).local
             self.initial_local[index] = to_arrays(self.net, [spec.name for spec in local])
-        # The layout of training from the start: what a new process judges has the same bits.
-        is_last = plan.study.stages[0].training.channels_last
-        layout = torch.channels_last_3d if is_last else torch.contiguous_format
-        self.net.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+        self.net.to(device=device)

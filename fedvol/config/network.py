@@ -77,7 +77,9 @@ class ResidualEncoderUNet(_UNet):
 
     predicts: ClassVar[Output] = "voxels"
     kind: Literal["resenc_unet"]
-    blocks_per_stage: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2)]
+    blocks_per_stage: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=8)
+    ]
     """Residual blocks in each encoder stage."""
     convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 1
     """Convolutions in each decoder stage."""

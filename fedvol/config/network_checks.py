@@ -68,9 +68,11 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
             what="batch norm cannot learn its statistics from batches of one patch",
             fix='Raise patches.batch_size, or use "instance" or "group".',
         )
-    if any(network_alone(network)):
+    if isinstance(network, Stages) and any(_lengths(network)):
         return  # a rule made of lists that do not fit would mislead
-    if isinstance(network, PlannedNetwork) and network.features is None:
+    if isinstance(network, ResidualUNet | AttentionUNet) and any(network_alone(network)):
+        return
+    if isinstance(network, PlannedNetwork) and network.features is None and network.strides is None:
         return  # planning makes a network that fits
     if patches.size is None:
         if not isinstance(network, PlannedNetwork | ResidualEncoderPreset):
@@ -135,6 +137,12 @@ _OTHERS = {
 
 
 def _stages(network: Stages) -> Iterator[Problem]:
+    yield from _lengths(network)
+    yield from _strides(network.strides or (), largest=2 if isinstance(network, DynUNet) else 4)
+    yield from _kernels(network.kernels or ())
+
+
+def _lengths(network: Stages) -> Iterator[Problem]:
     lengths: dict[str, int] = {}
     for name in ("features", "strides", "kernels", "blocks_per_stage"):
         entries = cast("tuple[object, ...] | None", getattr(network, name, None))
@@ -148,8 +156,6 @@ def _stages(network: Stages) -> Iterator[Problem]:
                 what=f"{length} entries for {stages} stages",
                 fix=f"Give one entry for each of network.{first}, {stages} in all.",
             )
-    yield from _strides(network.strides or (), largest=2 if isinstance(network, DynUNet) else 4)
-    yield from _kernels(network.kernels or ())
 
 
 def _strides(strides: tuple[Strides, ...], *, largest: int) -> Iterator[Problem]:
@@ -182,13 +188,14 @@ def _side(side: int, *, axis: int, rule: PatchRule, network: AnyNetwork) -> Iter
     step = rule.multiple_of[axis]
     where = f"patches.size[{axis}]"
     if side % step:
+        is_unetr = isinstance(network, UNETR)
+        reason = "the side of a token" if is_unetr else "the product of the network's strides"
         lower = side // step * step
         nearest = [f"{n}" for n in (lower, lower + step) if n >= max(rule.least, 8)]
         fewer = ", or fewer network stages" if _has_stages(network) else ""
         yield Problem(
             where=where,
-            what=f"{side} voxels cannot be divided by {step}, the product of the network's "
-            f"strides along {'ijk'[axis]}",
+            what=f"{side} voxels cannot be divided by {step}, {reason} along {'ijk'[axis]}",
             fix=f"Use {' or '.join(nearest)}{fewer}.",
         )
     elif side < rule.least:

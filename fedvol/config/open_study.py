@@ -57,11 +57,11 @@ class OpenUNet(UNet):
 
     features: OrPlanned[Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]] = None
     """Channels per stage, finest first."""
-    strides: OrPlanned[tuple[Strides, ...]] = None
-    """Downsampling on entering each stage, the first 1; planned where `features` is left out, else
-    2 from the second stage on."""
-    kernels: OrPlanned[tuple[Triple, ...]] = None
-    """Kernel of each stage; planned where `features` is left out, else 3 along every axis."""
+    strides: OrPlanned[Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)]] = None
+    """Downsampling on entering each stage, the first 1; default 2 from the second stage on.
+    Planned where `features` is left out."""
+    kernels: OrPlanned[Annotated[tuple[Triple, ...], Field(min_length=2, max_length=8)]] = None
+    """Kernel of each stage; default 3 along every axis. Planned where `features` is left out."""
 
 
 class OpenResidualEncoderUNet(ResidualEncoderUNet):
@@ -69,13 +69,13 @@ class OpenResidualEncoderUNet(ResidualEncoderUNet):
 
     features: OrPlanned[Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]] = None
     """Channels per stage, finest first."""
-    strides: OrPlanned[tuple[Strides, ...]] = None
-    """Downsampling on entering each stage, the first 1; planned where `features` is left out, else
-    2 from the second stage on."""
-    kernels: OrPlanned[tuple[Triple, ...]] = None
-    """Kernel of each stage; planned where `features` is left out, else 3 along every axis."""
+    strides: OrPlanned[Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)]] = None
+    """Downsampling on entering each stage, the first 1; default 2 from the second stage on.
+    Planned where `features` is left out."""
+    kernels: OrPlanned[Annotated[tuple[Triple, ...], Field(min_length=2, max_length=8)]] = None
+    """Kernel of each stage; default 3 along every axis. Planned where `features` is left out."""
     blocks_per_stage: OrPlanned[
-        Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2)]
+        Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=8)]
     ] = None
     """Residual blocks in each encoder stage."""
 

@@ -21,9 +21,9 @@ class Stages(Section):
 
     features: Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]
     """Channels per stage, finest first."""
-    strides: tuple[Strides, ...] | None = None
-    """Downsampling on entering each stage, the first normally 1; default 2 from the second on."""
-    kernels: tuple[Triple, ...] | None = None
+    strides: Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)] | None = None
+    """Downsampling on entering each stage, the first 1; default 2 from the second on."""
+    kernels: Annotated[tuple[Triple, ...], Field(min_length=2, max_length=8)] | None = None
     """Kernel of each stage; default 3 along every axis."""
     norm: NormKind = "instance"
     """Normalisation after each convolution."""

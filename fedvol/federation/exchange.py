@@ -101,7 +101,9 @@ _KINDS: dict[PersonalParts, frozenset[TensorKind]] = {
 
 def _personal(network: NetworkDescription, *, parts: PersonalParts) -> tuple[TensorSpec, ...]:
     found = tuple(spec for spec in _floating(network) if spec.kind in _KINDS[parts])
-    if any(spec.trainable for spec in found):
+    kinds = {spec.kind for spec in found if spec.trainable}
+    # A "decoder" without one would be a personal head under another name.
+    if kinds and (parts != "decoder" or TensorKind.DECODER in kinds):
         return found
     kind = NoNormLayersError if parts == "norms" else NetworkConfigError
     raise kind(

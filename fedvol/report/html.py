@@ -125,8 +125,11 @@ def simulate_command(result: Result) -> str:
     """The command that remakes a simulated run."""
     kinds = {key.partition("/")[0] for key in result.models}
     baselines = ",".join(kind for kind in ("local", "ensemble", "pooled") if kind in kinds)
-    option = f" --baselines {baselines}" if baselines else ""
-    return f"fedvol simulate STUDY.toml --data DIR --out DIR{option}"
+    options = [f"--baselines {baselines}"] if baselines else []
+    options.append(f"--device {result.device}")
+    if result.engine != "in-process":
+        options.append(f"--engine {result.engine}")
+    return f"fedvol simulate STUDY.toml --data DIR --out DIR {' '.join(options)}"
 
 
 def _stage(stage: StageResult, sites: Sequence[str]) -> _Stage:

@@ -1,8 +1,9 @@
 """The job before a run: ask every site for its fingerprint, and check what comes."""
 
-from fedvol.errors import ContributionError, QuorumError, TimeLimitError
-from fedvol.federation import Action, Link, Request, check_fingerprint
+from fedvol.errors import QuorumError
+from fedvol.federation import Action, Link, Reply, Request, check_fingerprint
 from fedvol.plan import Fingerprint, Proposal
+from fedvol.server.asking import Missing, ask_each
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId
 
@@ -24,8 +25,8 @@ def ask_fingerprints(
         QuorumError: Fewer sites answered than the study's minimum, so that no plan can be made.
         TransportError: The link is down.
     """
-    requests = {
-        SiteId(site): Request(
+    requests = [
+        Request(
             run=job,
             plan=proposal.digest,
             stage=0,
@@ -37,30 +38,20 @@ def ask_fingerprints(
             limit_s=_LIMIT_S,
         )
         for site in proposal.sites
-    }
+    ]
+
+    def check(reply: Reply, request: Request) -> Fingerprint:
+        return check_fingerprint(reply, request=request, study=proposal.study)
+
     found: dict[SiteId, Fingerprint] = {}
     reasons: dict[SiteId, str] = {}
-
-    def refused(site: SiteId, code: str, title: str) -> None:
-        reasons[site] = f"{code} {title}"
-        observer.event("site.refused", site=site, round=0, code=code, title=title)
-
-    for reply in link.ask(list(requests.values())):
-        if reply.site not in requests:
+    for request, answer in ask_each(link, requests, check=check):
+        if isinstance(answer, Missing):
+            answer.tell(observer, request=request)
+            reasons[request.site] = f"{answer.code} {answer.title}"
             continue
-        if reply.code:
-            refused(reply.site, reply.code, reply.title)
-            continue
-        try:
-            found[reply.site] = check_fingerprint(
-                reply, request=requests[reply.site], study=proposal.study
-            )
-        except ContributionError as error:
-            refused(reply.site, error.code, error.title)
-            continue
-        observer.event("site.fingerprint", site=reply.site, cases=found[reply.site].cases)
-    for site in sorted(requests.keys() - found.keys() - reasons.keys()):
-        refused(site, TimeLimitError.code, TimeLimitError.title)
+        found[request.site] = answer
+        observer.event("site.fingerprint", site=request.site, cases=answer.cases)
     minimum = proposal.study.federation.min_sites
     if len(found) < minimum:
         words = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items()))

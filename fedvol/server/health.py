@@ -1,8 +1,9 @@
 """Which sites would train now: asked before a run begins and whenever it is resumed."""
 
-from fedvol.errors import FederationError, PlanMismatchError, QuorumError
+from fedvol.errors import PlanMismatchError, QuorumError
 from fedvol.federation import Action, HealthReport, Link, Reply, Request, check_health
 from fedvol.plan import Plan
+from fedvol.server.asking import Missing, ask_each
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId
 
@@ -19,8 +20,8 @@ def ask_health(
         TransportError: The link is down.
     """
     present = set(link.sites())
-    requests = {
-        SiteId(site): Request(
+    requests = [
+        Request(
             run=run,
             plan=plan.digest,
             stage=0,
@@ -33,18 +34,18 @@ def ask_health(
         )
         for site in plan.sites
         if site in present
-    }
+    ]
     health: dict[SiteId, HealthReport] = {}
     reasons = {site: "not connected" for site in plan.sites if site not in present}
-    for reply in link.ask(list(requests.values())):
-        if reply.site not in requests:
-            continue
-        try:
-            health[reply.site] = _healthy(reply, requests[reply.site], plan=plan)
-        except FederationError as error:
-            reasons[reply.site] = str(error)
-    for site in requests.keys() - health.keys():
-        reasons.setdefault(site, "silent")
+
+    def check(reply: Reply, request: Request) -> HealthReport:
+        return _healthy(reply, request, plan=plan)
+
+    for request, found in ask_each(link, requests, check=check):
+        if isinstance(found, Missing):
+            reasons[request.site] = "silent" if found.is_silent else str(found)
+        else:
+            health[request.site] = found
     for site, reason in sorted(reasons.items()):
         observer.event("site.absent", site=site, reason=reason)
     minimum = plan.study.federation.min_sites
@@ -59,10 +60,6 @@ def ask_health(
 
 
 def _healthy(reply: Reply, request: Request, *, plan: Plan) -> HealthReport:
-    if reply.code:
-        raise FederationError(
-            f"site {request.site}", f"{reply.code} {reply.title}", "Look at the site's log."
-        )
     report = check_health(reply, request=request)
     if _minor(report.software) != _minor(plan.software):
         raise PlanMismatchError(

@@ -3,18 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from fedvol.config.evaluation import SegmentationMetric
-from fedvol.errors import ContributionError, QuorumError
+from fedvol.errors import QuorumError
 from fedvol.federation import (
     Action,
     HealthReport,
     Link,
     MetricSums,
+    Reply,
     Request,
     Stat,
     check_evaluation,
     merge,
 )
 from fedvol.plan import class_names, metric_keys, selection_metrics
+from fedvol.server.asking import Missing, ask_each
 from fedvol.server.stage_run import StageRun
 from fedvol.store import ALL_SITES, RoundRecord
 from fedvol.types import Digest, SiteId, State
@@ -127,40 +129,20 @@ def _ask_for_sums(
     on_part: Callable[[SiteId, MetricSums], None] | None = None,
 ) -> dict[SiteId, MetricSums]:
     """Sites that refuse or stay silent are named as events, and missing."""
-    by_site = {request.site: request for request in requests}
     keys = metric_keys(metrics, class_names(stage.plan.study.data))
+
+    def check(reply: Reply, request: Request) -> MetricSums:
+        return check_evaluation(reply, request=request, keys=keys, replicates=replicates)[1]
+
     parts: dict[SiteId, MetricSums] = {}
-    for reply in link.ask(requests):
-        request = by_site.pop(reply.site, None)
-        if request is None:
+    for request, found in ask_each(link, requests, check=check):
+        if isinstance(found, Missing):
+            found.tell(stage.observer, request=request)
             continue
-        if reply.code:
-            _not_judged(stage, request, code=reply.code, title=reply.title)
-            continue
-        try:
-            _, sums = check_evaluation(reply, request=request, keys=keys, replicates=replicates)
-        except ContributionError as error:
-            _not_judged(stage, request, code=error.code, title=error.title, detail=str(error))
-            continue
-        parts[request.site] = sums
+        parts[request.site] = found
         if on_part is not None:
-            on_part(request.site, sums)
-    for site, request in sorted(by_site.items()):
-        stage.observer.event("site.silent", site=site, round=request.round)
+            on_part(request.site, found)
     return parts
-
-
-def _not_judged(
-    stage: StageRun, request: Request, *, code: str, title: str, detail: str = ""
-) -> None:
-    stage.observer.event(
-        "site.refused",
-        site=request.site,
-        round=request.round,
-        code=code,
-        title=title,
-        detail=detail,
-    )
 
 
 def _stats(sums: MetricSums) -> dict[str, Stat]:

@@ -6,76 +6,74 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedvol.errors import ContributionError, QuorumError
-from fedvol.federation import Action, HealthReport, Link, Request, average, check_norms
-from fedvol.plan import Plan, TensorSpec
-from fedvol.telemetry import Observer
-from fedvol.types import RunId, SiteId, State
+from fedvol.errors import QuorumError
+from fedvol.federation import Action, HealthReport, Link, Reply, Request, average, check_norms
+from fedvol.plan import TensorSpec
+from fedvol.server.asking import Missing, ask_each
+from fedvol.server.stage_run import StageRun
+from fedvol.types import SiteId, State
 
 
 def mean_norms(
+    stage: StageRun,
     link: Link,
     *,
-    run: RunId,
-    plan: Plan,
-    stage: int,
-    round: int,  # noqa: A002  # the field's word
+    round_index: int,
     local: Sequence[TensorSpec],
     health: Mapping[SiteId, HealthReport],
-    observer: Observer,
 ) -> State:
-    """The mean of the sites' local tensors, weighted by training cases.
+    """The mean of the sites' local tensors, weighted as their updates are.
 
     Args:
-        link: To the sites.
-        run: The run.
-        plan: Its plan.
         stage: The stage that ended.
-        round: The round that is released.
+        link: To the sites.
+        round_index: The round that is released.
         local: The tensors that stayed at the sites.
         health: Who is asked, and how many cases each trained on.
-        observer: Hears of sites that did not answer.
 
     Raises:
         QuorumError: Fewer sites returned theirs than the study's minimum.
     """
-    requests = {
-        site: Request(
-            run=run,
-            plan=plan.digest,
-            stage=stage,
-            round=round,
-            site=site,
-            action=Action.NORMS,
+    assert stage.strategy is not None
+    weights = {
+        site: stage.strategy.weight(cases=report.training_cases)
+        for site, report in health.items()
+        if report.training_cases
+    }
+    requests = [
+        stage.request(
+            site,
+            Action.NORMS,
+            round_index=round_index,
             state={},
             arguments={},
-            limit_s=plan.study.federation.evaluate_limit_s,
+            limit_s=stage.plan.study.federation.evaluate_limit_s,
         )
-        for site in health
-        if health[site].training_cases
-    }
+        for site in weights
+    ]
+
+    def check(reply: Reply, request: Request) -> State:
+        return check_norms(reply, request=request, local=local)
+
     held: dict[SiteId, State] = {}
-    for reply in link.ask(list(requests.values())):
-        if reply.site not in requests:
-            continue
-        code, title = reply.code, reply.title
-        if not code:
-            try:
-                held[reply.site] = check_norms(reply, request=requests[reply.site], local=local)
-                continue
-            except ContributionError as error:
-                code, title = error.code, error.title
-        observer.event("site.refused", site=reply.site, round=round, code=code, title=title)
-    if len(held) < plan.study.federation.min_sites:
+    for request, found in ask_each(link, requests, check=check):
+        if isinstance(found, Missing):
+            found.tell(stage.observer, request=request)
+        else:
+            held[request.site] = found
+    if len(held) < stage.plan.study.federation.min_sites:
         raise QuorumError(
-            f"run {run}",
+            f"run {stage.run}",
             f"{len(held)} sites returned their norm layers",
             "Look at the sites' logs and resume the run.",
         )
-    observer.event(
-        "norms.averaged", run=run, round=round, sites=[str(site) for site in sorted(held)]
+    stage.observer.event(
+        "norms.averaged",
+        run=stage.run,
+        round=round_index,
+        sites=[str(site) for site in sorted(held)],
     )
-    parts = [(float(health[site].training_cases), _Arrays(held[site])) for site in sorted(held)]
+    parts = [(weights[site], _Arrays(held[site])) for site in sorted(held)]
     return {name: mean.astype(np.float32) for name, mean in average(parts, specs=local)}
 
 

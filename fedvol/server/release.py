@@ -30,19 +30,8 @@ def put_release(
     # Companions, such as a momentum, lie in the same file and are nobody's but ours.
     state = stage.read_global(best.aggregate)
     if local := stage.exchange.local:
-        state = {
-            **state,
-            **mean_norms(
-                link,
-                run=stage.run,
-                plan=stage.plan,
-                stage=stage.stage,
-                round=best.index,
-                local=local,
-                health=health,
-                observer=stage.observer,
-            ),
-        }
+        norms = mean_norms(stage, link, round_index=best.index, local=local, health=health)
+        state = {**state, **norms}
     names = [spec.name for spec in stage.plan.network.tensors if spec.name in state]
     digest = stage.blobs.put(
         [(name, state[name]) for name in names], metadata=stage.metadata(best.index)

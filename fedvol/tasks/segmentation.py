@@ -13,13 +13,15 @@ class SegmentationObjective:
     """The study's loss, deeply supervised; an `Objective`.
 
     The output of level s counts 1/2^s, divided by the sum over the levels, and is compared with
-    the label of every n-th voxel, n being the level's stride.
+    the label of every n-th voxel, n being the level's stride. The coarsest level counts too, by
+    the least weight, where nnU-Net leaves it out: with the few levels of a small network it says
+    much of what they learn from.
 
     Args:
         config: Which loss, and over what overlaps are pooled.
         num_classes: Classes, background included.
 
-    Reference: Isensee et al. (2021), doi:10.1038/s41592-020-01008-z, for the levels.
+    Reference: Isensee et al. (2021), doi:10.1038/s41592-020-01008-z, for weights by level.
     """
 
     def __init__(self, config: SegmentationTask, *, num_classes: int) -> None:

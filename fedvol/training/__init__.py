@@ -3,6 +3,7 @@
 from fedvol.training.control import ControlVariate
 from fedvol.training.correction import Correction
 from fedvol.training.freezing import only_trained
+from fedvol.training.layout import place
 from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
 from fedvol.training.loop import TrainResult, Window, train
 from fedvol.training.objective import Objective
@@ -24,6 +25,7 @@ __all__ = [
     "TrainResult",
     "Window",
     "only_trained",
+    "place",
     "threads",
     "train",
 ]

@@ -13,6 +13,7 @@ from fedvol.errors import TimeLimitError
 from fedvol.models import load_arrays, to_arrays
 from fedvol.training.correction import Correction
 from fedvol.training.freezing import settle_frozen_norms
+from fedvol.training.layout import place
 from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
 from fedvol.training.losses import LossRecord
 from fedvol.training.objective import Objective
@@ -95,8 +96,7 @@ def train(
         CheckpointError: Checkpoint or optimiser state belong to another network, plan or round.
     """
     began = time.monotonic()
-    layout = torch.channels_last_3d if config.channels_last else torch.contiguous_format
-    net.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]  # stub's gap
+    layout = place(net, training=config, device=device)
     net.train()
     settle_frozen_norms(net)
     optimiser = build_optimiser(config.optimiser, net=net)

@@ -184,8 +184,8 @@ def test_skipped_cases_are_named_with_code_and_fault(page):
 
 
 def test_the_run_can_be_remade_from_the_page(page, plan):
-    command = "fedvol simulate STUDY.toml --data DIR --out DIR --baselines local,ensemble,pooled"
-    assert command in page.text
+    command = "fedvol simulate STUDY.toml --data DIR --out DIR"
+    assert f"{command} --baselines local,ensemble,pooled --device cpu" in page.text
     assert plan.digest in page.text
     assert "1" * 64 in page.text
     assert "torch 2.13.0" in page.text

@@ -28,14 +28,13 @@ def plan_normalisation(fingerprint: Fingerprint, *, channels: Sequence[str]) -> 
         PlanningError: Too little is known of the labelled voxels' intensities, or they are all
             one value.
     """
-    if not all(is_ct(name) for name in channels):
-        names = ", ".join(channels)
-        verb = "is" if len(channels) == 1 else "are"
+    if others := [name for name in channels if not is_ct(name)]:
+        verb = "is" if len(others) == 1 else "are"
         return Choice(
             key=KEY,
             value={"kind": "z_score"},
-            reason=f"{names} {verb} not CT by name, so intensities have no unit in common: each "
-            "volume is brought to mean 0 and deviation 1 by itself",
+            reason=f"{', '.join(others)} {verb} not CT by name, so intensities have no unit in "
+            "common: each channel of each volume is brought to mean 0 and deviation 1 by itself",
         )
     pooled = _pooled(fingerprint.channels)
     histogram = pooled.histogram

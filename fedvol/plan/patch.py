@@ -26,7 +26,9 @@ from fedvol.plan.topology import (
 
 SIZE: Final = "patches.size"
 BATCH: Final = "patches.batch_size"
-_START_VOXELS: Final = 256**3
+_START_SIDE: Final = 256
+"""The first patch has at most as many voxels as a cube of this side."""
+
 _MIN_SIDE: Final = 8
 """Smallest side of a patch that a study may name."""
 
@@ -65,6 +67,7 @@ class Fitted:
     Attributes:
         patch: Voxels along i, j, k.
         network: Features, strides, kernels and blocks, all of one length.
+        multiple_of: What the network's strides need of each side.
         start: The patch before it was shrunk to the memory.
         shrunk: Steps by which it was.
         bytes: Estimated memory of a training step with the batch it was fitted for.
@@ -73,6 +76,7 @@ class Fitted:
 
     patch: Triple
     network: UNet | ResidualEncoderUNet
+    multiple_of: Triple
     start: Triple
     shrunk: int
     bytes: int
@@ -101,12 +105,17 @@ def fit_patch(
     """
     batch = batch_size or MIN_BATCH
     if patch is not None:
-        network = close_network(
-            open_network, _topology(open_network, patch, volumes=volumes, is_exact=True)
-        )
+        topology = _topology(open_network, patch, volumes=volumes, is_exact=True)
+        network = close_network(open_network, topology)
         size = _bytes(network, patch=patch, batch_size=batch, volumes=volumes)
         return Fitted(
-            patch=patch, network=network, start=patch, shrunk=0, bytes=size, batch_size=batch
+            patch=patch,
+            network=network,
+            multiple_of=topology.factor,
+            start=patch,
+            shrunk=0,
+            bytes=size,
+            batch_size=batch,
         )
     sides = _start(volumes)
     topology = _topology(open_network, sides, volumes=volumes)
@@ -119,6 +128,7 @@ def fit_patch(
             return Fitted(
                 patch=found,
                 network=network,
+                multiple_of=topology.factor,
                 start=start,
                 shrunk=shrunk,
                 bytes=size,
@@ -155,14 +165,16 @@ def fit_batch(
             "Raise planning.memory_gib, fix a smaller patch or network, or fix the batch size.",
         )
     while held < _MAX_BATCH:
-        more = _bytes(network, patch=patch, batch_size=held + 1, volumes=volumes)
-        if more > memory_gib * GIB:
+        larger = _bytes(network, patch=patch, batch_size=held + 1, volumes=volumes)
+        if larger > memory_gib * GIB:
             break
-        held, size = held + 1, more
+        held, size = held + 1, larger
     share = _MAX_SHARE * math.prod(volumes.median) * volumes.cases / math.prod(patch)
     few = max(MIN_BATCH, round(share))
+    more = " or more" if held == _MAX_BATCH else ""
     reason = (
-        f"{memory_gib:g} GiB hold {held} patches (about {plain_number(size / GIB, decimals=1)} GiB)"
+        f"{memory_gib:g} GiB hold {held} patches{more} (about "
+        f"{plain_number(size / GIB, decimals=1)} GiB)"
     )
     if few < held:
         reason += (
@@ -236,7 +248,7 @@ def _topology(
 def _start(volumes: Volumes) -> Triple:
     """A cube in millimetres of 256^3 voxels, cut to the median volume."""
     density = [1 / edge for edge in volumes.spacing_mm]
-    scale = (_START_VOXELS / math.prod(density)) ** (1 / 3)
+    scale = _START_SIDE / math.prod(density) ** (1 / 3)
     i, j, k = (
         min(max(1, round(scale * per_mm)), side, _MAX_SIDE)
         for per_mm, side in zip(density, volumes.median, strict=True)

@@ -1,4 +1,4 @@
-"""Made-up facts of cases, as a site notes them, for hypothesis."""
+"""A study that leaves everything open, and made-up facts of cases, as a site notes them."""
 
 from collections import Counter
 
@@ -10,6 +10,23 @@ from fedvol.types import SubjectId
 
 CHANNELS = ("CT",)
 CLASSES = ("liver", "lesion")
+
+OPEN_STUDY = """
+version = 1
+name = "parity"
+purpose = "Two organs, everything planned that can be."
+data = { channels = ["CT"], labels = { liver = 1, lesion = 2 }, split = { kind = "hash" } }
+network = { kind = "unet" }
+task = { kind = "segmentation" }
+
+[[stages]]
+kind = "finetune"
+rounds = 1
+steps_per_round = 1
+strategy = { kind = "fedavg" }
+training = { optimiser = { kind = "adamw" } }
+"""
+"""Of CT, with everything planned that can be."""
 
 EDGES_MM = (0.5, 0.78125, 0.8, 1.0, 5.0)
 SIDES = (1, 20, 33, 64, 512)

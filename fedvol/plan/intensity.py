@@ -39,10 +39,13 @@ def plan_normalisation(fingerprint: Fingerprint, *, channels: Sequence[str]) -> 
     pooled = _pooled(fingerprint.channels)
     histogram = pooled.histogram
     if not histogram.cells or histogram.withheld > _MAX_WITHHELD * histogram.total:
+        withheld = (
+            f"sites withhold {histogram.withheld:,} of {histogram.total:,} labelled voxels: too few "
+            "subjects have such intensities"
+        )
         raise PlanningError(
             KEY,
-            f"{histogram.withheld:,} of {histogram.total:,} labelled voxels lie where too few "
-            "subjects are",
+            withheld if histogram.total else "sites tell of no labelled voxel",
             "Fix the normalisation in the study, or bring sites with more cases together.",
         )
     deviation = round(math.sqrt(pooled.variance), 2)

@@ -40,8 +40,8 @@ def plan_normalisation(fingerprint: Fingerprint, *, channels: Sequence[str]) -> 
     histogram = pooled.histogram
     if not histogram.cells or histogram.withheld > _MAX_WITHHELD * histogram.total:
         withheld = (
-            f"sites withhold {histogram.withheld:,} of {histogram.total:,} labelled voxels: too few "
-            "subjects have such intensities"
+            f"sites withhold {histogram.withheld:,} of {histogram.total:,} labelled voxels, "
+            "because too few subjects have their intensities"
         )
         raise PlanningError(
             KEY,

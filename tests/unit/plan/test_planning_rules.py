@@ -251,16 +251,20 @@ def test_a_fixed_batch_shrinks_the_patch() -> None:
     assert "a batch of 24 needs" in reason(record, "patches.size")
 
 
+LARGE = """network = { kind = "unet", features = [256, 1024, 1024] }
+planning = { memory_gib = 1 }
+"""
+
+
 @pytest.mark.parametrize(
     ("found", "change", "message"),
     [
         (volumes((3, (6, 6, 6), (1.0, 1.0, 1.0))), memory(8), "cannot be halved even once"),
-        (CUBES, (NETWORK, 'network = { kind = "unet", features = [256, 1024, 1024] }\n'
-                 + "planning = { memory_gib = 1 }"), "even the smallest patch"),
+        (CUBES, (NETWORK, LARGE), "even the smallest patch"),
         (CUBES, (NETWORK, f"{NETWORK}\npatches = {{ size = [256, 256, 256] }}"),
          "a batch of 2 patches of 256 × 256 × 256 voxels needs about"),
-        (CUBES, (NETWORK, 'network = { kind = "unet", kernels = '
-                 + f"{[[3, 3, 3]] * 8} }}"), "network.kernels: has 8 entries"),
+        (CUBES, ('kind = "unet"', f'kind = "unet", kernels = {[[3, 3, 3]] * 8}'),
+         "network.kernels: has 8 entries"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_planned_is_refused_with_numbers(

@@ -59,9 +59,9 @@ def plan_normalisation(fingerprint: Fingerprint, *, channels: Sequence[str]) -> 
         )
     mean = round(pooled.mean, 2)
     reason = (
-        f"CT by name, so one unit means the same everywhere: clipped to the range of "
-        f"{_percent(_LOW)} to {_percent(_HIGH)} of {histogram.told:,} labelled voxels of the "
-        f"training cases ({plain_number(low)} to {plain_number(high)} HU), then minus their mean "
+        f"CT by name, so one unit means the same everywhere: clipped to {plain_number(low)} to "
+        f"{plain_number(high)} HU, the {_percentile(_LOW)} and {_percentile(_HIGH)} percentile of "
+        f"{histogram.told:,} labelled voxels of the training cases, then minus their mean "
         f"{plain_number(mean)} HU, divided by their deviation {plain_number(deviation)} HU"
     )
     if histogram.withheld:
@@ -88,5 +88,5 @@ def _pooled(channels: Sequence[ChannelFingerprint]) -> ChannelFingerprint:
     )
 
 
-def _percent(share: Fraction) -> str:
-    return f"{float(share):.1%}".replace("%", " %")
+def _percentile(share: Fraction) -> str:
+    return f"{float(100 * share):g}th"

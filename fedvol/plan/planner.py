@@ -159,7 +159,7 @@ def _patch_reason(study: OpenStudy, fitted: Fitted, *, volumes: Volumes) -> str:
     steps = "step" if fitted.shrunk == 1 else "steps"
     return reason + (
         f"its sides rounded up: {by_axis(fitted.start)}; it was shrunk in {fitted.shrunk} {steps}, "
-        "each along the axis where it covered most of that volume and to "
+        "each along the axis where it covered most of that volume, to "
         f"{multiples}, until {needs}"
     )
 

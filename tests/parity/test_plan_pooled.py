@@ -1,8 +1,10 @@
 """A plan from the sites' merged fingerprints is the plan from all their cases at one site."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import nibabel
 import pytest
 from case_facts import CHANNELS, CLASSES, OPEN_STUDY, cases
 from hypothesis import given, settings
@@ -12,7 +14,14 @@ from fedvol.client import check_sites
 from fedvol.config import OpenStudy, load_open_study
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import FedvolError
-from fedvol.plan import CaseFacts, Fingerprint, class_names, merge_fingerprints, plan_study
+from fedvol.plan import (
+    CaseFacts,
+    Fingerprint,
+    PlanningRecord,
+    class_names,
+    merge_fingerprints,
+    plan_study,
+)
 from fedvol.privacy.fingerprints import fingerprint
 from fedvol.types import SiteId
 
@@ -98,10 +107,41 @@ def test_phantoms(tiny_data: Path, tmp_path: Path) -> None:
 
 def test_hippocampus(fedvol_data: Path, tmp_path: Path) -> None:
     """And it is nnU-Net's patch and voxel size for these data (Isensee et al. 2021)."""
-    data = fedvol_data / "msd_hippocampus"
-    if not data.is_dir():
-        pytest.skip(f"{data} is absent")
     study = load_open_study(REPOSITORY / "examples" / "hippocampus_planned.toml")
-    closed, _ = require_parity(study, data=data, folder=tmp_path)
+    data = present(fedvol_data / "msd_hippocampus")
+    closed, record = require_parity(study, data=data, folder=tmp_path)
     assert '"spacing_mm":[1.0,1.0,1.0]' in closed
     assert '"size":[40,56,40]' in closed
+    require_on_page(PlanningRecord.model_validate_json(record))
+
+
+def test_spleen_sample(fedvol_data: Path, tmp_path: Path) -> None:
+    """One CT; without a slice it is another image, so that there is a case to judge by."""
+    sample = present(fedvol_data / "msd_spleen_sample")
+    data = tmp_path / "data"
+    slices = {"train": slice(None), "validation": slice(0, -1), "test": slice(1, None)}
+    for folder, kind in (("images", "image"), ("labels", "label")):
+        volume = nibabel.load(sample / f"spleen_2_{kind}.nii.gz")
+        (data / folder).mkdir(parents=True)
+        for split, kept in slices.items():
+            nibabel.save(volume.slicer[:, :, kept], data / folder / f"{split}.nii.gz")
+    rows = "".join(f"{split},{split},msk,{split}\n" for split in slices)
+    (data / "cases.csv").write_text(f"case,subject,site,split\n{rows}")
+    text = OPEN_STUDY.replace("liver = 1, lesion = 2", "spleen = 1")
+    study = parse_open_study(text.replace('kind = "hash"', 'kind = "column"'), where="spleen.toml")
+    (facts,) = facts_of(study, data=data, folder=tmp_path).values()
+    _, record = plan_study(study, count(facts, classes=("spleen",)))
+    require_on_page(record)
+
+
+def present(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent")
+    return folder
+
+
+def require_on_page(record: PlanningRecord) -> None:
+    """Every value and reason is what `docs/planning.md` shows."""
+    page = " ".join((REPOSITORY / "docs" / "planning.md").read_text().split())
+    for choice in record.choices:
+        assert f"{choice.key} planned {json.dumps(choice.value)} {choice.reason}" in page

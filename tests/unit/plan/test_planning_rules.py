@@ -85,18 +85,24 @@ def test_hippocampus_is_the_published_plan() -> None:
 SPLEEN = (512, 512, 187), (0.79, 0.79, 1.6)
 
 
-def test_spleen_is_the_published_plan_but_for_a_step_of_the_patch() -> None:
-    """Published: 64 x 192 x 160 (S-I first) at 1.6 x 0.79 x 0.79 mm, batch 2, in half precision
-    for 8 GB. Ours counts a little more memory, so the patch ends one step of 32 voxels smaller."""
-    study, record = plan(volumes((41, *SPLEEN)), BFLOAT16, memory(8))
+@pytest.mark.parametrize(
+    ("gib", "patch", "steps"), [(9.5, (160, 192, 64), 14), (8, (160, 160, 64), 15)]
+)
+def test_spleen_is_the_published_plan(gib: float, patch: Triple, steps: int) -> None:
+    """Published: 64 x 192 x 160 (S-I first) at 1.6 x 0.79 x 0.79 mm, batch 2, half precision.
+
+    That needs 8 to 9 GB by its authors (github.com/MIC-DKFZ/nnUNet, issue 253), 9.2 GiB by our
+    estimate; so with 8 GiB our patch is one step smaller.
+    """
+    study, record = plan(volumes((41, *SPLEEN)), BFLOAT16, memory(gib))
     assert study.preprocessing.spacing_mm == (0.79, 0.79, 1.6)
-    assert study.patches.size == (160, 160, 64)
+    assert study.patches.size == patch
     assert study.patches.batch_size == 2
     assert isinstance(study.network, UNet)
     assert study.network.features == (32, 64, 128, 256, 320, 320)
     assert study.network.strides == ((1, 1, 1), (2, 2, 1), *((2, 2, 2),) * 4)
     assert study.network.kernels == ((3, 3, 1), *((3, 3, 3),) * 5)
-    assert "shrunk in 15 steps" in reason(record, "patches.size")
+    assert f"shrunk in {steps} steps" in reason(record, "patches.size")
     assert "1 along S-I in the first stage" in reason(record, "network.kernels")
 
 

@@ -140,7 +140,7 @@ def _widest(study: OpenStudy) -> Precision:
 
 def _patch_reason(study: OpenStudy, fitted: Fitted, *, volumes: Volumes) -> str:
     median = by_axis(volumes.median, decimals=0)
-    gib = plain_number(fitted.bytes / GIB, decimals=1)
+    gib = plain_number(fitted.size_bytes / GIB, decimals=1)
     memory = f"{study.planning.memory_gib:g} GiB"
     batch = f"a batch of {fitted.batch_size}"
     least = "" if study.patches.batch_size else ", the smallest,"

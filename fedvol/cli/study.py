@@ -64,9 +64,9 @@ def plan(
 
     with tempfile.TemporaryDirectory() as folder, watching(sys.stderr) as observer:
         explained = explain_plan(opened, data=data, folder=Path(folder), observer=observer)
+    say(settings_text(explained.settings))
     if out is not None:
         write_atomic(out, canonical_json(explained.plan().model_dump(mode="json")))
-    say(settings_text(explained.settings))
     if as_json:
         record = explained.closed.record
         settings: list[Json] = [

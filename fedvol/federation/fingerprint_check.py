@@ -6,9 +6,7 @@ from fedvol.config import OpenStudy
 from fedvol.errors import ContributionError
 from fedvol.federation.contribution_check import check_report
 from fedvol.federation.messages import Reply, Request
-from fedvol.plan import Fingerprint, Histogram, class_names
-
-_LAST_LEAF = 1 << 40
+from fedvol.plan import EXTENT, INTENSITY, SPACING, Fingerprint, Histogram, Scale, class_names
 
 
 def check_fingerprint(reply: Reply, *, request: Request, study: OpenStudy) -> Fingerprint:
@@ -40,11 +38,15 @@ def _impossible(found: Fingerprint) -> str:
         (found.subjects == 0) != (found.cases == 0 or "subjects" in found.withheld)
     ):
         return "its subjects do not fit its cases"
-    axes = [*found.spacing_mm, *found.shape, *found.extent_mm]
+    axes = (*found.spacing_mm, *found.extent_mm)
     if any(axis.total != found.cases for axis in axes):
         return "an axis does not count every case once"
-    histograms = [channel.histogram for channel in found.channels]
-    if not all(_is_partition(histogram) for histogram in (*axes, *histograms)):
+    scaled: list[tuple[Histogram, Scale]] = [
+        *((axis, SPACING) for axis in found.spacing_mm),
+        *((axis, EXTENT) for axis in found.extent_mm),
+        *((channel.histogram, INTENSITY) for channel in found.channels),
+    ]
+    if not all(_is_partition(histogram, scale=scale) for histogram, scale in scaled):
         return "its bins are not in order, overlap or lie outside the scale"
     return _impossible_voxels(found)
 
@@ -74,13 +76,13 @@ def _impossible_voxels(found: Fingerprint) -> str:
     return ""
 
 
-def _is_partition(histogram: Histogram) -> bool:
+def _is_partition(histogram: Histogram, *, scale: Scale) -> bool:
     if list(histogram.cells) != sorted(histogram.cells):
         return False
     spans = sorted((index << level, (index + 1) << level) for level, index, _ in histogram.cells)
     if any(end > start for (_, end), (start, _) in pairwise(spans)):
         return False
-    return not spans or spans[-1][1] <= _LAST_LEAF
+    return not spans or spans[-1][1] <= scale.num_leaves
 
 
 def _names(found: Fingerprint) -> set[str]:

@@ -13,14 +13,13 @@ from fedvol.plan.histogram import Histogram
 from fedvol.plan.names import class_names, metric_keys, selection_metrics
 from fedvol.plan.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
 from fedvol.plan.planner import plan_study, settings_of
-from fedvol.plan.scales import EXTENT, INTENSITY, SIDE, SPACING, exact_sums
+from fedvol.plan.scales import EXTENT, INTENSITY, SPACING, Scale, exact_sums
 from fedvol.plan.seeding import derive_seed
 from fedvol.plan.spacing import require_comparable
 
 __all__ = [
     "EXTENT",
     "INTENSITY",
-    "SIDE",
     "SPACING",
     "CaseFacts",
     "ChannelFingerprint",
@@ -33,6 +32,7 @@ __all__ = [
     "Plan",
     "PlanningRecord",
     "Proposal",
+    "Scale",
     "Setting",
     "TensorKind",
     "TensorSpec",

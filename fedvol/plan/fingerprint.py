@@ -70,11 +70,11 @@ class Fingerprint(Section):
     subjects: Count
     """Subjects behind them; 0 where `withheld` names it."""
     spacing_mm: PerAxis
-    """Cases by voxel edge, in steps of 0.001 mm, along i, j, k."""
-    shape: PerAxis
-    """Cases by voxels along i, j, k."""
+    """Cases by voxel edge, in steps of 0.0001 mm, along i, j, k."""
     extent_mm: PerAxis
-    """Cases by edge of the volume, in steps of 0.1 mm, along i, j, k."""
+    """Cases by edge of the volume, in steps of 0.1 mm, along i, j, k. Their voxels are not told:
+    with one voxel edge everywhere these would be the extents again in other bins, and the
+    difference of two bins can be one subject."""
     channels: tuple[ChannelFingerprint, ...]
     """Each channel, in the study's order."""
     classes: tuple[ClassFingerprint, ...]
@@ -107,7 +107,6 @@ def merge_fingerprints(parts: Sequence[Fingerprint]) -> Fingerprint:
         cases=sum(part.cases for part in parts),
         subjects=sum(part.subjects for part in parts),
         spacing_mm=_added([part.spacing_mm for part in parts]),
-        shape=_added([part.shape for part in parts]),
         extent_mm=_added([part.extent_mm for part in parts]),
         channels=tuple(_channel(group) for group in zip(*(p.channels for p in parts), strict=True)),
         classes=tuple(_class(group) for group in zip(*(p.classes for p in parts), strict=True)),

@@ -28,22 +28,24 @@ def plan_normalisation(fingerprint: Fingerprint, *, channels: Sequence[str]) -> 
         PlanningError: Too little is known of the labelled voxels' intensities, or they are all
             one value.
     """
-    if not all(is_ct(name) for name in channels):
-        names = ", ".join(channels)
-        verb = "is" if len(channels) == 1 else "are"
+    if others := [name for name in channels if not is_ct(name)]:
+        verb = "is" if len(others) == 1 else "are"
         return Choice(
             key=KEY,
             value={"kind": "z_score"},
-            reason=f"{names} {verb} not CT by name, so intensities have no unit in common: each "
-            "volume is brought to mean 0 and deviation 1 by itself",
+            reason=f"{', '.join(others)} {verb} not CT by name, so intensities have no unit in "
+            "common: each channel of each volume is brought to mean 0 and deviation 1 by itself",
         )
     pooled = _pooled(fingerprint.channels)
     histogram = pooled.histogram
     if not histogram.cells or histogram.withheld > _MAX_WITHHELD * histogram.total:
+        withheld = (
+            f"sites withhold {histogram.withheld:,} of {histogram.total:,} labelled voxels, "
+            "because too few subjects have their intensities"
+        )
         raise PlanningError(
             KEY,
-            f"{histogram.withheld:,} of {histogram.total:,} labelled voxels lie where too few "
-            "subjects are",
+            withheld if histogram.total else "sites tell of no labelled voxel",
             "Fix the normalisation in the study, or bring sites with more cases together.",
         )
     deviation = round(math.sqrt(pooled.variance), 2)
@@ -57,9 +59,9 @@ def plan_normalisation(fingerprint: Fingerprint, *, channels: Sequence[str]) -> 
         )
     mean = round(pooled.mean, 2)
     reason = (
-        f"CT by name, so one unit means the same everywhere: clipped to the range of "
-        f"{_percent(_LOW)} to {_percent(_HIGH)} of {histogram.told:,} labelled voxels of the "
-        f"training cases ({plain_number(low)} to {plain_number(high)} HU), then minus their mean "
+        f"CT by name, so one unit means the same everywhere: clipped to {plain_number(low)} to "
+        f"{plain_number(high)} HU, the {_percentile(_LOW)} and {_percentile(_HIGH)} percentile of "
+        f"{histogram.told:,} labelled voxels of the training cases, then minus their mean "
         f"{plain_number(mean)} HU, divided by their deviation {plain_number(deviation)} HU"
     )
     if histogram.withheld:
@@ -86,5 +88,5 @@ def _pooled(channels: Sequence[ChannelFingerprint]) -> ChannelFingerprint:
     )
 
 
-def _percent(share: Fraction) -> str:
-    return f"{float(share):.1%}".replace("%", " %")
+def _percentile(share: Fraction) -> str:
+    return f"{float(100 * share):g}th"

@@ -8,7 +8,7 @@ pass, gradients and work space need as much again: `PEAK_FACTOR`. AdamW keeps fo
 parameter: weight, gradient and two moments.
 
 Calibrated on training steps of plain and residual U-Nets (40^3 to 64x48x48, batch of two): the
-sum of kept maps was 0.4 to 4 % above the bytes that autograd keeps (0.4 % with 32 channels at the
+sum of kept maps was 0.4 to 6 % above the bytes that autograd keeps (0.4 % with 32 channels at the
 finest stage), with bfloat16 they took 0.52 as many, and the largest resident memory on CPU, less
 the parameters' part, was 2.1 to 2.2 times what was kept. A GPU's convolutions may choose more work
 space; leave some of its memory out of the budget.

@@ -4,29 +4,22 @@ Reference: Isensee et al. (2021), doi:10.1038/s41592-020-01008-z, supplementary 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final
 
 from fedvol.config.network import ResidualEncoderUNet, UNet
-from fedvol.config.open_study import OpenResidualEncoderUNet, OpenUNet, PlannedNetwork
-from fedvol.config.patch_rule import default_strides
+from fedvol.config.open_study import PlannedNetwork
 from fedvol.errors import PlanningError
 from fedvol.plan.choices import by_axis, plain_number
 from fedvol.plan.memory import GIB, Precision, training_bytes
-from fedvol.plan.topology import (
-    MAX_STAGES,
-    Topology,
-    Triple,
-    blocks_of,
-    features_of,
-    kernels_of,
-    plan_topology,
-)
+from fedvol.plan.network import close_network, network_topology
+from fedvol.plan.topology import Topology, Triple
 
 SIZE: Final = "patches.size"
 BATCH: Final = "patches.batch_size"
-_START_VOXELS: Final = 256**3
+_START_SIDE: Final = 256
+"""The first patch has at most as many voxels as a cube of this side."""
+
 _MIN_SIDE: Final = 8
 """Smallest side of a patch that a study may name."""
 
@@ -65,17 +58,19 @@ class Fitted:
     Attributes:
         patch: Voxels along i, j, k.
         network: Features, strides, kernels and blocks, all of one length.
+        multiple_of: What the network's strides need of each side.
         start: The patch before it was shrunk to the memory.
         shrunk: Steps by which it was.
-        bytes: Estimated memory of a training step with the batch it was fitted for.
+        size_bytes: Estimated memory of a training step with the batch it was fitted for.
         batch_size: That batch.
     """
 
     patch: Triple
     network: UNet | ResidualEncoderUNet
+    multiple_of: Triple
     start: Triple
     shrunk: int
-    bytes: int
+    size_bytes: int
     batch_size: int
 
 
@@ -101,15 +96,22 @@ def fit_patch(
     """
     batch = batch_size or MIN_BATCH
     if patch is not None:
-        network = close_network(
-            open_network, _topology(open_network, patch, volumes=volumes, is_exact=True)
+        topology = network_topology(
+            open_network, patch, spacing_mm=volumes.spacing_mm, is_exact=True
         )
+        network = close_network(open_network, topology)
         size = _bytes(network, patch=patch, batch_size=batch, volumes=volumes)
         return Fitted(
-            patch=patch, network=network, start=patch, shrunk=0, bytes=size, batch_size=batch
+            patch=patch,
+            network=network,
+            multiple_of=topology.factor,
+            start=patch,
+            shrunk=0,
+            size_bytes=size,
+            batch_size=batch,
         )
     sides = _start(volumes)
-    topology = _topology(open_network, sides, volumes=volumes)
+    topology = network_topology(open_network, sides, spacing_mm=volumes.spacing_mm)
     start = found = _padded(sides, topology)
     shrunk = 0
     while True:
@@ -119,9 +121,10 @@ def fit_patch(
             return Fitted(
                 patch=found,
                 network=network,
+                multiple_of=topology.factor,
                 start=start,
                 shrunk=shrunk,
-                bytes=size,
+                size_bytes=size,
                 batch_size=batch,
             )
         smaller = _shrunk(open_network, found, topology, volumes=volumes)
@@ -155,14 +158,16 @@ def fit_batch(
             "Raise planning.memory_gib, fix a smaller patch or network, or fix the batch size.",
         )
     while held < _MAX_BATCH:
-        more = _bytes(network, patch=patch, batch_size=held + 1, volumes=volumes)
-        if more > memory_gib * GIB:
+        larger = _bytes(network, patch=patch, batch_size=held + 1, volumes=volumes)
+        if larger > memory_gib * GIB:
             break
-        held, size = held + 1, more
+        held, size = held + 1, larger
     share = _MAX_SHARE * math.prod(volumes.median) * volumes.cases / math.prod(patch)
     few = max(MIN_BATCH, round(share))
+    more = " or more" if held == _MAX_BATCH else ""
     reason = (
-        f"{memory_gib:g} GiB hold {held} patches (about {plain_number(size / GIB, decimals=1)} GiB)"
+        f"{memory_gib:g} GiB hold {held} patches{more} (about "
+        f"{plain_number(size / GIB, decimals=1)} GiB)"
     )
     if few < held:
         reason += (
@@ -172,71 +177,10 @@ def fit_batch(
     return min(held, few), reason
 
 
-def close_network(network: PlannedNetwork, topology: Topology) -> UNet | ResidualEncoderUNet:
-    """The network with every list that the study left open.
-
-    Raises:
-        PlanningError: The topology has another number of stages than the study's lists.
-    """
-    num_stages = len(topology.strides)
-    is_default = network.features is not None  # the study's own network: nothing is planned of it
-    values = {
-        "features": network.features or features_of(num_stages),
-        "strides": network.strides if is_default else topology.strides,
-        "kernels": network.kernels if is_default else network.kernels or topology.kernels,
-    }
-    match network:
-        case OpenResidualEncoderUNet():
-            values["blocks_per_stage"] = network.blocks_per_stage or blocks_of(num_stages)
-            kind = ResidualEncoderUNet
-        case OpenUNet():
-            kind = UNet
-        case _:
-            assert_never(network)
-    for name, entries in values.items():
-        if entries is not None and len(entries) != num_stages:
-            raise PlanningError(
-                f"network.{name}",
-                f"has {len(entries)} entries, and the data allow {num_stages} stages",
-                "Leave it out, or fix network.features and network.strides too.",
-            )
-    written = {name: getattr(network, name) for name in network.model_fields_set}
-    given = {name: value for name, value in values.items() if value is not None}
-    return kind.model_validate({**written, **given})
-
-
-def _topology(
-    network: PlannedNetwork, sides: Sequence[int], *, volumes: Volumes, is_exact: bool = False
-) -> Topology:
-    """Strides and kernels: the study's, or those the rule gives for a patch."""
-    strides = network.strides
-    if strides is None and network.features is not None:
-        strides = default_strides(len(network.features))
-    if strides is not None:
-        kernels = kernels_of(strides, spacing_mm=volumes.spacing_mm)
-        return Topology(strides=strides, kernels=kernels)
-    lists = [network.kernels, getattr(network, "blocks_per_stage", None)]
-    given = [len(entries) for entries in lists if entries is not None]
-    topology = plan_topology(
-        sides,
-        spacing_mm=volumes.spacing_mm,
-        max_stages=min([MAX_STAGES, *given]),
-        is_exact=is_exact,
-    )
-    if len(topology.strides) < 2:
-        raise PlanningError(
-            "network.features",
-            f"{by_axis(sides)} voxels cannot be halved even once"
-            + (" evenly" if is_exact else " (8 along an axis are needed, 12 if it is alone)"),
-            "Fix the network, the patch or a finer spacing in the study.",
-        )
-    return topology
-
-
 def _start(volumes: Volumes) -> Triple:
     """A cube in millimetres of 256^3 voxels, cut to the median volume."""
     density = [1 / edge for edge in volumes.spacing_mm]
-    scale = (_START_VOXELS / math.prod(density)) ** (1 / 3)
+    scale = _START_SIDE / math.prod(density) ** (1 / 3)
     i, j, k = (
         min(max(1, round(scale * per_mm)), side, _MAX_SIDE)
         for per_mm, side in zip(density, volumes.median, strict=True)
@@ -263,9 +207,9 @@ def _shrunk(
     axis = max(able, key=lambda axis: (patch[axis] / volumes.median[axis], patch[axis]))
     # The coarsest stage may go with the step; then a smaller step is enough.
     less = _less(patch, axis, topology.factor[axis])
-    step = _topology(network, less, volumes=volumes).factor[axis]
+    step = network_topology(network, less, spacing_mm=volumes.spacing_mm).factor[axis]
     while (less := _less(patch, axis, step))[axis] >= _MIN_SIDE:
-        found = _topology(network, less, volumes=volumes)
+        found = network_topology(network, less, spacing_mm=volumes.spacing_mm)
         if math.prod(padded := _padded(less, found)) < math.prod(patch):
             return found, padded
         step += 1

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from fedvol.config import OpenStudy, Study, close_study
 from fedvol.config.network import ResidualEncoderPreset, ResidualEncoderUNet, UNet
 from fedvol.config.open_study import OpenResidualEncoderUNet, PlannedNetwork
-from fedvol.plan.choices import Choice, PlanningRecord, Setting, by_axis, plain_number
+from fedvol.plan.choices import AXES, Choice, PlanningRecord, Setting, by_axis, plain_number
 from fedvol.plan.fingerprint import Fingerprint
 from fedvol.plan.intensity import plan_normalisation
 from fedvol.plan.memory import GIB, Precision
@@ -117,7 +117,7 @@ def _patch_choices(
         reason = _patch_reason(study, fitted, volumes=volumes)
         choices.append(Choice(key=SIZE, value=[*fitted.patch], reason=reason))
     choices += [
-        _network_choice(key.partition(".")[2], fitted.network)
+        _network_choice(key.partition(".")[2], fitted.network, spacing_mm=spacing_mm)
         for key in study.open_keys
         if key.startswith("network.")
     ]
@@ -140,50 +140,64 @@ def _widest(study: OpenStudy) -> Precision:
 
 def _patch_reason(study: OpenStudy, fitted: Fitted, *, volumes: Volumes) -> str:
     median = by_axis(volumes.median, decimals=0)
-    gib = plain_number(fitted.bytes / GIB, decimals=1)
+    gib = plain_number(fitted.size_bytes / GIB, decimals=1)
     memory = f"{study.planning.memory_gib:g} GiB"
     batch = f"a batch of {fitted.batch_size}"
     least = "" if study.patches.batch_size else ", the smallest,"
     needs = f"{batch}{least} needs about {gib} of {memory}"
+    reason = f"the median volume at this voxel size has {median} voxels; "
+    multiples = f"multiples of {by_axis(fitted.multiple_of)}, which the network's strides need"
+    if not fitted.shrunk and all(
+        side >= whole for side, whole in zip(fitted.patch, volumes.median, strict=True)
+    ):
+        return reason + f"a patch holds all of it, its sides rounded up to {multiples}; {needs}"
+    reason += (
+        "a patch begins as a cube in millimetres of 256 × 256 × 256 voxels, cut to that volume, "
+    )
     if not fitted.shrunk:
-        return (
-            f"the median volume at this voxel size has {median} voxels; the patch covers as much "
-            "of it as a cube of 256 voxels a side holds, in whole steps of the network's strides; "
-            f"{needs}"
-        )
+        return reason + f"its sides rounded up to {multiples}; {needs}"
     steps = "step" if fitted.shrunk == 1 else "steps"
-    return (
-        f"the median volume at this voxel size has {median} voxels; from "
-        f"{by_axis(fitted.start, decimals=0)} the patch was shrunk in {fitted.shrunk} {steps}, "
-        f"each along the axis where it was largest beside the median volume, until {needs}"
+    return reason + (
+        f"its sides rounded up: {by_axis(fitted.start)}; it was shrunk in {fitted.shrunk} {steps}, "
+        "each along the axis where it covered most of that volume, to "
+        f"{multiples}, until {needs}"
     )
 
 
-def _network_choice(name: str, network: UNet | ResidualEncoderUNet) -> Choice:
+def _network_choice(
+    name: str, network: UNet | ResidualEncoderUNet, *, spacing_mm: SpacingMm
+) -> Choice:
     key = f"network.{name}"
     num = len(network.features)
     match name:
         case "features":
             value: JsonValue = [*network.features]
             reason = (
-                f"{num} stages: the finest, and one for each time the patch is halved; channels "
-                "double from 32 to at most 320"
+                f"{num} stages: the finest, and one for each time the patch is halved along some "
+                "axis; channels double from 32 to at most 320"
             )
         case "strides":
-            value = [[*stride] for stride in network.strides or ()]
+            strides = network.strides or ()
+            value = [[*stride] for stride in strides]
+            times = [sum(stride[axis] == 2 for stride in strides) for axis in range(3)]
             reason = (
-                "an axis is halved while it keeps 4 voxels and its voxel edge is below twice the "
-                "finest, so that features see about the same distance in all directions"
+                f"{times[0]}, {times[1]} and {times[2]} halvings along {', '.join(AXES)}: an axis "
+                "is halved while it keeps 4 voxels and its voxel edge is below twice the finest, "
+                "so that features see about the same distance in all directions"
             )
         case "kernels":
-            value = [[*kernel] for kernel in network.kernels or ()]
-            flat = sum(1 in kernel for kernel in network.kernels or ())
+            kernels = network.kernels or ()
+            value = [[*kernel] for kernel in kernels]
+            flat = sum(1 in kernel for kernel in kernels)
             reason = "3 along every axis, because voxel edges differ less than twofold"
             if flat:
+                thick = ", ".join(
+                    name for name, side in zip(AXES, kernels[0], strict=True) if side == 1
+                )
                 stages = "stage" if flat == 1 else f"{flat} stages"
                 reason = (
-                    f"1 along thick slices in the first {stages}, where neighbours are at least "
-                    "twice as far apart as in the plane, then 3"
+                    f"1 along {thick} in the first {stages}, where voxel edges "
+                    f"({by_axis(spacing_mm)} mm at first) are at least twice the finest, then 3"
                 )
         case _:
             assert isinstance(network, ResidualEncoderUNet)

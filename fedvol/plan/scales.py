@@ -18,12 +18,20 @@ _STEPS: Final = 64
 _ZERO: Final = 4096
 """Leaf of intensity 0: more leaves than there are on either side of it."""
 
+_LENGTHS: Final = 1 << 30
+"""Leaves of a length: up to 107 m in the finest steps."""
+
 FIXED_POINT: Final = 1024
 """Intensities are summed as whole multiples of 1/1024, so that sums are exact."""
 
 
 class Scale(Protocol):
     """Between values and leaves."""
+
+    @property
+    def num_leaves(self) -> int:
+        """How many leaves there are; a power of 2."""
+        ...
 
     def value(self, leaf: int) -> Fraction:
         """The value that a leaf stands for."""
@@ -36,14 +44,19 @@ class LinearScale:
     """Leaves of one width, each around a multiple of it.
 
     Attributes:
-        per_unit: Leaves per millimetre or voxel.
+        per_unit: Leaves per millimetre.
     """
 
     per_unit: int
 
+    @property
+    def num_leaves(self) -> int:
+        """How many leaves there are."""
+        return _LENGTHS
+
     def leaf(self, value: float) -> int:
         """The leaf nearest to a value above 0; the first is 1."""
-        return max(1, round(value * self.per_unit))
+        return min(max(1, round(value * self.per_unit)), _LENGTHS - 1)
 
     def value(self, leaf: int) -> Fraction:
         """The middle of a leaf; 0 holds nothing and stands for the first."""
@@ -58,6 +71,11 @@ class IntensityScale:
     A leaf's width is at most 1/64 of its value, so no intensity moves by more than 0.8 %; whole
     Hounsfield units up to 128 are exact. Below 2^-10 is 0; beyond 2^30 is 2^30.
     """
+
+    @property
+    def num_leaves(self) -> int:
+        """How many leaves there are."""
+        return 2 * _ZERO
 
     def leaves(self, values: Float[np.ndarray, " voxel"]) -> Int64[np.ndarray, " voxel"]:
         """The leaf of each intensity; finite values only."""
@@ -78,11 +96,8 @@ class IntensityScale:
         return -size if leaf < _ZERO else size
 
 
-SPACING: Final = LinearScale(per_unit=1000)
-"""Voxel edges, in steps of 0.001 mm."""
-
-SIDE: Final = LinearScale(per_unit=1)
-"""Voxels along an axis, exactly."""
+SPACING: Final = LinearScale(per_unit=10_000)
+"""Voxel edges, in steps of 0.0001 mm: a volume whose edges are the plan's is not resampled."""
 
 EXTENT: Final = LinearScale(per_unit=10)
 """Edges of whole volumes, in steps of 0.1 mm."""

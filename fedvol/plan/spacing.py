@@ -10,7 +10,7 @@ from typing import Final
 from fedvol.errors import PlanningError
 from fedvol.plan.choices import AXES, Choice, plain_number
 from fedvol.plan.fingerprint import Fingerprint, PerAxis
-from fedvol.plan.scales import EXTENT, SIDE, SPACING, LinearScale
+from fedvol.plan.scales import EXTENT, SPACING, LinearScale
 from fedvol.types import SiteId
 
 SpacingMm = tuple[float, float, float]
@@ -26,16 +26,21 @@ _MAX_FACTOR: Final = 8
 
 
 def plan_spacing(fingerprint: Fingerprint) -> Choice:
-    """Median voxel edges; along a coarse axis of thick slices the 10th percentile.
+    """Median voxel edges; along an axis of thick and few slices the 10th percentile.
+
+    How many slices there are is the median extent over the median edge (nnU-Net: the median number
+    of slices, which sites do not tell).
 
     Raises:
         PlanningError: The sites tell too little of their voxel sizes.
     """
     edges = list(_quantiles(fingerprint.spacing_mm, _MEDIAN, scale=SPACING, key=KEY))
-    sides = _quantiles(fingerprint.shape, _MEDIAN, scale=SIDE, key=KEY)
+    extents = _quantiles(fingerprint.extent_mm, _MEDIAN, scale=EXTENT, key=KEY)
+    sides = [round(extent / edge) for extent, edge in zip(extents, edges, strict=True)]
+    cases = "1 training case" if fingerprint.cases == 1 else f"{fingerprint.cases:,} training cases"
     reason = (
-        f"the median over {fingerprint.cases:,} training cases along {', '.join(AXES)}, so that "
-        "most volumes change little"
+        f"the median voxel edge along each axis ({', '.join(AXES)}) over {cases}, so that most "
+        "volumes are resampled little or not at all"
     )
     worst = max(range(3), key=lambda axis: edges[axis])
     others = [axis for axis in range(3) if axis != worst]
@@ -47,9 +52,9 @@ def plan_spacing(fingerprint: Fingerprint) -> Choice:
         edges[worst] = max(fine, coarsest)
         reason += (
             f"; along {AXES[worst]} slices are thick (median {plain_number(median)} mm, more than "
-            f"{_RATIO} times the other edges) and few (median {plain_number(sides[worst])} against "
-            f"{plain_number(fewest)} voxels), so the 10th percentile is taken there: thin slices "
-            "keep their detail"
+            f"{_RATIO} times {plain_number(coarsest)} mm) and few (about {sides[worst]}, against "
+            f"{fewest} voxels), so the 10th percentile is taken there: the cases with the thinnest "
+            "slices keep their detail"
         )
     return Choice(key=KEY, value=[*edges], reason=reason)
 

@@ -1,11 +1,11 @@
 """From the facts of a site's cases to the fingerprint that may leave it."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
 
 from fedvol.plan import (
     EXTENT,
-    SIDE,
     SPACING,
     CaseFacts,
     ChannelFingerprint,
@@ -13,8 +13,10 @@ from fedvol.plan import (
     Fingerprint,
     Histogram,
 )
-from fedvol.privacy.coarsening import Group, coarsen, withheld_classes
+from fedvol.privacy.coarsening import Tally, coarsen, withheld_classes
 from fedvol.types import SubjectId
+
+Key = TypeVar("Key", bound=Hashable)
 
 _NOTHING = Histogram(cells=())
 
@@ -22,7 +24,7 @@ _NOTHING = Histogram(cells=())
 def fingerprint(
     cases: Sequence[CaseFacts], *, channels: Sequence[str], classes: Sequence[str], floor: int
 ) -> Fingerprint:
-    """Count a site's cases; no figure, nor the difference of two, has few subjects behind it.
+    """Count a site's cases; no figure, nor a total less its parts, has few subjects behind it.
 
     Args:
         cases: Labelled training cases; of none, or of at least `floor` subjects.
@@ -45,7 +47,6 @@ def fingerprint(
         cases=len(cases),
         subjects=0 if "subjects" in withheld else len(subjects),
         spacing_mm=_per_axis(cases, lambda c, axis: SPACING.leaf(c.spacing_mm[axis]), floor=floor),
-        shape=_per_axis(cases, lambda c, axis: SIDE.leaf(c.shape[axis]), floor=floor),
         extent_mm=_per_axis(
             cases, lambda c, axis: EXTENT.leaf(c.shape[axis] * c.spacing_mm[axis]), floor=floor
         ),
@@ -97,39 +98,37 @@ def _channels(
 def _classes(
     cases: Sequence[CaseFacts], *, classes: Sequence[str], floor: int, withheld: set[str]
 ) -> tuple[ClassFingerprint, ...]:
-    groups = {
-        name: Group(
-            count=sum(case.voxels.get(name, 0) for case in cases),
-            subjects={case.subject for case in cases if case.voxels.get(name)},
-        )
-        for name in classes
-    }
-    hidden = withheld_classes(groups, floor=floor)
+    tallies = _grouped(
+        (name, count, case.subject)
+        for case in cases
+        for name, count in case.voxels.items()
+        if count
+    )
+    hidden = withheld_classes(tallies, floor=floor)
     told: list[ClassFingerprint] = []
     for name in classes:
+        tally = tallies.get(name, {})
         without = {case.subject for case in cases if not case.voxels.get(name)}
         # Those with the class, and those without it: one follows from the other.
-        is_small = any(0 < len(group) < floor for group in (groups[name].subjects, without))
+        is_small = any(0 < len(group) < floor for group in (tally, without))
         withheld |= {f"classes/{name}/voxels"} if name in hidden else set()
         withheld |= {f"classes/{name}/cases"} if is_small else set()
         told.append(
             ClassFingerprint(
                 name=name,
                 cases=0 if is_small else sum(1 for case in cases if case.voxels.get(name)),
-                voxels=0 if name in hidden else groups[name].count,
+                voxels=0 if name in hidden else sum(tally.values()),
             )
         )
     return tuple(told)
 
 
-def _grouped(entries: Iterable[tuple[int, int, SubjectId]]) -> dict[int, Group]:
-    """Leaf, count and subject of each entry, put together by leaf."""
-    counts: dict[int, int] = {}
-    subjects: dict[int, set[SubjectId]] = {}
-    for leaf, count, subject in entries:
-        counts[leaf] = counts.get(leaf, 0) + count
-        subjects.setdefault(leaf, set()).add(subject)
-    return {leaf: Group(count=counts[leaf], subjects=subjects[leaf]) for leaf in counts}
+def _grouped(entries: Iterable[tuple[Key, int, SubjectId]]) -> dict[Key, Tally]:
+    """Leaf or class, count and subject of each entry, put together by the first."""
+    tallies = defaultdict[Key, Counter[SubjectId]](Counter)
+    for key, count, subject in entries:
+        tallies[key][subject] += count
+    return dict(tallies)
 
 
 def _owners_of_several(cases: Sequence[CaseFacts]) -> set[SubjectId]:

@@ -328,7 +328,7 @@ class Releaser:
 
 def _num_withheld(released: Fingerprint) -> int:
     """Histograms of which a part is withheld."""
-    axes = (*released.spacing_mm, *released.shape, *released.extent_mm)
+    axes = (*released.spacing_mm, *released.extent_mm)
     histograms = (*axes, *(channel.histogram for channel in released.channels))
     return sum(1 for histogram in histograms if histogram.withheld)
 

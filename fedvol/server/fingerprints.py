@@ -57,7 +57,8 @@ def ask_fingerprints(
         words = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items()))
         raise QuorumError(
             f"fingerprint of {proposal.study.name}",
-            f"{len(found)} of at least {minimum} sites answered ({words or 'no site is there'})",
-            "Mend the sites, lower federation.min_sites, or fix the open values in the study.",
+            f"{len(found)} of {len(requests)} sites answered, the study needs {minimum}"
+            + (f" ({words})" if words else ""),
+            "Add or mend sites, lower federation.min_sites, or fix the open values in the study.",
         )
     return dict(sorted(found.items()))

@@ -1,0 +1,82 @@
+"""A study that leaves everything open, and made-up facts of cases, as a site notes them."""
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import strategies as st
+
+from fedvol.plan import INTENSITY, CaseFacts, Intensities, exact_sums
+from fedvol.types import SubjectId
+
+CHANNELS = ("CT",)
+CLASSES = ("liver", "lesion")
+
+OPEN_STUDY = """
+version = 1
+name = "parity"
+purpose = "Two organs, everything planned that can be."
+data = { channels = ["CT"], labels = { liver = 1, lesion = 2 }, split = { kind = "hash" } }
+network = { kind = "unet" }
+task = { kind = "segmentation" }
+
+[[stages]]
+kind = "finetune"
+rounds = 1
+steps_per_round = 1
+strategy = { kind = "fedavg" }
+training = { optimiser = { kind = "adamw" } }
+"""
+"""Of CT, with everything planned that can be."""
+
+EDGES_MM = (0.5, 0.78125, 0.8, 1.0, 5.0)
+SIDES = (1, 20, 33, 64, 512)
+INTENSITIES = (-1000.0, -20.0, 0.0, 0.25, 40.0, 60.5, 3000.0)
+
+
+def make_case(
+    subject: str,
+    *,
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    voxels: tuple[list[float], ...],
+) -> CaseFacts:
+    """The facts of a case from the intensities of each class's voxels, in order of the classes."""
+    everything = [value for values in voxels for value in values]
+    values = np.asarray(everything, "f4")
+    leaves = Counter(INTENSITY.leaves(values).tolist())
+    total, squares = exact_sums(values)
+    return CaseFacts(
+        subject=SubjectId(subject),
+        shape=shape,
+        spacing_mm=spacing_mm,
+        voxels={name: len(found) for name, found in zip(CLASSES, voxels, strict=True)},
+        intensities=(
+            Intensities(
+                leaves=tuple(sorted(leaves)),
+                counts=tuple(leaves[leaf] for leaf in sorted(leaves)),
+                sum=total,
+                sum_of_squares=squares,
+            ),
+        ),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, min_subjects: int, max_subjects: int) -> list[CaseFacts]:
+    """Cases of several subjects, some with more than one, many alike and a few odd ones."""
+    values = st.lists(st.sampled_from(INTENSITIES), max_size=6)
+    num_subjects = draw(st.integers(min_subjects, max_subjects))
+    owners = [
+        f"S{number}"
+        for number in range(num_subjects)
+        for _ in range(draw(st.sampled_from((1, 1, 1, 2, 3))))
+    ]
+    return [
+        make_case(
+            owner,
+            shape=draw(st.tuples(*[st.sampled_from(SIDES)] * 3)),
+            spacing_mm=draw(st.tuples(*[st.sampled_from(EDGES_MM)] * 3)),
+            voxels=(draw(values), draw(values)),
+        )
+        for owner in owners
+    ]

@@ -151,12 +151,27 @@ def _boxes(
     num_classes: int,
 ) -> list[_Box | None]:
     """Smallest box around each class in either volume; None where it is in neither."""
+    inner = _foreground_box(prediction, truth=truth)
     pairs = zip(
-        find_objects(prediction, max_label=num_classes),
-        find_objects(truth, max_label=num_classes),
+        find_objects(prediction[inner], max_label=num_classes),
+        find_objects(truth[inner], max_label=num_classes),
         strict=True,
     )
-    return [_union(*pair) for pair in pairs]
+    return [_shift(_union(*pair), by=inner) for pair in pairs]
+
+
+def _foreground_box(
+    prediction: UInt8[np.ndarray, "i j k"], *, truth: UInt8[np.ndarray, "i j k"]
+) -> _Box:
+    """Box around all classes, found several times faster than that of each; may be empty."""
+    planes = np.zeros(len(truth), dtype=bool)
+    shadow = np.zeros(truth.shape[1:], dtype=np.uint8)
+    for index, (one, other) in enumerate(zip(prediction, truth, strict=True)):
+        plane = one | other
+        planes[index] = plane.max(initial=0) > 0
+        shadow |= plane
+    found = (np.flatnonzero(line) for line in (planes, shadow.any(axis=1), shadow.any(axis=0)))
+    return tuple(slice(line[0], line[-1] + 1) if len(line) else slice(0, 0) for line in found)
 
 
 def _union(one: _Box | None, other: _Box | None) -> _Box | None:
@@ -164,4 +179,13 @@ def _union(one: _Box | None, other: _Box | None) -> _Box | None:
         return one or other
     return tuple(
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _shift(box: _Box | None, *, by: _Box) -> _Box | None:
+    if box is None:
+        return None
+    return tuple(
+        slice(part.start + whole.start, part.stop + whole.start)
+        for part, whole in zip(box, by, strict=True)
     )

@@ -12,7 +12,7 @@ from fedvol.config.data import Spacing
 
 Voxels = Int[np.ndarray, "voxel 3"]
 
-_NUM_COLUMNS = 256
+_NUM_COLUMNS = 512
 """Columns read around a voxel before the tree is asked: where both have taken about as long."""
 _VOXELS_A_QUESTION = 300
 """Voxels of the box for which columns are made while the tree answers one question."""
@@ -55,7 +55,12 @@ def nearest_mm(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ring:
-    """Columns at one distance: its square in mm², and steps to them along the last two axes."""
+    """Columns at one distance.
+
+    Attributes:
+        square: The distance squared, mm².
+        steps: From a voxel to each of them, along the last two axes.
+    """
 
     square: float
     steps: tuple[tuple[int, int], ...]
@@ -70,11 +75,12 @@ def _look_up(
     reach = _NUM_COLUMNS * spacing[1] * spacing[2] / pi
     rings = _rings(reach, sides=sides[1:], spacing=spacing[1:])
     margins = np.max([step for ring in rings for step in ring.steps], axis=0)
-    shape = (int(sides[0]), *(int(n) for n in sides[1:] + 2 * margins))
+    shape = (int(sides[0]), *(int(side) for side in sides[1:] + 2 * margins))
     first = low - [0, *margins]
-    along = _columns(np.ravel_multi_index(tuple((others - first).T), shape), shape=shape).ravel()
-    squared = (np.arange(shape[0] + 1) * spacing[0]) ** 2
-    squared[-1] = inf
+    too_far = int(sqrt(reach) / spacing[0]) + 1
+    columns = _columns(others - first, shape=shape, too_far=too_far).reshape(-1)
+    along = (np.arange(too_far + 1) * spacing[0]) ** 2
+    along[too_far] = inf
     places = np.ravel_multi_index(tuple((voxels - first).T), shape)
     squares = np.full(len(voxels), inf)
     is_open = np.arange(len(voxels))
@@ -82,20 +88,19 @@ def _look_up(
         is_open = is_open[squares[is_open] > ring.square]
         here = places[is_open]
         shifts = [j * shape[2] + k for j, k in ring.steps]
-        nearest = along[here + shifts[0]]
+        nearest = columns[here + shifts[0]]
         for shift in shifts[1:]:
-            np.minimum(nearest, along[here + shift], out=nearest)
-        squares[is_open] = np.minimum(squares[is_open], squared[nearest] + ring.square)
+            np.minimum(nearest, columns[here + shift], out=nearest)
+        squares[is_open] = np.minimum(squares[is_open], along[nearest] + ring.square)
     return squares, reach
 
 
 def _columns(
-    places: Int[np.ndarray, " other"], *, shape: tuple[int, int, int]
+    others: Voxels, *, shape: tuple[int, int, int], too_far: int
 ) -> Int[np.ndarray, "i j k"]:
-    """Steps along the first axis to the nearest place; the length of the axis if there is none."""
-    none = shape[0]
-    columns = np.full(shape, none, dtype=np.min_scalar_type(-none - 2))
-    columns.reshape(-1)[places] = 0
+    """Steps along the first axis to the nearest of `others`, at most `too_far`."""
+    columns = np.full(shape, too_far, dtype=np.min_scalar_type(-too_far - 2))
+    columns[tuple(others.T)] = 0
     for planes in (columns, columns[::-1]):
         for before, here in pairwise(planes):
             np.minimum(here, before + 1, out=here)

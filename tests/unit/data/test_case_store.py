@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,11 +54,33 @@ def test_a_case_comes_back_as_it_was_written(store):
     np.testing.assert_array_equal(case.reference_affine, given_case.reference_affine)
     np.testing.assert_array_equal(case.label(), given_case.label)
     np.testing.assert_array_equal(case.reference_label(), given_case.reference_label)
-    assert sorted(case.foreground) == [1, 2]
+    assert case.foreground_classes == (1, 2)
     for index, voxels in given_case.foreground.items():
-        np.testing.assert_array_equal(case.foreground[index], voxels)
+        np.testing.assert_array_equal(case.foreground(index), voxels)
     assert case.image().dtype == np.float32
     assert case.label().dtype == np.uint8
+
+
+def test_a_thousand_cases_are_open_in_little_memory(store):
+    """Reading a case leaves nothing behind: neither its file's handles nor its list of voxels."""
+    given_case = prepared((40, 40, 40))
+    given_case.foreground[1] = np.resize(given_case.foreground[1], (10_000, 3))
+    store.write(CASE, given_case, key=KEY)
+    store.open(CASE).patch((0, 0, 0), (8, 8, 8))
+    before = memory_bytes()
+
+    cases = [store.open(CASE) for _ in range(250)]
+    for case in cases:
+        case.patch((0, 0, 0), (8, 8, 8))
+        case.foreground(1)
+
+    assert memory_bytes() - before < len(cases) * 50_000
+
+
+def memory_bytes() -> int:
+    """What this process has in main memory, as Linux counts it."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024
 
 
 @settings(max_examples=40, deadline=None)
@@ -119,7 +143,7 @@ def test_an_unlabelled_case_says_so(store):
 
     assert not case.has_label
     assert case.reference_label() is None
-    assert case.foreground == {}
+    assert case.foreground_classes == ()
     assert case.image().shape == (2, 7, 9, 5)
     with pytest.raises(CaseStoreError, match=f"case {CASE}: has no label"):
         case.label()

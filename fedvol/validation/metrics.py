@@ -79,7 +79,7 @@ def measure_case(
 def dice(prediction: Bool[np.ndarray, "i j k"], *, truth: Bool[np.ndarray, "i j k"]) -> float:
     """Overlap 2 |A and B| / (|A| + |B|) of two masks, not both empty."""
     both = np.count_nonzero(prediction & truth)
-    return 2 * both / (np.count_nonzero(prediction) + np.count_nonzero(truth))
+    return float(2 * both / (np.count_nonzero(prediction) + np.count_nonzero(truth)))
 
 
 def hd95_mm(distances: SurfaceDistances) -> float:
@@ -108,7 +108,7 @@ def nsd(distances: SurfaceDistances, *, tolerance_mm: float) -> float:
     limit = tolerance_mm + _ROUND_OFF_MM
     within = np.count_nonzero(distances.prediction_mm <= limit)
     within += np.count_nonzero(distances.truth_mm <= limit)
-    return within / (distances.prediction_mm.size + distances.truth_mm.size)
+    return float(within / (distances.prediction_mm.size + distances.truth_mm.size))
 
 
 def _measure(

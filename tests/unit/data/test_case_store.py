@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedvol.data import case_store
 from fedvol.data.box import Box
-from fedvol.data.case_file import quantise
+from fedvol.data.case_file import open_section, quantise
 from fedvol.data.case_store import PADDING, CaseStore
 from fedvol.data.volume import PreparedCase
 from fedvol.errors import CaseStoreError
@@ -177,26 +178,32 @@ def test_a_patch_is_the_padded_volume_cropped(tmp_path_factory, start, size):
 def test_a_patch_reads_only_the_chunks_it_touches(store, monkeypatch):
     store.write(CASE, prepared((130, 64, 64), channels=1), key=KEY)
     case = store.open(CASE)
-    assert case._image.chunks == (1, 64, 64, 64)
-    assert case._image.blocks == (1, 32, 32, 32)
+    opened = []
 
-    recorder = _Recorder(case._image)
-    case.__dict__["_image"] = recorder  # where the cached property keeps it
+    def recorded(path, *, place, start, case):
+        opened.append(_Recorder(open_section(path, place=place, start=start, case=case)))
+        return opened[-1]
+
+    monkeypatch.setattr(case_store, "open_section", recorded)
     case.patch((10, 10, 10), (8, 8, 8))
 
-    assert recorder.read == [(slice(None), slice(10, 18), slice(10, 18), slice(10, 18))]
+    image, label = opened
+    assert image.array.chunks == (1, 64, 64, 64)
+    assert image.array.blocks == (1, 32, 32, 32)
+    box = (slice(10, 18),) * 3
+    assert (image.read, label.read) == ([(slice(None), *box)], [box])
 
 
 class _Recorder:
-    """Stands for the compressed image and notes what is asked of it."""
+    """Stands for a compressed section and notes what is asked of it."""
 
     def __init__(self, array):
-        self._array = array
+        self.array = array
         self.read = []
 
     def __getitem__(self, key):
         self.read.append(key)
-        return self._array[key]
+        return self.array[key]
 
 
 def test_has_knows_case_and_key(store):

@@ -8,6 +8,7 @@ Name = Literal[
     "train_step_ratio",
     "patches_ratio",
     "surface_metrics_speedup",
+    "evaluation_ratio",
     "server_memory_ratio",
     "round_overhead_share",
     "import_cli_s",
@@ -24,6 +25,8 @@ def run(name: Name, *, size: Size) -> Measurement:
             from benchmarks import patches_ratio as benchmark
         case "surface_metrics_speedup":
             from benchmarks import surface_metrics_speedup as benchmark
+        case "evaluation_ratio":
+            from benchmarks import evaluation_ratio as benchmark
         case "server_memory_ratio":
             from benchmarks import server_memory_ratio as benchmark
         case "round_overhead_share":

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -136,7 +135,10 @@ class Voxels:
 
 
 class StoredCase:
-    """One prepared case, read lazily; made by `CaseStore.open`."""
+    """One prepared case, read when asked for; made by `CaseStore.open`.
+
+    It holds the file's header only, a few KB: whoever wants voxels again keeps them.
+    """
 
     def __init__(self, *, path: Path, header: Header, start: int) -> None:
         self._path = path
@@ -201,18 +203,19 @@ class StoredCase:
         """Edge lengths of a voxel of the grid as read."""
         return _spacing_mm(self.reference_affine)
 
-    @cached_property
-    def foreground(self) -> dict[int, Int32[np.ndarray, "voxel 3"]]:
-        """Per class present, voxels of it, evenly spread; empty without a label."""
-        return {
-            int(name.removeprefix(_FOREGROUND)): np.asarray(self._section(name)[:])
-            for name in self._places
-            if name.startswith(_FOREGROUND)
-        }
+    @property
+    def foreground_classes(self) -> tuple[int, ...]:
+        """Classes whose voxels are listed, in order; none without a label."""
+        names = (name for name in self._places if name.startswith(_FOREGROUND))
+        return tuple(sorted(int(name.removeprefix(_FOREGROUND)) for name in names))
+
+    def foreground(self, index: int) -> Int32[np.ndarray, "voxel 3"]:
+        """Voxels of one of `foreground_classes`, evenly spread, read from the file."""
+        return np.asarray(self._section(f"{_FOREGROUND}{index}")[:])
 
     def image(self) -> Float32[np.ndarray, "channel i j k"]:
         """The whole normalised image."""
-        return self._decode(np.asarray(self._image[:]))
+        return self._decode(np.asarray(self._section("image")[:]))
 
     def label(self) -> UInt8[np.ndarray, "i j k"]:
         """The whole label, class indices.
@@ -220,7 +223,7 @@ class StoredCase:
         Raises:
             CaseStoreError: The case has no label.
         """
-        return np.asarray(self._label[:])
+        return np.asarray(self._section("label")[:])
 
     def reference_label(self) -> UInt8[np.ndarray, "x y z"] | None:
         """Class indices on the grid the site annotated; None without a label."""
@@ -267,7 +270,9 @@ class StoredCase:
             CaseStoreError: The case has no label.
         """
         levels, classes = (
-            (self._image, self._label) if voxels is None else (voxels.levels, voxels.label)
+            (self._section("image"), self._section("label"))
+            if voxels is None
+            else (voxels.levels, voxels.label)
         )
         box = Box.at(start, size=_triple(label.shape), shape=self.shape)
         if not box.is_inside:
@@ -284,15 +289,8 @@ class StoredCase:
         Raises:
             CaseStoreError: The case has no label.
         """
-        return Voxels(levels=np.asarray(self._image[:]), label=np.asarray(self._label[:]))
-
-    @cached_property
-    def _image(self) -> blosc2.NDArray:
-        return self._section("image")
-
-    @cached_property
-    def _label(self) -> blosc2.NDArray:
-        return self._section("label")
+        levels = np.asarray(self._section("image")[:])
+        return Voxels(levels=levels, label=self.label())
 
     def _section(self, name: str) -> blosc2.NDArray:
         if name not in self._places:

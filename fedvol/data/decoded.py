@@ -1,8 +1,9 @@
 """Cases held uncompressed in main memory, within a limit that all sites of a process share."""
 
+from collections import deque
 from threading import Lock
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from fedvol.data.case_store import StoredCase, Voxels
 
@@ -21,6 +22,8 @@ class DecodedCases:
     def __init__(self, *, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self._held: WeakKeyDictionary[StoredCase, Voxels] = WeakKeyDictionary()
+        self._size_bytes = 0
+        self._freed_bytes: deque[int] = deque()
         self._lock = Lock()
 
     def voxels(self, case: StoredCase) -> Voxels | None:
@@ -33,14 +36,25 @@ class DecodedCases:
         if held is not None:
             return held
         with self._lock:
-            if self.size_bytes + case.voxel_bytes > self.limit_bytes:
+            if self._count() + case.voxel_bytes > self.limit_bytes:
                 return None
-            return self._held.setdefault(case, case.voxels())
+            if case not in self._held:
+                self._held[case] = case.voxels()
+                self._size_bytes += case.voxel_bytes
+                finalize(case, self._freed_bytes.append, case.voxel_bytes)
+            return self._held[case]
 
     @property
     def size_bytes(self) -> int:
         """Memory taken by what is held."""
-        return sum(case.voxel_bytes for case in list(self._held))
+        with self._lock:
+            return self._count()
+
+    def _count(self) -> int:
+        # What a case frees is put down without the lock: cases end at any time, in any thread.
+        while self._freed_bytes:
+            self._size_bytes -= self._freed_bytes.popleft()
+        return self._size_bytes
 
     def __contains__(self, case: StoredCase) -> bool:
         return case in self._held

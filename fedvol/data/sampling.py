@@ -111,7 +111,7 @@ class PatchSource:
         num_foreground = self._num_foreground(rng)
         for position, (image, label) in enumerate(zip(images.numpy(), labels.numpy(), strict=True)):
             case = self._cases[int(rng.integers(len(self._cases)))]
-            is_foreground = position < num_foreground and bool(case.foreground)
+            is_foreground = position < num_foreground and bool(case.foreground_classes)
             start = patch_start(case, size=size, is_foreground=is_foreground, rng=rng)
             case.read_patch(start, image=image, label=label, voxels=self._decoded.voxels(case))
         return images, labels
@@ -135,8 +135,8 @@ def patch_start(
     room = np.subtract(case.shape, size)
     low, high = np.minimum(room, 0), np.maximum(room, 0)
     if is_foreground:
-        classes = sorted(case.foreground)
-        voxels = case.foreground[classes[int(rng.integers(len(classes)))]]
+        classes = case.foreground_classes
+        voxels = case.foreground(classes[int(rng.integers(len(classes)))])
         centre = voxels[int(rng.integers(len(voxels)))]
         # Where the volume is smaller than the patch every start holds the voxel: draw one.
         drawn = rng.integers(low, high, endpoint=True)
@@ -152,7 +152,7 @@ def _check(case: StoredCase, *, num_classes: int) -> None:
         raise CaseStoreError(
             f"case {case.case}", "has no label", "Leave unlabelled cases out of this stage."
         )
-    if any(index >= num_classes for index in case.foreground):
+    if any(index >= num_classes for index in case.foreground_classes):
         raise CaseStoreError(
             f"case {case.case}",
             f"was prepared with more classes than {num_classes - 1}",

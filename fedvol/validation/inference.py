@@ -90,7 +90,8 @@ def predict(net: nn.Module, *, image: Image, window: SlidingWindow) -> Probabili
     margins = [max(size - side, 0) for size, side in zip(window.patch, sides, strict=True)]
     before = [margin // 2 for margin in margins]
     pads = [(0, 0), *((b, m - b) for b, m in zip(before, margins, strict=True))]
-    padded = torch.from_numpy(np.pad(image.astype(np.float32), pads, constant_values=PADDING))[None]
+    whole = image.astype(np.float32, copy=False)
+    padded = torch.from_numpy(np.pad(whole, pads, constant_values=PADDING))[None]
 
     def forward(patches: Tensor) -> Tensor:
         return _mirrored(net, patches=patches, window=window)

@@ -79,7 +79,7 @@ def measure_case(
 def dice(prediction: Bool[np.ndarray, "i j k"], *, truth: Bool[np.ndarray, "i j k"]) -> float:
     """Overlap 2 |A and B| / (|A| + |B|) of two masks, not both empty."""
     both = np.count_nonzero(prediction & truth)
-    return 2 * both / (np.count_nonzero(prediction) + np.count_nonzero(truth))
+    return float(2 * both / (np.count_nonzero(prediction) + np.count_nonzero(truth)))
 
 
 def hd95_mm(distances: SurfaceDistances) -> float:
@@ -108,7 +108,7 @@ def nsd(distances: SurfaceDistances, *, tolerance_mm: float) -> float:
     limit = tolerance_mm + _ROUND_OFF_MM
     within = np.count_nonzero(distances.prediction_mm <= limit)
     within += np.count_nonzero(distances.truth_mm <= limit)
-    return within / (distances.prediction_mm.size + distances.truth_mm.size)
+    return float(within / (distances.prediction_mm.size + distances.truth_mm.size))
 
 
 def _measure(
@@ -151,12 +151,27 @@ def _boxes(
     num_classes: int,
 ) -> list[_Box | None]:
     """Smallest box around each class in either volume; None where it is in neither."""
+    inner = _foreground_box(prediction, truth=truth)
     pairs = zip(
-        find_objects(prediction, max_label=num_classes),
-        find_objects(truth, max_label=num_classes),
+        find_objects(prediction[inner], max_label=num_classes),
+        find_objects(truth[inner], max_label=num_classes),
         strict=True,
     )
-    return [_union(*pair) for pair in pairs]
+    return [_shift(_union(*pair), by=inner) for pair in pairs]
+
+
+def _foreground_box(
+    prediction: UInt8[np.ndarray, "i j k"], *, truth: UInt8[np.ndarray, "i j k"]
+) -> _Box:
+    """Box around all classes, found several times faster than that of each; may be empty."""
+    planes = np.zeros(len(truth), dtype=bool)
+    shadow = np.zeros(truth.shape[1:], dtype=np.uint8)
+    for index, (one, other) in enumerate(zip(prediction, truth, strict=True)):
+        plane = one | other
+        planes[index] = plane.max(initial=0) > 0
+        shadow |= plane
+    found = (np.flatnonzero(line) for line in (planes, shadow.any(axis=1), shadow.any(axis=0)))
+    return tuple(slice(line[0], line[-1] + 1) if len(line) else slice(0, 0) for line in found)
 
 
 def _union(one: _Box | None, other: _Box | None) -> _Box | None:
@@ -164,4 +179,13 @@ def _union(one: _Box | None, other: _Box | None) -> _Box | None:
         return one or other
     return tuple(
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _shift(box: _Box | None, *, by: _Box) -> _Box | None:
+    if box is None:
+        return None
+    return tuple(
+        slice(part.start + whole.start, part.stop + whole.start)
+        for part, whole in zip(box, by, strict=True)
     )

@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedvol.data import case_store
 from fedvol.data.box import Box
-from fedvol.data.case_file import quantise
+from fedvol.data.case_file import open_section, quantise
 from fedvol.data.case_store import PADDING, CaseStore
 from fedvol.data.volume import PreparedCase
 from fedvol.errors import CaseStoreError
@@ -52,11 +55,33 @@ def test_a_case_comes_back_as_it_was_written(store):
     np.testing.assert_array_equal(case.reference_affine, given_case.reference_affine)
     np.testing.assert_array_equal(case.label(), given_case.label)
     np.testing.assert_array_equal(case.reference_label(), given_case.reference_label)
-    assert sorted(case.foreground) == [1, 2]
+    assert case.foreground_classes == (1, 2)
     for index, voxels in given_case.foreground.items():
-        np.testing.assert_array_equal(case.foreground[index], voxels)
+        np.testing.assert_array_equal(case.foreground(index), voxels)
     assert case.image().dtype == np.float32
     assert case.label().dtype == np.uint8
+
+
+def test_a_thousand_cases_are_open_in_little_memory(store):
+    """Reading a case leaves nothing behind: neither its file's handles nor its list of voxels."""
+    given_case = prepared((40, 40, 40))
+    given_case.foreground[1] = np.resize(given_case.foreground[1], (10_000, 3))
+    store.write(CASE, given_case, key=KEY)
+    store.open(CASE).patch((0, 0, 0), (8, 8, 8))
+    before = memory_bytes()
+
+    cases = [store.open(CASE) for _ in range(250)]
+    for case in cases:
+        case.patch((0, 0, 0), (8, 8, 8))
+        case.foreground(1)
+
+    assert memory_bytes() - before < len(cases) * 50_000
+
+
+def memory_bytes() -> int:
+    """What this process has in main memory, as Linux counts it."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024
 
 
 @settings(max_examples=40, deadline=None)
@@ -119,7 +144,7 @@ def test_an_unlabelled_case_says_so(store):
 
     assert not case.has_label
     assert case.reference_label() is None
-    assert case.foreground == {}
+    assert case.foreground_classes == ()
     assert case.image().shape == (2, 7, 9, 5)
     with pytest.raises(CaseStoreError, match=f"case {CASE}: has no label"):
         case.label()
@@ -153,26 +178,32 @@ def test_a_patch_is_the_padded_volume_cropped(tmp_path_factory, start, size):
 def test_a_patch_reads_only_the_chunks_it_touches(store, monkeypatch):
     store.write(CASE, prepared((130, 64, 64), channels=1), key=KEY)
     case = store.open(CASE)
-    assert case._image.chunks == (1, 64, 64, 64)
-    assert case._image.blocks == (1, 32, 32, 32)
+    opened = []
 
-    recorder = _Recorder(case._image)
-    case.__dict__["_image"] = recorder  # where the cached property keeps it
+    def recorded(path, *, place, start, case):
+        opened.append(_Recorder(open_section(path, place=place, start=start, case=case)))
+        return opened[-1]
+
+    monkeypatch.setattr(case_store, "open_section", recorded)
     case.patch((10, 10, 10), (8, 8, 8))
 
-    assert recorder.read == [(slice(None), slice(10, 18), slice(10, 18), slice(10, 18))]
+    image, label = opened
+    assert image.array.chunks == (1, 64, 64, 64)
+    assert image.array.blocks == (1, 32, 32, 32)
+    box = (slice(10, 18),) * 3
+    assert (image.read, label.read) == ([(slice(None), *box)], [box])
 
 
 class _Recorder:
-    """Stands for the compressed image and notes what is asked of it."""
+    """Stands for a compressed section and notes what is asked of it."""
 
     def __init__(self, array):
-        self._array = array
+        self.array = array
         self.read = []
 
     def __getitem__(self, key):
         self.read.append(key)
-        return self._array[key]
+        return self.array[key]
 
 
 def test_has_knows_case_and_key(store):

@@ -141,3 +141,17 @@ def test_only_what_is_asked_is_measured() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         measure(labels(), labels(shape=(9, 10, 10)))
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 0), (14, 13, 15), (3, 9, 0)])
+def test_where_in_the_volume_the_classes_lie_does_not_matter(corner: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    small = generator.choice(3, size=(2, 6, 7, 5), p=(0.6, 0.3, 0.1)).astype(np.uint8)
+    padded = np.pad(small, ((0, 0), (1, 1), (1, 1), (1, 1)))
+    large = np.zeros((2, 20, 20, 20), dtype=np.uint8)
+    large[
+        (slice(None), *(slice(c, c + n) for c, n in zip(corner, small.shape[1:], strict=True)))
+    ] = small
+    spacing = (0.7, 1.3, 2.0)
+    expected = measure(*padded, spacing_mm=spacing).values
+    assert measure(*large, spacing_mm=spacing).values == pytest.approx(expected, rel=1e-12)

@@ -234,3 +234,18 @@ def test_a_case_without_label_is_refused(tmp_path: Path) -> None:
             evaluation=Evaluation(),
             metrics=("dice",),
         )
+
+
+def test_many_classes_with_ties_are_those_of_argmax(tmp_path: Path) -> None:
+    case = stored(
+        tmp_path,
+        image=np.zeros((1, 5, 6, 4), dtype=np.float32),
+        image_affine=affine(1, 1, 1),
+        label=bands(5, 6, 4),
+        label_affine=affine(1, 1, 1),
+    )
+    levels = np.random.default_rng(0).integers(0, 5, size=(9, 5, 6, 4)).astype(np.float32)
+    before = levels.copy()
+    found = segment(lambda _: levels, case=case)
+    np.testing.assert_array_equal(found, np.argmax(levels, axis=0))
+    np.testing.assert_array_equal(levels, before)

@@ -1,0 +1,167 @@
+"""What is compared: each strategy with fixed settings, and the reason for them."""
+
+from dataclasses import dataclass
+
+from studies.strategies.budget import Budget
+
+FEDAVG = "fedavg"
+LEARNING_RATE = 5e-3
+"""AdamW at the sites, the rate of the examples."""
+
+PERSONAL_RATE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One row of the tables.
+
+    Attributes:
+        name: Part of its folder's name.
+        label: What the tables call it.
+        strategy: The lines of the study's table `stages.strategy`.
+        method: The study's `stages.method`, for a row of personal models.
+        learning_rate: Rate of a personal stage.
+        starts_anew: Whether personal training takes all steps but one, so that each site is
+            alone.
+        baselines: Models trained beside it.
+        model: Which of the run's models is the row.
+        needs_unequal_sites: Whether it is the same as FedAvg where all sites have as many cases.
+        why: Reason for its settings.
+    """
+
+    name: str
+    label: str
+    why: str
+    strategy: str = 'kind = "fedavg"'
+    method: str = ""
+    learning_rate: float = PERSONAL_RATE
+    starts_anew: bool = False
+    baselines: str = ""
+    model: str = "federated"
+    needs_unequal_sites: bool = False
+
+    def rounds(self, budget: Budget) -> tuple[tuple[int, int], tuple[int, int] | None]:
+        """Rounds and steps a round of the federation, and of personal training."""
+        if not self.method:
+            return (budget.rounds, budget.steps_per_round), None
+        if self.starts_anew:
+            return (1, 1), (budget.rounds, budget.steps_per_round)
+        federated = budget.rounds - budget.personal_rounds
+        return (
+            (federated, budget.steps_per_round),
+            (budget.personal_rounds, budget.steps_per_round),
+        )
+
+
+CONTENDERS = (
+    Contender(
+        name=FEDAVG,
+        label="FedAvg",
+        baselines="pooled",
+        why="the measure for all others; a site counts by its cases",
+    ),
+    Contender(
+        name="fedavg_equal",
+        label="FedAvg, each site counts the same",
+        strategy='kind = "fedavg"\nweighting = "equal"',
+        needs_unequal_sites=True,
+        why="where sites differ in size alone",
+    ),
+    Contender(
+        name="fedprox_0.1",
+        label="FedProx, mu 0.1",
+        strategy='kind = "fedprox"\nmu = 0.1',
+        why="the paper tries 0.001 to 1; AdamW divides small pulls away, so the upper two",
+    ),
+    Contender(
+        name="fedprox_1",
+        label="FedProx, mu 1",
+        strategy='kind = "fedprox"\nmu = 1.0',
+        why="the largest of the paper",
+    ),
+    Contender(
+        name="fedavgm",
+        label="FedAvgM",
+        strategy='kind = "fedavgm"\nmomentum = 0.5\nserver_learning_rate = 1.0',
+        why="momentum 0.5: it forgets within the few rounds there are",
+    ),
+    Contender(
+        name="fedadam",
+        label="FedAdam",
+        strategy='kind = "fedadam"\nserver_learning_rate = 0.03',
+        why="server rate 0.03, of the order of a weight's change in a round",
+    ),
+    Contender(
+        name="fedyogi",
+        label="FedYogi",
+        strategy='kind = "fedyogi"\nserver_learning_rate = 0.03',
+        why="as FedAdam",
+    ),
+    Contender(
+        name="scaffold", label="SCAFFOLD", strategy='kind = "scaffold"', why="nothing to set"
+    ),
+    Contender(
+        name="fedbn",
+        label="FedBN",
+        strategy='kind = "fedbn"',
+        why="nothing to set; sites are judged with their own norm layers (instance norm)",
+    ),
+    Contender(
+        name="finetune_all",
+        label="FedAvg, then fine-tuning of all",
+        method='kind = "finetune", parts = "all"',
+        model="personalised",
+        why="a quarter of the rounds; a fifth of the rate, because it starts from a trained model",
+    ),
+    Contender(
+        name="finetune_head",
+        label="FedAvg, then fine-tuning of the head",
+        method='kind = "finetune", parts = "head"',
+        learning_rate=LEARNING_RATE,
+        model="personalised",
+        why="a quarter of the rounds; the full rate, because few weights change",
+    ),
+    Contender(
+        name="ditto",
+        label="FedAvg, then Ditto, lambda 0.1",
+        method='kind = "ditto", pull = 0.1',
+        model="personalised",
+        why="rounds and rate as for fine-tuning; lambda is one of the paper's",
+    ),
+    Contender(
+        name="alone",
+        label="each site alone",
+        method='kind = "finetune", parts = "all"',
+        learning_rate=LEARNING_RATE,
+        starts_anew=True,
+        model="personalised",
+        why="reference: the steps a site takes in the federation (and one), from the same start",
+    ),
+)
+
+POOLED = "pooled"
+POOLED_LABEL = "all cases in one place"
+
+PILOT_SEED = 100
+PILOT = (
+    Contender(name="fedavg", label="FedAvg", why="the measure"),
+    *(
+        Contender(
+            name=f"fedavgm_{momentum}_{rate}",
+            label=f"FedAvgM, momentum {momentum}, server rate {rate}",
+            strategy=f'kind = "fedavgm"\nmomentum = {momentum}\nserver_learning_rate = {rate}',
+            why="one of two",
+        )
+        for momentum, rate in ((0.5, 1.0), (0.9, 0.3))
+    ),
+    *(
+        Contender(
+            name=f"fedadam_{rate}",
+            label=f"FedAdam, server rate {rate}",
+            strategy=f'kind = "fedadam"\nserver_learning_rate = {rate}',
+            why="one of two",
+        )
+        for rate in (0.01, 0.03)
+    ),
+)
+"""Chosen by validation Dice on another seed, before any test case was looked at."""

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies.strategies.budget import FULL, QUICK
-from studies.strategies.contenders import CONTENDERS, PILOT, PILOT_SEED, Contender
+from studies.strategies.budget import FULL, QUICK, Budget
+from studies.strategies.contenders import CONTENDERS, Contender
 from studies.strategies.page import fill
+from studies.strategies.pilot import pilot_runs, settle
 from studies.strategies.running import Run, all_runs, prepare, run_unfinished
 from studies.strategies.settings import SETTINGS, Setting
-from studies.strategies.tables import design, figures, pilot
+from studies.strategies.tables import design, figures, pilot_table
 
 SEEDS = (0, 1, 2)
 
@@ -18,28 +19,38 @@ SEEDS = (0, 1, 2)
 def main(words: Sequence[str] | None = None) -> int:
     """Run what is not finished, then print the tables; 1 where a run failed."""
     given = _parser().parse_args(words)
-    budget = QUICK if given.quick else FULL
     settings = [one for one in SETTINGS if one.name in (given.setting or _names(SETTINGS))]
-    chosen = PILOT if given.pilot else CONTENDERS
-    contenders = [one for one in chosen if one.name in (given.only or _names(chosen))]
-    seeds = (PILOT_SEED,) if given.pilot else tuple(given.seed or SEEDS)
-    if not contenders:
-        _parser().error(f"--only: choose among {', '.join(_names(chosen))}")
+    contenders = [one for one in CONTENDERS if one.name in (given.only or _names(CONTENDERS))]
+    seeds = tuple(given.seed or SEEDS)
+    pilot = pilot_runs(given.out, contenders=contenders)
     runs = all_runs(given.out, settings=settings, contenders=contenders, seeds=seeds)
     failed: list[Run] = []
     if not given.tables:
         if given.hippocampus is None and any(run.setting.shift is None for run in runs):
-            _parser().error("--hippocampus: name the folder of volumes, or leave --setting to it")
-        prepare(runs, budget=budget)
-        failed += run_unfinished(runs, hippocampus=given.hippocampus, jobs=given.jobs, tell=_tell)
-    if given.pilot:
-        print(pilot(runs))
-    else:
-        tables = figures(runs, settings=settings)
-        print(tables)
-        if given.page is not None:
-            fill(given.page, design=design(budget=budget, seeds=seeds), figures=tables)
+            _parser().error("--hippocampus: name the folder of volumes, or other settings")
+        budget = QUICK if given.quick else FULL
+        failed = _run(pilot, given, budget=budget)
+        if not failed:
+            settled = [settle(contender, pilot=pilot) for contender in contenders]
+            runs = all_runs(given.out, settings=settings, contenders=settled, seeds=seeds)
+            failed = _run(runs, given, budget=budget)
+    tables = figures(runs, settings=settings)
+    print(tables)
+    if given.page is not None:
+        fill(
+            given.page,
+            design=design(budget=FULL, seeds=SEEDS),
+            pilot=pilot_table(pilot),
+            figures=tables,
+        )
     return 1 if failed else 0
+
+
+def _run(runs: Sequence[Run], given: argparse.Namespace, *, budget: Budget) -> list[Run]:
+    if not runs:
+        return []
+    prepare(runs, budget=budget)
+    return run_unfinished(runs, hippocampus=given.hippocampus, jobs=given.jobs, tell=_tell)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,11 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hippocampus", type=Path, help="folder of the hippocampus volumes")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--setting", action="append", choices=_names(SETTINGS))
-    parser.add_argument("--only", action="append", help="a row by its name; may be repeated")
+    parser.add_argument("--only", action="append", choices=_names(CONTENDERS), help="some rows")
     parser.add_argument("--seed", action="append", type=int, help="may be repeated")
     parser.add_argument("--tables", action="store_true", help="run nothing, print what there is")
     parser.add_argument("--page", type=Path, help="put the tables into this page too")
-    parser.add_argument("--pilot", action="store_true", help="the candidates, on another seed")
     parser.add_argument("--quick", action="store_true", help="a few steps: does every run end?")
     return parser
 

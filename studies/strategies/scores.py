@@ -16,7 +16,7 @@ class Score:
         mean: Mean over sites of the mean Dice of a site's test cases.
         worst: Lowest of the sites' means.
         classes: Mean Dice of each class over all sites' test cases.
-        validation: Dice on validation cases in the round that was taken, over all sites.
+        validation: Dice of the federated model on all validation cases, in the round released.
         steps: Gradient steps behind it, over all sites.
         minutes: Minutes of training behind it.
     """
@@ -49,20 +49,16 @@ def read_score(out: Path, *, model: str) -> Score:
             for name, figures in judged["by_class"].items()
             if figures["dice"]["value"] is not None
         },
-        validation=_validation(result, model=model),
+        validation=_validation(result),
         steps=of["steps"],
         minutes=of["seconds"] / 60,
     )
 
 
-def _validation(result: dict[str, Any], *, model: str) -> float:
-    """Of the stage the model comes from; a baseline's rounds are not in the file."""
-    names = {"federated": "finetune", "personalised": "personalise"}
-    for stage in result["stages"]:
-        if stage["name"] == names.get(model):
-            (taken,) = (r for r in stage["rounds"] if r["index"] == stage["best_round"])
-            return taken["validation"]["dice"]["value"]
-    return float("nan")
+def _validation(result: dict[str, Any]) -> float:
+    stage = result["stages"][0]
+    (taken,) = (one for one in stage["rounds"] if one["index"] == stage["best_round"])
+    return taken["validation"]["dice"]["value"]
 
 
 @dataclass(frozen=True, slots=True)

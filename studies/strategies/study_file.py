@@ -53,7 +53,12 @@ def study_text(setting: Setting, contender: Contender, *, seed: int, budget: Bud
         contender: What is compared.
         seed: Of initial weights and draws.
         budget: How long it trains.
+
+    Raises:
+        ValueError: The contender's settings are not chosen yet.
     """
+    if contender.candidates:
+        raise ValueError(f"{contender.name}: the pilot has to choose its settings first")
     (rounds, steps), personal = contender.rounds(budget)
     parts = [
         f"""version = 1

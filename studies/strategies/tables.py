@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from studies.strategies.budget import Budget
 from studies.strategies.contenders import CONTENDERS, FEDAVG, POOLED, POOLED_LABEL
+from studies.strategies.pilot import validation
 from studies.strategies.running import Run
 from studies.strategies.scores import Score, Spread, read_score
 from studies.strategies.settings import SETTINGS, Setting
@@ -41,15 +42,20 @@ def figures(runs: Sequence[Run], *, settings: Sequence[Setting]) -> str:
     return "\n".join(blocks).strip()
 
 
-def pilot(runs: Sequence[Run]) -> str:
-    """Validation Dice of every candidate on every setting."""
-    names = list(dict.fromkeys(run.setting.name for run in runs))
-    lines = ["| candidate | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+def pilot_table(runs: Sequence[Run]) -> str:
+    """Validation Dice of every candidate on every setting of the pilot."""
+    settings = list(dict.fromkeys(run.setting for run in runs))
+    titles = " | ".join(setting.title for setting in settings)
+    lines = [f"| validation Dice | {titles} | mean |", "|---|" + "---|" * (len(settings) + 1)]
     for contender in dict.fromkeys(run.contender for run in runs):
         cells: list[str] = []
-        for name in names:
-            found = _scores(runs, setting=name, contender=contender.name, model=contender.model)
+        for setting in settings:
+            found = _scores(
+                runs, setting=setting.name, contender=contender.name, model=contender.model
+            )
             cells.append(Spread.of([score.validation for score in found.values()]).plain())
+        mean = validation(contender.name, runs)
+        cells.append(Spread.of([] if mean is None else [mean]).plain())
         lines.append(f"| {contender.label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

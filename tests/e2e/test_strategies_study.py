@@ -4,12 +4,13 @@ from pathlib import Path
 
 from studies.strategies.__main__ import main
 
+NAMES = ("design", "pilot", "figures")
 WORDS = ["--quick", "--setting", "label", "--seed", "0", "--only", "fedavg", "--only", "ditto"]
 
 
 def test_it_runs_once_and_shows_every_model(tmp_path: Path, capsys) -> None:
     page = tmp_path / "page.md"
-    page.write_text("".join(f"<!-- {n} -->\n<!-- end of {n} -->\n" for n in ("design", "figures")))
+    page.write_text("".join(f"<!-- {n} -->\n<!-- end of {n} -->\n" for n in NAMES))
     words = [*WORDS, "--out", str(tmp_path / "out"), "--page", str(page)]
 
     assert main(words) == 0

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from studies.strategies.budget import Budget
 
 FEDAVG = "fedavg"
-LEARNING_RATE = 5e-3
-"""AdamW at the sites, the rate of the examples."""
+LEARNING_RATE = 1e-2
+"""AdamW at the sites, the rate of the demo, whose network this is."""
 
-PERSONAL_RATE = 1e-3
+PERSONAL_RATE = 2e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ class Contender:
             alone.
         baselines: Models trained beside it.
         model: Which of the run's models is the row.
-        needs_unequal_sites: Whether it is the same as FedAvg where all sites have as many cases.
+        settings: Where it runs; none: everywhere.
         why: Reason for its settings.
     """
 
@@ -43,7 +43,7 @@ class Contender:
     starts_anew: bool = False
     baselines: str = ""
     model: str = "federated"
-    needs_unequal_sites: bool = False
+    settings: tuple[str, ...] = ()
 
     def rounds(self, budget: Budget) -> tuple[tuple[int, int], tuple[int, int] | None]:
         """Rounds and steps a round of the federation, and of personal training."""
@@ -66,11 +66,18 @@ CONTENDERS = (
         why="the measure for all others; a site counts by its cases",
     ),
     Contender(
+        name="fedavg_again",
+        label="FedAvg once more",
+        strategy='kind = "fedprox"\nmu = 0.0',
+        why="FedProx with mu 0: FedAvg itself, with other draws of patches; how far it is from FedAvg "
+        "is chance, and so is any difference that is no larger",
+    ),
+    Contender(
         name="fedavg_equal",
         label="FedAvg, each site counts the same",
         strategy='kind = "fedavg"\nweighting = "equal"',
-        needs_unequal_sites=True,
-        why="where sites differ in size alone",
+        settings=("size",),
+        why="under size skew only",
     ),
     Contender(
         name="fedprox_0.1",

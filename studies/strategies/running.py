@@ -90,7 +90,7 @@ def all_runs(
         for seed in seeds
         for setting in settings
         for contender in contenders
-        if not (contender.needs_unequal_sites and setting.has_equal_sites)
+        if not contender.settings or setting.name in contender.settings
     )
 
 

@@ -53,7 +53,6 @@ class Setting:
         base: The study's tables on data, preparation and patches.
         classes: What is outlined, in the order of the columns.
         mirror_axes: Axes along which patches are mirrored.
-        has_equal_sites: Whether all sites have as many training cases.
         shift: How hospitals are generated; None: they are given.
         cases: Training cases of the largest generated hospital.
     """
@@ -64,7 +63,6 @@ class Setting:
     base: str
     classes: tuple[str, ...]
     mirror_axes: str
-    has_equal_sites: bool
     shift: Shift | None = None
     cases: int = 0
 
@@ -106,7 +104,6 @@ def _phantom(shift: Shift, *, title: str, what: str, cases: int) -> Setting:
         base=_PHANTOM,
         classes=("liver", "kidney", "lesion"),
         mirror_axes="[]",
-        has_equal_sites=shift != "size",
         shift=shift,
         cases=cases,
     )
@@ -121,7 +118,6 @@ SETTINGS = (
         base=_HIPPOCAMPUS,
         classes=("anterior", "posterior"),
         mirror_axes="[0]",
-        has_equal_sites=False,
     ),
     _phantom(
         "label",

@@ -69,8 +69,8 @@ CONTENDERS = (
         name="fedavg_again",
         label="FedAvg once more",
         strategy='kind = "fedprox"\nmu = 0.0',
-        why="FedProx with mu 0: FedAvg itself, with other draws of patches; how far it is from FedAvg "
-        "is chance, and so is any difference that is no larger",
+        why="FedProx with mu 0: FedAvg itself with other draws of patches; how far it is from "
+        "FedAvg is chance, and so may be any difference that is no larger",
     ),
     Contender(
         name="fedavg_equal",

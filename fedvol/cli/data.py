@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false
 # (typer declares its options with a type that lacks its argument)
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,15 @@ import typer
 
 from fedvol.cli.output import AsJson, emit, say
 from fedvol.types import Json
+
+
+class Difference(StrEnum):
+    """What sets generated hospitals apart."""
+
+    LABEL = "label"
+    SIZE = "size"
+    SCANNER = "scanner"
+
 
 app = typer.Typer(help="Work with folders of volumes.", no_args_is_help=True)
 
@@ -25,13 +35,21 @@ def phantom(
     sites: Annotated[int, typer.Option(min=1, max=64, help="Number of hospitals.")] = 3,
     cases: Annotated[int, typer.Option(min=6, max=1000, help="Cases of the largest.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same volumes.")] = 0,
+    differ_in: Annotated[
+        Difference | None,
+        typer.Option(help="Alike but for one thing, strongly; --cases are then training cases."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make hospitals of generated bodies with organs and lesions, each with its own scanner."""
     from fedvol.cli.folders import new_folder
     from fedvol.data.phantom import default_hospitals, generate_hospitals
+    from fedvol.data.phantom_shifts import shifted_hospitals
 
-    hospitals = default_hospitals(sites, cases)
+    if differ_in is None:
+        hospitals = default_hospitals(sites, cases)
+    else:
+        hospitals = shifted_hospitals(differ_in.value, num_sites=sites, num_cases=cases)
     with new_folder(out) as working:
         generate_hospitals(working, hospitals=hospitals, seed=seed)
     counts: dict[str, Json] = {hospital.name: hospital.num_cases for hospital in hospitals}

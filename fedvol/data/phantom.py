@@ -53,6 +53,10 @@ class Hospital:
         scale: Factor on all intensities.
         offset_hu: Added to all intensities afterwards.
         lesion_prevalence: Share of the cases with lesions.
+        kidney_prevalence: Share of the subjects who have kidneys.
+        gamma: Exponent on intensities over their own range, before `scale`.
+        num_validation: Subjects marked `validation` in the table's column `split`.
+        num_test: Those marked `test`, the others `train`; both 0: the table has no such column.
     """
 
     name: str
@@ -65,6 +69,10 @@ class Hospital:
     scale: float
     offset_hu: float
     lesion_prevalence: float
+    kidney_prevalence: float = 1.0
+    gamma: float = 1.0
+    num_validation: int = 0
+    num_test: int = 0
 
     def __post_init__(self) -> None:
         if not NUM_FOLDS <= self.num_subjects <= self.num_cases <= 2 * self.num_subjects:
@@ -72,6 +80,16 @@ class Hospital:
                 f"{self.name}: {self.num_subjects} subjects with {self.num_cases} cases; "
                 f"wanted {NUM_FOLDS} <= subjects <= cases <= 2 x subjects"
             )
+        if self.num_held_out >= self.num_subjects:
+            raise ValueError(
+                f"{self.name}: {self.num_held_out} of {self.num_subjects} subjects held out "
+                "leave none to train on"
+            )
+
+    @property
+    def num_held_out(self) -> int:
+        """Subjects that the column `split` keeps from training."""
+        return self.num_validation + self.num_test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +142,8 @@ def default_hospitals(num_sites: int, num_cases: int) -> tuple[Hospital, ...]:
 def generate_hospitals(folder: Path, *, hospitals: tuple[Hospital, ...], seed: int) -> None:
     """Write `folder/<hospital>/cases.csv`, `images/` and `labels/`; same arguments, same bytes.
 
-    Some subjects have two cases, and share a fold. A hospital's content depends on its own
-    description and the seed only, not on the other hospitals.
+    Some subjects have two cases, and share a fold and a split. A hospital's
+    content depends on its own description and the seed only, not on the other hospitals.
 
     Args:
         folder: Where the hospitals' folders are made.
@@ -143,19 +161,24 @@ def generate_hospitals(folder: Path, *, hospitals: tuple[Hospital, ...], seed: i
         folds = rng.permutation(np.arange(hospital.num_subjects) % NUM_FOLDS)
         num_lesion_cases = round(hospital.lesion_prevalence * hospital.num_cases)
         has_lesions = rng.permutation(np.arange(hospital.num_cases) < num_lesion_cases)
-        lines = ["case,subject,site,fold"]
+        num_kidney_subjects = round(hospital.kidney_prevalence * hospital.num_subjects)
+        has_kidneys = rng.permutation(np.arange(hospital.num_subjects) < num_kidney_subjects)
+        splits = [f",{split}" for split in rng.permutation(_splits(hospital))]
+        lines = ["case,subject,site,fold" + (",split" if hospital.num_held_out else "")]
         for number in range(hospital.num_cases):
             # The first subjects come a second time once every subject was there.
             subject = number % hospital.num_subjects
             case = f"{hospital.name}_{number + 1:03d}"
             lines.append(
                 f"{case},{hospital.name}_s{subject + 1:03d},{hospital.name},{folds[subject]}"
+                + (splits[subject] if hospital.num_held_out else "")
             )
             made = phantom_case(
                 hospital,
                 anatomy=_rng(root, hospital.name, "subject", subject),
                 study=_rng(root, hospital.name, "case", number),
                 has_lesions=bool(has_lesions[number]),
+                has_kidneys=bool(has_kidneys[subject]),
             )
             name = f"{case}.nii.gz"
             write_nifti(home / "images" / name, made.image[np.newaxis], affine=made.affine)
@@ -169,6 +192,7 @@ def phantom_case(
     anatomy: np.random.Generator,
     study: np.random.Generator,
     has_lesions: bool,
+    has_kidneys: bool = True,
 ) -> PhantomCase:
     """One body as one hospital images it.
 
@@ -177,6 +201,7 @@ def phantom_case(
         anatomy: Draws what belongs to the patient; seeded alike for all of a patient's cases.
         study: Draws what belongs to the examination: position, lesions, noise.
         has_lesions: Whether the liver has lesions.
+        has_kidneys: Whether the patient has kidneys.
     """
     affine = np.diag([*hospital.spacing_mm, 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.asarray(hospital.shape) - 1) / 2)
@@ -209,8 +234,9 @@ def phantom_case(
     for side in (-1, 1):
         centre = np.array([side * 19, -17, -14]) * build + anatomy.uniform(-2, 2, size=3)
         radii = np.array([7, 8, 15]) * anatomy.uniform(0.85, 1.15, size=3)
-        kidney = _ellipsoid(points_mm, centre=centre, radii=radii) & inner & ~liver
-        hu[kidney], label[kidney] = _HU["kidney"], PHANTOM_LABELS["kidney"]
+        if has_kidneys:
+            kidney = _ellipsoid(points_mm, centre=centre, radii=radii) & inner & ~liver
+            hu[kidney], label[kidney] = _HU["kidney"], PHANTOM_LABELS["kidney"]
 
     if has_lesions:
         lesion = _lesions(points_mm, liver=liver, rng=study)
@@ -239,15 +265,25 @@ def _lesions(
 def _scan(
     hu: NDArray[np.float64], *, hospital: Hospital, rng: np.random.Generator
 ) -> Int16[np.ndarray, "i j k"]:
-    """Texture, blur, noise, then the hospital's own scale of intensities."""
+    """Texture, blur, noise, then the hospital's own curve and scale of intensities."""
     shape = hospital.shape
     texture = ndimage.gaussian_filter(rng.normal(size=shape), 2.0)
     tissue = np.where(hu > _HU["air"], hu + 8 * texture / texture.std(), hu)
     sigma = [hospital.blur_mm / edge for edge in hospital.spacing_mm]
     blurred = ndimage.gaussian_filter(tissue, sigma, mode="nearest")
     noisy = blurred + rng.normal(scale=hospital.noise_hu, size=shape)
+    if hospital.gamma != 1.0:
+        low, extent = noisy.min(), np.ptp(noisy)
+        noisy = ((noisy - low) / extent) ** hospital.gamma * extent + low
     scaled = noisy * hospital.scale + hospital.offset_hu
     return np.clip(np.rint(scaled), -32768, 32767).astype(np.int16)
+
+
+def _splits(hospital: Hospital) -> list[str]:
+    """What each subject is for, to be shuffled."""
+    num_train = hospital.num_subjects - hospital.num_held_out
+    held_out = ["validation"] * hospital.num_validation + ["test"] * hospital.num_test
+    return ["train"] * num_train + held_out
 
 
 def _ellipsoid(

@@ -13,6 +13,7 @@ from fedvol.federation import Action, Request, SiteState
 from fedvol.models import to_arrays
 from fedvol.plan import TensorKind
 from fedvol.report import read_result
+from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.types import SiteId
 
 DITTO = personalise('kind = "ditto", pull = 0.1', rounds=3, steps=2)
@@ -62,6 +63,40 @@ def test_the_release_is_one_file_and_personal_models_stay(out: Path) -> None:
         assert [one["action"] for one in reports] == ["train.personalise"] * 3
         assert {one["num_tensors"] for one in reports} == {0}
         assert {one["kind"] for one in later} == {"report", "evaluation"}
+
+
+def test_the_release_is_the_global_model_of_the_best_round(out: Path) -> None:
+    result = read_result(out / "result.json")
+    engine = open_engine(out / "run.db")
+    rounds = RunStore(engine).rounds(RUN, stage=0)
+    engine.dispose()
+    best = next(one for one in rounds if one.index == result.stages[0].best_round)
+    assert best.aggregate is not None
+    with BlobStore(out / "blobs" / RUN).open(best.aggregate) as file:
+        aggregate = file.read_all()
+    released = load_file(out / "checkpoints" / "federated.safetensors")
+    assert released.keys() == aggregate.keys()
+    assert all(released[name].tobytes() == aggregate[name].tobytes() for name in released)
+    for path in out.glob("sites/*/state/federated/stage-1/local-*.safetensors"):
+        personal = load_file(path)
+        assert any(not np.array_equal(personal[name], released[name]) for name in personal)
+
+
+def test_the_audit_logs_verify_and_tell_of_every_round(out: Path, fedvol) -> None:
+    logs = sorted(out.glob("sites/*/audit.jsonl"))
+    assert len(logs) == 3
+    for log in logs:
+        ended = fedvol("audit", "verify", log, "--json")
+        assert ended.status == 0, ended.err
+        lines = log.read_text().splitlines()
+        assert json.loads(ended.out)["records"] == len(lines)
+        # A change of what the personal stage told breaks the chain.
+        place = max(n for n, line in enumerate(lines) if "train.personalise" in line)
+        lines[place] = lines[place].replace("train.personalise", "train.finetune")
+        forged = log.with_name("forged.jsonl")
+        forged.write_text("\n".join(lines) + "\n")
+        assert fedvol("audit", "verify", forged).status == 4
+        forged.unlink()
 
 
 def test_baselines_get_the_steps_of_both_stages(out: Path) -> None:

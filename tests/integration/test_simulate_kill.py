@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tiny import events, fedvol_command, figures, half_written
+from conftest import FinishedRun
+from tiny import events, fedvol_command, figures, half_written, personalise, tiny_text
 
 from fedvol.federation import RoundState, RunState, SiteState
 from fedvol.files import digest_file
@@ -20,16 +21,18 @@ from fedvol.store import RunStore, open_engine
 
 NUM_CASES = 18
 RUNS = {"federated", "pooled", *(f"local-hospital_{number}" for number in (1, 2, 3))}
-Round = tuple[str, int]
+STAGE_OF = {"site.contributed": 0, "site.personalised": 1}
+Round = tuple[str, int, int]
+"""Run, stage, index."""
 
 
 @dataclass
 class Held:
-    """What the records hold: finished runs, closed rounds with their weights, contributions."""
+    """What the records hold: finished runs, closed rounds with their weights, sites that worked."""
 
     finished: set[str] = field(default_factory=set)
     closed: dict[Round, str | None] = field(default_factory=dict)
-    contributed: set[tuple[Round, str]] = field(default_factory=set)
+    worked: set[tuple[Round, str]] = field(default_factory=set)
 
 
 def read_records(out: Path) -> Held:
@@ -46,12 +49,14 @@ def read_records(out: Path) -> Held:
             if run.state is RunState.FINISHED:
                 held.finished.add(run.id)
             for record in store.rounds(run.id):
-                key = (str(run.id), record.index)
+                key = (str(run.id), record.stage, record.index)
                 if record.state is RoundState.CLOSED:
                     assert key not in held.closed, "a round was closed twice"
                     held.closed[key] = record.aggregate
-                held.contributed |= {
-                    (key, site.site) for site in record.sites if site.state is SiteState.CONTRIBUTED
+                held.worked |= {
+                    (key, site.site)
+                    for site in record.sites
+                    if site.state in (SiteState.CONTRIBUTED, SiteState.PERSONALISED)
                 }
         engine.dispose()
     return held
@@ -64,7 +69,7 @@ class Victim:
         self.out = out
         self.words = [
             "simulate", tiny_run.study, "--data", tiny_run.data, "--out", out,
-            "--device", "cpu", "--baselines", tiny_run.baselines,
+            "--device", "cpu", *(["--baselines", tiny_run.baselines] if tiny_run.baselines else []),
         ]  # fmt: skip
         self.lives = 0
         self.told = ""
@@ -106,10 +111,11 @@ class Victim:
         lines = path.read_bytes().split(b"\n")[before:-1] if path.exists() else []
         for event in map(json.loads, lines):
             run = event["name"] if event["event"] == "run.started" else run
-            if event["event"] in ("round.opened", "round.closed", "site.contributed"):
-                key = (run, event["round"])
+            if event["event"] in STAGE_OF or event["event"] in ("round.opened", "round.closed"):
+                stage = event["stage"] if "stage" in event else STAGE_OF[event["event"]]
+                key = (run, stage, event["round"])
                 assert key not in held.closed, f"again: {event}"
-                assert (key, event.get("site")) not in held.contributed, f"again: {event}"
+                assert (key, event.get("site")) not in held.worked, f"again: {event}"
         now = read_records(self.out)
         assert held.finished <= now.finished
         assert held.closed.items() <= now.closed.items()
@@ -126,26 +132,26 @@ def never(num_events: int) -> bool:
     return False
 
 
-def require_same_end(out: Path, tiny_run) -> None:
+def require_same_end(out: Path, tiny_run, *, runs: set[str] = RUNS) -> None:
     """Bit for bit the weights, figure for figure the result, and one story without gaps."""
     names = {path.name for path in (tiny_run.out / "checkpoints").iterdir()}
     assert {path.name for path in (out / "checkpoints").iterdir()} == names
-    assert len(names) == 5
+    assert len(names) == len(runs)
     for name in names:
         mine, theirs = out / "checkpoints" / name, tiny_run.out / "checkpoints" / name
         assert digest_file(mine) == digest_file(theirs), name
     assert figures(out / "result.json") == figures(tiny_run.out / "result.json")
     held, expected = read_records(out), read_records(tiny_run.out)
-    assert held.finished == expected.finished == RUNS
+    assert held.finished == expected.finished == runs
     assert held.closed == expected.closed
-    assert held.contributed == expected.contributed
+    assert held.worked == expected.worked
     assert half_written(out) == []
     told = events(out)  # every line is whole
     run, closings = "", []
     for event in told:
         run = event["name"] if event["event"] == "run.started" else run
         if event["event"] == "round.closed":
-            closings.append((run, event["round"]))
+            closings.append((run, event["stage"], event["round"]))
     assert len(closings) == len(set(closings))
     for log in out.glob("**/audit.jsonl"):
         assert verify_audit(log).records
@@ -184,6 +190,46 @@ def test_killed_while_preparing_training_and_publishing(tiny_run, fedvol, tmp_pa
 
     assert victim.live(until=never) == 0, victim.told
     require_same_end(out, tiny_run)
+
+
+@pytest.fixture(scope="module")
+def personal_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A study with personal models, never interrupted."""
+    folder = tmp_path_factory.mktemp("personal")
+    ditto = personalise('kind = "ditto", pull = 0.1', rounds=2, steps=3)
+    run = FinishedRun(study=folder / "study.toml", data=tiny_data, out=folder / "out", baselines="")
+    run.study.write_text(tiny_text(more=ditto, rounds="rounds = 2"))
+    words = ["simulate", run.study, "--data", run.data, "--out", run.out, "--device", "cpu"]
+    subprocess.run(fedvol_command(*words), check=True, capture_output=True)
+    return run
+
+
+def personal_tensors(out: Path) -> dict[str, str]:
+    """Digest of each file of each site's personal models."""
+    files = sorted(out.glob("sites/*/state/federated/stage-1/local-*.safetensors"))
+    return {str(path.relative_to(out)): digest_file(path) for path in files}
+
+
+def test_killed_while_models_become_personal(personal_run, tmp_path: Path) -> None:
+    victim = Victim(personal_run, tmp_path / "out")
+    log = victim.out / "events.jsonl"
+
+    def after(num_sites: int) -> Callable[[int], bool]:
+        """Once so many sites trained their own model, in any life."""
+        return lambda told: bool(told) and log.read_text().count("site.personalised") >= num_sites
+
+    for num_sites in (1, 4):  # in the first round of the stage, and in the second
+        assert victim.live(until=after(num_sites)) == -signal.SIGKILL, victim.told
+        held = read_records(victim.out)
+        assert "federated" not in held.finished
+        assert {stage for (_, stage, _), _ in held.worked} == {0, 1}
+        assert not (victim.out / "result.json").exists()
+    assert ("federated", 1, 1) in held.closed
+
+    assert victim.live(until=never) == 0, victim.told
+    require_same_end(victim.out, personal_run, runs={"federated"})
+    assert personal_tensors(victim.out) == personal_tensors(personal_run.out)
+    assert len(personal_tensors(victim.out)) == 2 * 3
 
 
 @pytest.mark.full

@@ -187,6 +187,18 @@ def test_phantom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "FV-CONF-003" in capsys.readouterr().out
 
 
+def test_phantoms_that_differ_in_one_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "phantom", "--out", str(tmp_path / "p"), "--differ-in", "size"]
+    assert main([*words, "--sites", "2", "--cases", "40", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cases"] == {"hospital_1": 14, "hospital_2": 16}
+    table = (tmp_path / "p" / "hospital_1" / "cases.csv").read_text().splitlines()
+    assert sorted(line.rsplit(",")[-1] for line in table) == sorted(
+        ["split", *["train"] * 2, *["validation"] * 4, *["test"] * 8]
+    )
+
+
 def test_a_broken_study_stops_before_heavy_imports(tmp_path: Path) -> None:
     study = tmp_path / "study.toml"
     study.write_text("version = 1")

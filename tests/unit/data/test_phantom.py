@@ -188,6 +188,67 @@ def test_scale_offset_noise_and_blur_do_what_they_say():
     )
 
 
+def test_kidneys_are_where_the_prevalence_says(tmp_path):
+    cohort = replace(SMALL, kidney_prevalence=0.5)
+    generate_hospitals(tmp_path, hospitals=(cohort,), seed=3)
+    found = {}
+    for row in table(tmp_path, "north"):
+        label = nib.load(tmp_path / "north" / "labels" / f"{row['case']}.nii.gz").get_fdata()
+        found.setdefault(row["subject"], set()).add(bool((label == PHANTOM_LABELS["kidney"]).any()))
+
+    assert all(len(seen) == 1 for seen in found.values()), "a patient has kidneys or not"
+    assert sum(seen == {True} for seen in found.values()) == 3
+
+
+def test_without_kidneys_all_else_stays():
+    drawn = {"hospital": replace(SMALL, noise_hu=0.0, blur_mm=0.0), "has_lesions": True}
+    with_kidneys, without = (
+        phantom_case(
+            **drawn,
+            anatomy=np.random.default_rng(0),
+            study=np.random.default_rng(1),
+            has_kidneys=has_kidneys,
+        )
+        for has_kidneys in (True, False)
+    )
+
+    kidney = with_kidneys.label == PHANTOM_LABELS["kidney"]
+    assert kidney.any()
+    assert (without.label[kidney] == 0).all()
+    assert (without.image[kidney] < with_kidneys.image[kidney]).all()
+    np.testing.assert_array_equal(without.label[~kidney], with_kidneys.label[~kidney])
+    np.testing.assert_array_equal(without.image[~kidney], with_kidneys.image[~kidney])
+
+
+def test_gamma_bends_intensities_over_their_own_range():
+    base = case(SMALL).image.astype(float)
+    bent = case(replace(SMALL, gamma=2.0)).image.astype(float)
+
+    low, extent = base.min(), np.ptp(base)
+    np.testing.assert_allclose(bent, ((base - low) / extent) ** 2 * extent + low, atol=2.5)
+    np.testing.assert_allclose((bent.min(), bent.max()), (base.min(), base.max()), atol=1)
+
+
+def test_held_out_subjects_are_in_the_column_split(tmp_path):
+    generate_hospitals(tmp_path, hospitals=(replace(SMALL, num_validation=1, num_test=2),), seed=3)
+    splits = {}
+    for row in table(tmp_path, "north"):
+        splits.setdefault(row["subject"], set()).add(row["split"])
+
+    assert sorted(split for (split,) in splits.values()) == [
+        "test", "test", "train", "train", "train", "validation",
+    ]  # fmt: skip
+
+
+def test_without_held_out_subjects_there_is_no_such_column(folder):
+    assert set(table(folder, "north")[0]) == {"case", "subject", "site", "fold"}
+
+
+def test_somebody_is_left_to_train_on():
+    with pytest.raises(ValueError, match="leave none to train on"):
+        replace(SMALL, num_validation=3, num_test=3)
+
+
 def test_default_hospitals_differ_on_purpose():
     hospitals = default_hospitals(4, 20)
 

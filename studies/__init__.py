@@ -1,0 +1,1 @@
+"""Studies behind the pages of docs/results that are too many runs to type."""

@@ -113,7 +113,7 @@ def predict(net: nn.Module, *, image: Image, window: SlidingWindow) -> Probabili
     assert isinstance(probabilities, Tensor)
     inner = (slice(start, start + side) for start, side in zip(before, sides, strict=True))
     result = np.ascontiguousarray(probabilities[0].numpy()[(slice(None), *inner)])
-    if not np.isfinite(result).all():
+    if not all(np.isfinite(channel).all() for channel in result):
         raise TrainingDivergedError(
             "prediction",
             "the network gives NaN or infinite probabilities",

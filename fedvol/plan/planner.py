@@ -190,7 +190,7 @@ def _network_choice(
             value = [[*kernel] for kernel in kernels]
             flat = sum(1 in kernel for kernel in kernels)
             reason = "3 along every axis, because voxel edges differ less than twofold"
-            if flat:
+            if kernels and flat:
                 thick = ", ".join(
                     name for name, side in zip(AXES, kernels[0], strict=True) if side == 1
                 )

@@ -74,14 +74,15 @@ def _look_up(
     sides = np.maximum(voxels.max(axis=0), others.max(axis=0)) - low + 1
     reach = _NUM_COLUMNS * spacing[1] * spacing[2] / pi
     rings = _rings(reach, sides=sides[1:], spacing=spacing[1:])
-    margins = np.max([step for ring in rings for step in ring.steps], axis=0)
-    shape = (int(sides[0]), *(int(side) for side in sides[1:] + 2 * margins))
-    first = low - [0, *margins]
+    steps = [step for ring in rings for step in ring.steps]
+    margin_j, margin_k = (max(step[axis] for step in steps) for axis in range(2))
+    shape = (int(sides[0]), int(sides[1]) + 2 * margin_j, int(sides[2]) + 2 * margin_k)
+    first = low - [0, margin_j, margin_k]
     too_far = int(sqrt(reach) / spacing[0]) + 1
     columns = _columns(others - first, shape=shape, too_far=too_far).reshape(-1)
     along = (np.arange(too_far + 1) * spacing[0]) ** 2
     along[too_far] = inf
-    places = np.ravel_multi_index(tuple((voxels - first).T), shape)
+    places = np.asarray(np.ravel_multi_index(tuple((voxels - first).T), shape))
     squares = np.full(len(voxels), inf)
     is_open = np.arange(len(voxels))
     for ring in rings:

@@ -289,7 +289,10 @@ BROKEN = [
         "2 entries for 3 stages",
     ),
     Broken(
-        "kernels_length", *_network("kernels = [[3, 3, 3], [3, 3, 3]]"), "network.kernels", "2 entries for 3"
+        "kernels_length",
+        *_network("kernels = [[3, 3, 3], [3, 3, 3]]"),
+        "network.kernels",
+        "2 entries for 3",
     ),
     Broken(
         "blocks_length",

@@ -21,6 +21,9 @@ RunId = NewType("RunId", str)
 Digest = NewType("Digest", str)
 """Lower-case hexadecimal SHA-256, 64 characters."""
 
+Triple = tuple[int, int, int]
+"""One whole number along each axis."""
+
 State = Mapping[str, NDArray[np.generic]]
 """Named tensors of a network, in the network's own order."""
 

@@ -20,13 +20,13 @@ from fedvol.config.monai_networks import (
     VNet,
 )
 from fedvol.config.stages import (
+    Kernel,
     KernelSide,
     NormKind,
     Output,
     Stages,
     Stride,
     Strides,
-    Triple,
     Width,
 )
 
@@ -50,7 +50,7 @@ __all__ = [
     "Stride",
     "Strides",
     "SwinUNETR",
-    "Triple",
+    "Kernel",
     "UNet",
     "UNETR",
     "VNet",

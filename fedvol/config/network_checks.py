@@ -10,13 +10,13 @@ from fedvol.config.network import (
     UNETR,
     AttentionUNet,
     DynUNet,
+    Kernel,
     Network,
     ResidualEncoderPreset,
     ResidualUNet,
     SegResNet,
     Stages,
     Strides,
-    Triple,
     VNet,
 )
 from fedvol.config.open_study import OpenNetwork, OpenPatches, PlannedNetwork
@@ -174,7 +174,7 @@ def _strides(strides: tuple[Strides, ...], *, largest: int) -> Iterator[Problem]
             )
 
 
-def _kernels(kernels: tuple[Triple, ...]) -> Iterator[Problem]:
+def _kernels(kernels: tuple[Kernel, ...]) -> Iterator[Problem]:
     for index, kernel in enumerate(kernels):
         if any(side % 2 == 0 for side in kernel):
             yield Problem(

@@ -9,10 +9,10 @@ from fedvol.config.base import Section
 from fedvol.config.data import Normalisation, Patches, PatchSide, Preprocessing, Spacing
 from fedvol.config.monai_networks import MonaiNetwork
 from fedvol.config.network import (
+    Kernel,
     ResidualEncoderPreset,
     ResidualEncoderUNet,
     Strides,
-    Triple,
     UNet,
     Width,
 )
@@ -60,7 +60,7 @@ class OpenUNet(UNet):
     strides: OrPlanned[Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)]] = None
     """Downsampling on entering each stage, the first 1; default 2 from the second stage on.
     Planned where `features` is left out."""
-    kernels: OrPlanned[Annotated[tuple[Triple, ...], Field(min_length=2, max_length=8)]] = None
+    kernels: OrPlanned[Annotated[tuple[Kernel, ...], Field(min_length=2, max_length=8)]] = None
     """Kernel of each stage; default 3 along every axis. Planned where `features` is left out."""
 
 
@@ -72,7 +72,7 @@ class OpenResidualEncoderUNet(ResidualEncoderUNet):
     strides: OrPlanned[Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)]] = None
     """Downsampling on entering each stage, the first 1; default 2 from the second stage on.
     Planned where `features` is left out."""
-    kernels: OrPlanned[Annotated[tuple[Triple, ...], Field(min_length=2, max_length=8)]] = None
+    kernels: OrPlanned[Annotated[tuple[Kernel, ...], Field(min_length=2, max_length=8)]] = None
     """Kernel of each stage; default 3 along every axis. Planned where `features` is left out."""
     blocks_per_stage: OrPlanned[
         Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=8)]

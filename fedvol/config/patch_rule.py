@@ -22,8 +22,7 @@ from fedvol.config.network import (
     UNet,
     VNet,
 )
-
-Sides = tuple[int, int, int]
+from fedvol.types import Triple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +36,8 @@ class PatchRule:
         least: Smallest side.
     """
 
-    multiple_of: Sides
-    coarsest: Sides
+    multiple_of: Triple
+    coarsest: Triple
     least: int = 1
 
 
@@ -70,17 +69,17 @@ def patch_rule(network: Network) -> PatchRule:
             assert_never(network)
 
 
-def default_strides(num_stages: int) -> tuple[Sides, ...]:
+def default_strides(num_stages: int) -> tuple[Triple, ...]:
     """Strides on entering each stage where a study gives none: 2 from the second stage on."""
     return ((1, 1, 1), *((2, 2, 2) for _ in range(num_stages - 1)))
 
 
-def inner_strides(network: ResidualUNet | AttentionUNet) -> tuple[Sides, ...]:
+def inner_strides(network: ResidualUNet | AttentionUNet) -> tuple[Triple, ...]:
     """Strides between the stages, defaults filled in."""
     return network.strides or ((2, 2, 2),) * (len(network.features) - 1)
 
 
-def _strided(strides: Sequence[Sides]) -> PatchRule:
+def _strided(strides: Sequence[Triple]) -> PatchRule:
     total = (
         math.prod(stride[0] for stride in strides),
         math.prod(stride[1] for stride in strides),

@@ -9,7 +9,7 @@ from fedvol.config.base import Section
 Width = Annotated[int, Field(ge=4, le=2048)]
 KernelSide = Annotated[int, Field(ge=1, le=7)]
 Stride = Annotated[int, Field(ge=1, le=4)]
-Triple = tuple[KernelSide, KernelSide, KernelSide]
+Kernel = tuple[KernelSide, KernelSide, KernelSide]
 Strides = tuple[Stride, Stride, Stride]
 NormKind = Literal["instance", "group", "batch", "none"]
 Output = Literal["voxels", "volume"]
@@ -23,7 +23,7 @@ class Stages(Section):
     """Channels per stage, finest first."""
     strides: Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)] | None = None
     """Downsampling on entering each stage, the first 1; default 2 from the second on."""
-    kernels: Annotated[tuple[Triple, ...], Field(min_length=2, max_length=8)] | None = None
+    kernels: Annotated[tuple[Kernel, ...], Field(min_length=2, max_length=8)] | None = None
     """Kernel of each stage; default 3 along every axis."""
     norm: NormKind = "instance"
     """Normalisation after each convolution."""

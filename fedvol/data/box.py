@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from jaxtyping import Shaped
 
-Triple = tuple[int, int, int]
+from fedvol.types import Triple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

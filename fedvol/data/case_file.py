@@ -17,9 +17,8 @@ from pydantic import ValidationError
 from fedvol.config.base import Section
 from fedvol.errors import CaseStoreError
 from fedvol.files import atomic_path
-from fedvol.types import CaseId
+from fedvol.types import CaseId, Triple
 
-Triple = tuple[int, int, int]
 Row = tuple[float, float, float, float]
 Rows = tuple[Row, Row, Row, Row]
 

@@ -16,7 +16,6 @@ from fedvol.data.case_file import (
     Description,
     Header,
     Row,
-    Triple,
     check_payload,
     open_section,
     quantise,
@@ -25,7 +24,7 @@ from fedvol.data.case_file import (
 )
 from fedvol.data.volume import PreparedCase
 from fedvol.errors import CaseStoreError
-from fedvol.types import CaseId, Digest
+from fedvol.types import CaseId, Digest, Triple
 
 PADDING = 0.0
 """Image value beyond a volume's edge, in sampling and inference alike, as in nnU-Net; label 0."""

@@ -10,12 +10,11 @@ from torch import Tensor
 from fedvol.config.data import Augmentation, Patches
 from fedvol.data.augmentation import change_in_place, draw_changes
 from fedvol.data.batch import Batch
-from fedvol.data.box import Triple
 from fedvol.data.case_store import StoredCase
 from fedvol.data.decoded import SHARED, DecodedCases
 from fedvol.errors import CaseStoreError, NoCasesError
 from fedvol.plan import derive_seed
-from fedvol.types import Digest
+from fedvol.types import Digest, Triple
 
 _Host = tuple[Tensor, Tensor]
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from fedvol.config.network import NormKind
 from fedvol.models.convolution import Conv3d
 from fedvol.models.norms import build_norm
+from fedvol.types import Triple
 
-Triple = tuple[int, int, int]
 Features = Float[Tensor, "batch channel i j k"]
 
 LEAKY_SLOPE = 0.01

@@ -17,13 +17,13 @@ from fedvol.errors import NetworkConfigError
 from fedvol.models.blocks import (
     LEAKY_SLOPE,
     ConvUnit,
-    Triple,
     conv_units,
     residual_blocks,
 )
 from fedvol.models.monai_networks import build_monai
 from fedvol.models.unet import DecoderLevel, UNet
 from fedvol.plan import derive_seed, digest_json
+from fedvol.types import Triple
 
 
 def initial_network(study: Study) -> nn.Module:

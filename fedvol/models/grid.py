@@ -1,7 +1,8 @@
 """Grids a network can take."""
 
 from fedvol.errors import NetworkConfigError
-from fedvol.models.blocks import Features, Triple
+from fedvol.models.blocks import Features
+from fedvol.types import Triple
 
 
 def require_grid(x: Features, *, multiple_of: Triple, least: int = 1) -> None:

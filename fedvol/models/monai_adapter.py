@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from fedvol.config.network import NormKind
 from fedvol.config.patch_rule import PatchRule
 from fedvol.errors import NetworkConfigError
-from fedvol.models.blocks import Features, Triple
+from fedvol.models.blocks import Features
 from fedvol.models.convolution import Conv3d
 from fedvol.models.grid import require_grid
 from fedvol.models.norms import build_norm
 from fedvol.plan import TensorKind
+from fedvol.types import Triple
 
 
 @final

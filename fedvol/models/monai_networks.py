@@ -24,7 +24,6 @@ from fedvol.config.monai_networks import (
 from fedvol.config.network_checks import SEGRESNET_GROUPS
 from fedvol.config.patch_rule import default_strides, inner_strides, patch_rule
 from fedvol.errors import NetworkConfigError
-from fedvol.models.blocks import Triple
 from fedvol.models.dynunet import DynUNetAdapter
 from fedvol.models.monai_adapter import MonaiAdapter, adopt_layers
 from fedvol.models.monai_parts import (
@@ -41,6 +40,7 @@ from fedvol.models.monai_parts import (
     VNET_PARTS,
     Parts,
 )
+from fedvol.types import Triple
 
 _DENSENET_BLOCKS = {
     121: (6, 12, 24, 16),

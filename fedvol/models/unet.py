@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fedvol.config.network import NormKind
-from fedvol.models.blocks import ConvUnit, Features, Triple, conv_units
+from fedvol.models.blocks import ConvUnit, Features, conv_units
 from fedvol.models.grid import require_grid
 from fedvol.plan import TensorKind
+from fedvol.types import Triple
 
 Logits = Float[Tensor, "batch class i j k"]
 

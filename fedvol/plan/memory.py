@@ -21,8 +21,7 @@ from typing import Final, Literal
 
 from fedvol.config.network import ResidualEncoderUNet, UNet
 from fedvol.config.patch_rule import default_strides
-
-Triple = tuple[int, int, int]
+from fedvol.types import Triple
 
 GIB: Final = 1 << 30
 Precision = Literal["float32", "bfloat16"]

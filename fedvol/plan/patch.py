@@ -13,7 +13,8 @@ from fedvol.errors import PlanningError
 from fedvol.plan.choices import by_axis, plain_number
 from fedvol.plan.memory import GIB, Precision, training_bytes
 from fedvol.plan.network import close_network, network_topology
-from fedvol.plan.topology import Topology, Triple
+from fedvol.plan.topology import Topology
+from fedvol.types import Triple
 
 SIZE: Final = "patches.size"
 BATCH: Final = "patches.batch_size"

@@ -15,8 +15,7 @@ from fedvol.plan.intensity import plan_normalisation
 from fedvol.plan.memory import GIB, Precision
 from fedvol.plan.patch import BATCH, SIZE, Fitted, Volumes, fit_batch, fit_patch
 from fedvol.plan.spacing import SpacingMm, median_shape, plan_spacing
-from fedvol.plan.topology import Triple
-from fedvol.types import Json
+from fedvol.types import Json, Triple
 
 SETTINGS = (
     "preprocessing.spacing_mm",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-Triple = tuple[int, int, int]
+from fedvol.types import Triple
 
 MAX_STAGES: Final = 8
 _MIN_EDGE: Final = 4

@@ -22,7 +22,8 @@ def ask_fingerprints(
         observer: Hears of progress.
 
     Raises:
-        QuorumError: Fewer sites answered than the study's minimum, so that no plan can be made.
+        QuorumError: Fewer sites told of training cases than the study's minimum, so that one
+            hospital alone could decide the plan.
         TransportError: The link is down.
     """
     requests = [
@@ -53,12 +54,14 @@ def ask_fingerprints(
         found[request.site] = answer
         observer.event("site.fingerprint", site=request.site, cases=answer.cases)
     minimum = proposal.study.federation.min_sites
-    if len(found) < minimum:
+    with_cases = [site for site, one in found.items() if one.cases]
+    if len(with_cases) < minimum:
+        reasons |= dict.fromkeys(found.keys() - set(with_cases), "no training case")
         words = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items()))
         raise QuorumError(
             f"fingerprint of {proposal.study.name}",
-            f"{len(found)} of {len(requests)} sites answered, the study needs {minimum}"
-            + (f" ({words})" if words else ""),
+            f"{len(with_cases)} of {len(requests)} sites told of training cases, the study needs "
+            f"{minimum}" + (f" ({words})" if words else ""),
             "Add or mend sites, lower federation.min_sites, or fix the open values in the study.",
         )
     return dict(sorted(found.items()))

@@ -107,10 +107,10 @@ def test_grid_that_cannot_be_halved_is_refused() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        UNet(kind="unet", features=(4, 6), strides=((1, 1, 1),)),
+        UNet(kind="unet", features=(4, 6, 8), strides=((1, 1, 1), (2, 2, 2))),
         UNet(kind="unet", features=(4, 6), strides=((2, 1, 1), (2, 2, 2))),
         UNet(kind="unet", features=(4, 6), kernels=((3, 3, 3), (3, 2, 3))),
-        UNet(kind="unet", features=(4, 6), kernels=((3, 3, 3),)),
+        UNet(kind="unet", features=(4, 6, 8), kernels=((3, 3, 3), (3, 3, 3))),
         ResidualEncoderUNet(kind="resenc_unet", features=(4, 6), blocks_per_stage=(1, 1, 1)),
     ],
     ids=repr,

@@ -57,6 +57,7 @@ def study(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.timeout(1200)
 def test_same_plan_and_weights(study: Path, tiny_data: Path, tmp_path: Path) -> None:
     once, out = tmp_path / "once", tmp_path / "out"
     words = ["simulate", study, "--data", tiny_data, "--device", "cpu", "--baselines", "pooled"]

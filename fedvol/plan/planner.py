@@ -185,7 +185,8 @@ def _network_choice(
                 "so that features see about the same distance in all directions"
             )
         case "kernels":
-            kernels = network.kernels or ()
+            kernels = network.kernels
+            assert kernels, "they were planned"
             value = [[*kernel] for kernel in kernels]
             flat = sum(1 in kernel for kernel in kernels)
             reason = "3 along every axis, because voxel edges differ less than twofold"

@@ -1,7 +1,6 @@
 """`fedvol simulate` on an open study, killed while it plans and while it trains: the same end."""
 
 import json
-import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 from tiny import events, fedvol_command, figures, half_written, tiny_text
 
-from fedvol.cli.main import main
 from fedvol.files import digest_file
 from fedvol.plan import Plan
 from fedvol.privacy import verify_audit
@@ -59,6 +57,7 @@ def study(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.timeout(1200)
 def test_same_plan_and_weights(study: Path, tiny_data: Path, tmp_path: Path) -> None:
     once, out = tmp_path / "once", tmp_path / "out"
     words = ["simulate", study, "--data", tiny_data, "--device", "cpu", "--baselines", "pooled"]
@@ -89,12 +88,3 @@ def test_same_plan_and_weights(study: Path, tiny_data: Path, tmp_path: Path) -> 
     for log in out.glob("sites/*/audit.jsonl"):
         assert verify_audit(log).records
         assert '"query.fingerprint"' in log.read_text()
-    page = (out / "report.html").read_text()
-    assert all(choice.key in page for choice in held.planning.choices)
-
-    # Whoever swaps the study under a planned run is refused.
-    shutil.copy(study, tmp_path / "other.toml")
-    other = tmp_path / "other.toml"
-    other.write_text(other.read_text() + "\n[planning]\nmemory_gib = 2\n")
-    swapped = [other if word == study else word for word in again]
-    assert main([str(word) for word in swapped]) != 0

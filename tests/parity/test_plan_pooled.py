@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedvol.client import check_sites
-from fedvol.config import OpenStudy, load_open_study
+from fedvol.config import OpenStudy, Study, load_open_study
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import FedvolError
 from fedvol.plan import (
@@ -66,18 +66,36 @@ def test_however_cases_are_split_over_sites(data: st.DataObject) -> None:
     assert plan_or_refusal(study, merged) == plan_or_refusal(study, pooled)
 
 
-def require_parity(study: OpenStudy, *, data: Path, folder: Path) -> tuple[str, str]:
-    """Check the volumes of several sites, plan from both, and compare."""
-    sites = facts_of(study, data=data, folder=folder)
+def require_parity(
+    study: OpenStudy, sites: Mapping[SiteId, list[CaseFacts]]
+) -> tuple[Study, PlanningRecord]:
+    """Plan from the sites' fingerprints, and from that of all their cases; compare."""
     assert len(sites) > 1
+    merged = merged_at(study, sites, floor=1)
     names = {"channels": study.data.channels, "classes": class_names(study.data)}
-    merged = merge_fingerprints([count(facts, **names) for facts in sites.values()])
     pooled = count([one for facts in sites.values() for one in facts], **names)
     assert merged.model_dump_json() == pooled.model_dump_json()
-    told = plan_or_refusal(study, merged)
-    assert told[0] != "refused", told
-    assert told == plan_or_refusal(study, pooled)
-    return told
+    planned = plan_study(study, merged)
+    assert planned == plan_study(study, pooled)
+    return planned
+
+
+def merged_at(
+    study: OpenStudy, sites: Mapping[SiteId, list[CaseFacts]], *, floor: int
+) -> Fingerprint:
+    """What sites with enough subjects tell together."""
+    return merge_fingerprints(
+        [
+            fingerprint(
+                facts,
+                channels=study.data.channels,
+                classes=class_names(study.data),
+                floor=floor,
+            )
+            for facts in sites.values()
+            if len({case.subject for case in facts}) >= floor
+        ]
+    )
 
 
 def facts_of(study: OpenStudy, *, data: Path, folder: Path) -> Mapping[SiteId, list[CaseFacts]]:
@@ -102,17 +120,28 @@ def test_phantoms(tiny_data: Path, tmp_path: Path) -> None:
     text = OPEN_STUDY.replace("liver = 1, lesion = 2", "liver = 1, kidney = 2, lesion = 3")
     text = text.replace('kind = "hash"', 'kind = "fold", test = 0, validation = 1')
     study = parse_open_study(text, where="phantoms.toml")
-    require_parity(study, data=tiny_data, folder=tmp_path)
+    require_parity(study, facts_of(study, data=tiny_data, folder=tmp_path))
 
 
 def test_hippocampus(fedvol_data: Path, tmp_path: Path) -> None:
     """And it is nnU-Net's patch and voxel size for these data (Isensee et al. 2021)."""
     study = load_open_study(REPOSITORY / "examples" / "hippocampus_planned.toml")
     data = present(fedvol_data / "msd_hippocampus")
-    closed, record = require_parity(study, data=data, folder=tmp_path)
-    assert '"spacing_mm":[1.0,1.0,1.0]' in closed
-    assert '"size":[40,56,40]' in closed
-    require_on_page(PlanningRecord.model_validate_json(record))
+    sites = facts_of(study, data=data, folder=tmp_path)
+    closed, record = require_parity(study, sites)
+    assert closed.preprocessing.spacing_mm == (1.0, 1.0, 1.0)
+    assert closed.patches.size == (40, 56, 40)
+    require_on_page(record)
+    # Hospitals that withhold: the table on the same page.
+    for floor, patch, batch_size in (
+        (5, (40, 56, 40), 4),
+        (10, (40, 48, 40), 5),
+        (20, (40, 56, 40), 3),
+    ):
+        careful, _ = plan_study(study, merged_at(study, sites, floor=floor))
+        assert careful.preprocessing == closed.preprocessing
+        assert careful.network == closed.network
+        assert (careful.patches.size, careful.patches.batch_size) == (patch, batch_size)
 
 
 def test_spleen_sample(fedvol_data: Path, tmp_path: Path) -> None:

@@ -247,6 +247,16 @@ def test_residual_encoder_has_its_blocks_planned() -> None:
     assert study.network.blocks_per_stage == (1, 3, 4, 6, 6)
 
 
+def test_a_preset_has_its_patch_planned_and_a_larger_one_a_smaller_patch() -> None:
+    found = volumes((20, (160, 200, 160), (1.0, 1.0, 1.0)))
+    patches = [
+        plan(found, ('kind = "unet"', f'kind = "resenc_preset", size = "{size}"'))[0].patches.size
+        for size in "SML"
+    ]
+    assert math.prod(patches[0]) > math.prod(patches[1]) > math.prod(patches[2])
+    assert all(side % 32 == 0 for patch in patches for side in patch)
+
+
 def test_a_fixed_batch_shrinks_the_patch() -> None:
     study, record = plan(
         volumes((10, (128, 128, 128), (1.0, 1.0, 1.0))),

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fedvol.errors import PlanMismatchError
+from fedvol.plan import Choice, PlanningRecord
 from fedvol.report import Result, write_report
 from fedvol.report.html import render_report
 
@@ -298,3 +299,18 @@ def test_one_model_alone_has_nothing_to_be_compared_with(document):
     page = Page(render(document))
     assert "No other model was trained in this run" in page.text
     assert "--baselines" not in page.text
+
+
+def test_planned_values_stand_beside_their_reasons(plan, whole_document):
+    choices = (
+        Choice(key="patches.size", value=[40, 56, 40], reason="the median volume has 35 voxels"),
+        Choice(key="patches.batch_size", value=4, reason=HOSTILE),
+    )
+    record = PlanningRecord(fingerprint="b" * 64, choices=choices)
+    planned = plan.model_copy(update={"planning": record})
+    found = render(whole_document(planned), planned)
+    words = Page(found).text
+    assert "patches.size [40, 56, 40] the median volume has 35 voxels" in words
+    assert HOSTILE in words
+    assert "<script>alert" not in found
+    assert "Planned values" not in Page(render(whole_document(plan), plan)).text

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.measurement import Measurement, Size
 from fedvol.client import SiteAgent
-from fedvol.config.loading import parse_study
+from fedvol.config.loading import parse_open_study
 from fedvol.data.phantom import default_hospitals, generate_hospitals
 from fedvol.federation import Action, Link, Request, RoundState
 from fedvol.privacy import Contribution
@@ -135,7 +135,7 @@ def _conduct(case: _Case, *, folder: Path) -> tuple[list[float], list[float]]:
     )
     generate_hospitals(folder / "data", hospitals=default_hospitals(case.sites, case.cases), seed=7)
     session = open_session(
-        parse_study(text, where="rounds.toml"),
+        parse_open_study(text, where="rounds.toml"),
         data=folder / "data",
         output=open_output(folder / "out", resume=False),
         device=torch.device("cpu"),

@@ -74,21 +74,21 @@ def _look_up(
     sides = np.maximum(voxels.max(axis=0), others.max(axis=0)) - low + 1
     reach = _NUM_COLUMNS * spacing[1] * spacing[2] / pi
     rings = _rings(reach, sides=sides[1:], spacing=spacing[1:])
-    steps = [step for ring in rings for step in ring.steps]
-    margin_j, margin_k = (max(step[axis] for step in steps) for axis in range(2))
-    shape = (int(sides[0]), int(sides[1]) + 2 * margin_j, int(sides[2]) + 2 * margin_k)
-    first = low - [0, margin_j, margin_k]
+    margins = np.array([0, *np.max([step for ring in rings for step in ring.steps], axis=0)])
+    first = low - margins
+    depth, rows, width = (int(side) for side in sides + 2 * margins)
+    shape = depth, rows, width
     too_far = int(sqrt(reach) / spacing[0]) + 1
     columns = _columns(others - first, shape=shape, too_far=too_far).reshape(-1)
     along = (np.arange(too_far + 1) * spacing[0]) ** 2
     along[too_far] = inf
-    places = np.asarray(np.ravel_multi_index(tuple((voxels - first).T), shape))
+    places = (voxels - first) @ np.array([rows * width, width, 1])
     squares = np.full(len(voxels), inf)
-    is_open = np.arange(len(voxels))
+    is_open: Int[np.ndarray, " open"] = np.arange(len(voxels))
     for ring in rings:
         is_open = is_open[squares[is_open] > ring.square]
         here = places[is_open]
-        shifts = [j * shape[2] + k for j, k in ring.steps]
+        shifts = [j * width + k for j, k in ring.steps]
         nearest = columns[here + shifts[0]]
         for shift in shifts[1:]:
             np.minimum(nearest, columns[here + shift], out=nearest)

@@ -89,8 +89,8 @@ CONTENDERS = (
         name="fedprox_0.1",
         label="FedProx, mu 0.1",
         strategy='kind = "fedprox"\nmu = 0.1',
-        why="ten times that; with mu 1, the largest of the paper, a run of an eighth of this length "
-        "hardly left the initial weights",
+        why="ten times that; with mu 1, the largest of the paper, a run of an eighth of this "
+        "length hardly left the initial weights",
     ),
     Contender(
         name="fedavgm",

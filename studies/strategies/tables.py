@@ -64,7 +64,7 @@ def _setting(setting: Setting, runs: Sequence[Run]) -> Iterator[str]:
     rows = dict(_rows(setting, runs))
     reference = rows.get(_label(FEDAVG), {})
     yield f"### {setting.title}\n"
-    if not reference:
+    if not rows:
         yield "Not run yet.\n"
         return
     yield "| | Dice, mean of sites | minus FedAvg | worst site | minus FedAvg | seeds | steps |"

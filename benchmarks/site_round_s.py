@@ -101,8 +101,11 @@ def _in_child(size: Size, *, workers: int, folder: Path) -> dict[str, float]:
     ) as child:
         watch = _MemoryWatch(child.pid)
         watch.start()
-        told, _ = child.communicate()
-        watch.stop()
+        try:
+            told, _ = child.communicate()
+        finally:
+            child.kill()  # in a session of its own it hears no Ctrl-C; its workers end with it
+            watch.stop()
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command)
     return {**json.loads(told), "peak_mib": watch.peak_mib}

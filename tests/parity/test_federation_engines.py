@@ -19,7 +19,7 @@ from fedvol.config.loading import parse_open_study
 from fedvol.errors import AuditError, SiteFailedError
 from fedvol.federation import Action, Request, RoundState
 from fedvol.files import digest_file
-from fedvol.server import Coordinator
+from fedvol.server import Coordinator, Outcome
 from fedvol.simulation.engines import EngineName, start_engine
 from fedvol.simulation.federate import Federated
 from fedvol.simulation.output import open_output
@@ -110,9 +110,10 @@ def played(prepared: Path, data: Path, out: Path, engine: EngineName, workers: i
     )
     try:
         federated = session.federated()
-        coordinator = coordinator_of(session, SPOILT)
+        spoilt = coordinator_of(session, SPOILT)
+        ends: list[Outcome] = []
         session.engine.run(
-            make_server_app(lambda link: str(coordinator.conduct(link))),
+            make_server_app(lambda link: ends.append(spoilt.conduct(link))),
             specs_of(session),
             failures=[],
             faults=Spoiler(),

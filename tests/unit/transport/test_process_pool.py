@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import suppress
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -138,15 +139,15 @@ def test_an_observer_that_fails_is_not_taken_for_a_dead_worker() -> None:
 def test_a_machine_without_room_for_another_process(
     events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, started = multiprocessing.context.SpawnProcess.start, []
+    start, started = SpawnProcess.start, []
 
-    def second_fails(process: multiprocessing.context.SpawnProcess) -> None:
+    def second_fails(process: SpawnProcess) -> None:
         if started:
             raise BlockingIOError(11, "Resource temporarily unavailable")
         started.append(process)
         start(process)
 
-    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", second_fails)
+    monkeypatch.setattr(SpawnProcess, "start", second_fails)
     with pytest.raises(EngineError, match="process 2 does not start: Resource temporarily"):
         ProcessPool(open_app, num_workers=3, observer=events)
     assert not multiprocessing.active_children()

@@ -39,7 +39,7 @@ NodeConfig = Mapping[SiteId, Mapping[str, str]]
 """What each site's node is told."""
 
 _FEW_CPUS = 4
-"""Below it a simulation stays in one process: see docs/engines.md for what was measured."""
+"""Below it a simulation stays in one process: each worker loads the heavy libraries anew."""
 
 
 @final

@@ -11,6 +11,7 @@ Name = Literal[
     "evaluation_ratio",
     "server_memory_ratio",
     "round_overhead_share",
+    "site_round_s",
     "import_cli_s",
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -31,6 +32,8 @@ def run(name: Name, *, size: Size) -> Measurement:
             from benchmarks import server_memory_ratio as benchmark
         case "round_overhead_share":
             from benchmarks import round_overhead_share as benchmark
+        case "site_round_s":
+            from benchmarks import site_round_s as benchmark
         case "import_cli_s":
             from benchmarks import import_cli_s as benchmark
         case _:

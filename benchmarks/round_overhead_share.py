@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.measurement import Measurement, Size
+from benchmarks.phantom_study import phantom_study
 from fedvol.client import SiteAgent
-from fedvol.config.loading import parse_open_study
 from fedvol.data.phantom import default_hospitals, generate_hospitals
 from fedvol.federation import Action, Link, Request, RoundState
 from fedvol.privacy import Contribution
@@ -22,47 +22,6 @@ from fedvol.telemetry import Broadcast
 from fedvol.transport import make_client_app, make_server_app, run_in_process
 from fedvol.types import Json, SiteId
 
-_STUDY = """
-version = 1
-name = "rounds"
-purpose = "Measure what a round costs."
-
-[data]
-channels = ["CT"]
-labels = {{ liver = 1, kidney = 2, lesion = 3 }}
-split = {{ kind = "fold", test = 0, validation = 1 }}
-
-[preprocessing]
-spacing_mm = [4.0, 4.0, 4.0]
-normalisation = {{ kind = "window", window_hu = [-200.0, 300.0] }}
-
-[patches]
-size = [16, 16, 16]
-batch_size = 2
-
-[network]
-kind = "unet"
-features = [{features}]
-
-[task]
-kind = "segmentation"
-
-[[stages]]
-kind = "finetune"
-rounds = {rounds}
-steps_per_round = {steps}
-
-[stages.strategy]
-kind = "fedavg"
-
-[stages.training]
-optimiser = {{ kind = "adamw", learning_rate = 1e-3 }}
-num_threads = 2
-
-[evaluation]
-mirror_axes = []
-bootstrap_replicates = 100
-"""
 _ROUND_S = 60.0
 """Length of an ordinary round, for which the share is told as well."""
 
@@ -130,12 +89,9 @@ def measure(size: Size) -> Measurement:
 
 def _conduct(case: _Case, *, folder: Path) -> tuple[list[float], list[float]]:
     """Seconds of each round after the first, and those of the sites' work in it."""
-    text = _STUDY.format(
-        features=", ".join(map(str, case.features)), rounds=case.rounds, steps=case.steps
-    )
     generate_hospitals(folder / "data", hospitals=default_hospitals(case.sites, case.cases), seed=7)
     session = open_session(
-        parse_open_study(text, where="rounds.toml"),
+        phantom_study(case.features, rounds=case.rounds, steps=case.steps, num_threads=2),
         data=folder / "data",
         output=open_output(folder / "out", resume=False),
         device=torch.device("cpu"),

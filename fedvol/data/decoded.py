@@ -60,6 +60,14 @@ class DecodedCases:
         return case in self._held
 
 
-SHARED: Final = DecodedCases(limit_bytes=1 << 30)
-"""1 GiB in each process, however many sites and studies it serves: about 70 cases of 192 x 192 x
-128 voxels and one channel, or all of a small organ's."""
+LIMIT_BYTES: Final = 1 << 30
+"""1 GiB, however many sites and studies are served: about 70 cases of 192 x 192 x 128 voxels and
+one channel, or all of a small organ's."""
+
+SHARED: Final = DecodedCases(limit_bytes=LIMIT_BYTES)
+"""What every source of this process holds its cases in."""
+
+
+def share_limit(num_processes: int) -> None:
+    """Leave room for the other processes that hold cases in the memory of this machine."""
+    SHARED.limit_bytes = LIMIT_BYTES // num_processes

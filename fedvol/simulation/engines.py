@@ -6,9 +6,10 @@ on CPUs the engine and the number of workers change no bit of a result.
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, assert_never, final
+from typing import Literal, assert_never, final
 
 import torch
 
@@ -23,6 +24,7 @@ from fedvol.transport import (
     ProcessPool,
     RayWorkers,
     ServerApp,
+    SimulatedGrid,
     WorkerGrid,
     Workers,
     cluster_address,
@@ -33,29 +35,35 @@ from fedvol.transport import (
 from fedvol.types import SiteId
 
 EngineName = Literal["in-process", "ray"]
-Specs = Mapping[SiteId, AgentSpec]
+NodeConfig = Mapping[SiteId, Mapping[str, str]]
+"""What each site's node is told."""
 
 _FEW_CPUS = 4
-"""Below it a simulation stays in one process: see docs/engines.md for what was measured."""
+"""Below it a simulation stays in one process: each worker loads the heavy libraries anew."""
 
 
-class Engine(Protocol):
-    """Where sites work."""
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Where sites work.
 
-    @property
-    def name(self) -> EngineName:
-        """What the command line calls it."""
-        ...
+    Attributes:
+        name: What the command line calls it.
+        num_workers: Sites that work at one time.
+        grid_over: A grid over agents, from each site's node configuration, a list that takes what
+            sites raise before their reply arrives, and what goes wrong on the way.
+        close: Ends every process that was started.
+    """
 
-    @property
-    def num_workers(self) -> int:
-        """Sites that work at one time."""
-        ...
+    name: EngineName
+    num_workers: int
+    grid_over: Callable[[NodeConfig, list[Exception], Faults | None], SimulatedGrid]
+    close: Callable[[], None]
 
     def run(
         self,
         server_app: ServerApp,
-        specs: Specs,
+        specs: Mapping[SiteId, AgentSpec],
         *,
         failures: list[Exception],
         faults: Faults | None = None,
@@ -71,106 +79,8 @@ class Engine(Protocol):
         Raises:
             FedvolError: Whatever the server app raises.
         """
-        ...
-
-    def close(self) -> None:
-        """End every process that was started."""
-        ...
-
-
-@final
-class InThisProcess:
-    """One site after the other, here.
-
-    Args:
-        device: Where networks run.
-        observer: Hears of progress.
-        cases: Opens an agent's cases.
-    """
-
-    name: EngineName = "in-process"
-    num_workers = 1
-
-    def __init__(
-        self,
-        *,
-        device: torch.device,
-        observer: Observer,
-        cases: Callable[[AgentSpec], SiteCases],
-    ) -> None:
-        self._device = device
-        self._observer = observer
-        self._cases = cases
-
-    def run(
-        self,
-        server_app: ServerApp,
-        specs: Specs,
-        *,
-        failures: list[Exception],
-        faults: Faults | None = None,
-    ) -> None:
-        """See `Engine`."""
-        app = SitesApp(
-            device=self._device,
-            observer=self._observer,
-            cases=self._cases,
-            on_failure=lambda error: failures.append(own_failure(error)),
-        )
-        grid = InProcessGrid(
-            app, sites=tuple(specs), node_config=_node_config(specs), faults=faults
-        )
-        run_server_app(server_app, grid)
-
-    def close(self) -> None:
-        """Nothing was started."""
-
-
-@final
-class OverWorkers:
-    """Several sites at a time, in other processes.
-
-    Args:
-        name: What the command line calls it.
-        workers: The processes.
-        num_workers: How many.
-        close: Ends them.
-    """
-
-    def __init__(
-        self,
-        name: EngineName,
-        *,
-        workers: Workers,
-        num_workers: int,
-        close: Callable[[], None],
-    ) -> None:
-        self.name: EngineName = name
-        self.num_workers = num_workers
-        self._workers = workers
-        self._close = close
-
-    def run(
-        self,
-        server_app: ServerApp,
-        specs: Specs,
-        *,
-        failures: list[Exception],
-        faults: Faults | None = None,
-    ) -> None:
-        """See `Engine`."""
-        grid = WorkerGrid(
-            self._workers,
-            sites=tuple(specs),
-            node_config=_node_config(specs),
-            faults=faults,
-            on_failure=lambda site, text: failures.append(failure_of(site, text)),
-        )
-        run_server_app(server_app, grid)
-
-    def close(self) -> None:
-        """See `Engine`."""
-        self._close()
+        told = {site: {AGENT_KEY: spec.model_dump_json()} for site, spec in specs.items()}
+        run_server_app(server_app, self.grid_over(told, failures, faults))
 
 
 def start_engine(
@@ -186,7 +96,8 @@ def start_engine(
 
     Args:
         name: Which.
-        workers: Sites that work at one time; None: as `default_workers` says.
+        workers: Sites that work at one time, no more than there are; None: as `default_workers`
+            says. A cluster of Ray decides itself.
         num_threads: Threads of one training.
         cases: Each site's cases, as they are open in this process.
         device: Where networks run.
@@ -199,28 +110,26 @@ def start_engine(
     num_workers = workers or default_workers(
         num_sites=len(cases), num_threads=num_threads, num_cpus=usable_cpus(), num_gpus=num_gpus
     )
+    num_workers = min(num_workers, len(cases))
     match name:
         case "in-process":
             if num_workers == 1:
-                return InThisProcess(device=device, observer=observer, cases=_opened(cases))
-            pool = ProcessPool(
-                partial(open_in_worker, device_type=device.type, num_gpus=num_gpus),
-                num_workers=num_workers,
-                observer=observer,
+                return _here(cases, device=device, observer=observer)
+            open_app = partial(
+                open_in_worker, device_type=device.type, num_gpus=num_gpus, num_workers=num_workers
             )
-            return OverWorkers(name, workers=pool, num_workers=num_workers, close=pool.close)
+            pool = ProcessPool(open_app, num_workers=num_workers, observer=observer)
+            return _elsewhere(name, pool, num_workers=num_workers, close=pool.close)
         case "ray":
-            if cluster_address():
+            if cluster_address():  # how many actors share a machine is not known there
                 resources = cluster_resources(num_threads=num_threads, num_gpus=num_gpus)
+                neighbours = 1
             else:
                 resources = share_resources(num_workers, num_gpus=num_gpus)
-            actors = RayWorkers(partial(app_in_actor, device.type), resources=resources)
-            return OverWorkers(
-                name,
-                workers=actors,
-                num_workers=actors.num_workers,
-                close=actors.close,
-            )
+                neighbours = num_workers
+            open_app = partial(app_in_actor, device.type, num_workers=neighbours)
+            actors = RayWorkers(open_app, resources=resources)
+            return _elsewhere(name, actors, num_workers=actors.num_workers, close=actors.close)
         case _:
             assert_never(name)
 
@@ -254,8 +163,40 @@ def usable_cpus() -> int:
     return held if limit == "max" else max(1, min(held, int(limit) // int(period)))
 
 
-def _node_config(specs: Specs) -> dict[SiteId, dict[str, str]]:
-    return {site: {AGENT_KEY: spec.model_dump_json()} for site, spec in specs.items()}
+def _here(cases: Mapping[SiteId, SiteCases], *, device: torch.device, observer: Observer) -> Engine:
+    """One site after the other, in this process."""
+
+    def grid_over(
+        told: NodeConfig, failures: list[Exception], faults: Faults | None
+    ) -> SimulatedGrid:
+        app = SitesApp(
+            device=device,
+            observer=observer,
+            cases=_opened(cases),
+            on_failure=lambda error: failures.append(own_failure(error)),
+        )
+        return InProcessGrid(app, sites=tuple(told), node_config=told, faults=faults)
+
+    return Engine(name="in-process", num_workers=1, grid_over=grid_over, close=lambda: None)
+
+
+def _elsewhere(
+    name: EngineName, workers: Workers, *, num_workers: int, close: Callable[[], None]
+) -> Engine:
+    """Several sites at a time, in other processes."""
+
+    def grid_over(
+        told: NodeConfig, failures: list[Exception], faults: Faults | None
+    ) -> SimulatedGrid:
+        return WorkerGrid(
+            workers,
+            sites=tuple(told),
+            node_config=told,
+            faults=faults,
+            on_failure=lambda site, text: failures.append(failure_of(site, text)),
+        )
+
+    return Engine(name=name, num_workers=num_workers, grid_over=grid_over, close=close)
 
 
 def _opened(cases: Mapping[SiteId, SiteCases]) -> Callable[[AgentSpec], SiteCases]:

@@ -1,11 +1,11 @@
-"""One federation on one machine: the coordinator and every agent, over the in-process link."""
+"""One federation on one machine: the coordinator, and every site wherever it works."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, final
 
 import fedvol
-from fedvol.client import FingerprintAgent, SiteAgent
+from fedvol.client import FingerprintAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
 from fedvol.errors import CaseStoreError, StoreError
@@ -71,29 +71,6 @@ def make_plan(
         planning=planning,
     )
     return plan, initial
-
-
-def federate(
-    coordinator: Coordinator,
-    agents: Mapping[SiteId, SiteAgent],
-    *,
-    test: bool,
-) -> Federated:
-    """Conduct a run over real Flower apps in this process.
-
-    Args:
-        coordinator: The server's side.
-        agents: The sites' sides.
-        test: Whether the sites judge the release, and personal models, on their test cases.
-    """
-    failures: list[Exception] = []
-    handlers = {site: _noting(agent.handle, into=failures) for site, agent in agents.items()}
-    return federate_over(
-        lambda server: run_in_process(server, client_app(handlers), sites=sorted(agents)),
-        coordinator,
-        failures=failures,
-        test=test,
-    )
 
 
 def federate_over(

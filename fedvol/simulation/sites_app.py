@@ -19,6 +19,7 @@ from fedvol.client import (
     read_cases,
     read_plan,
 )
+from fedvol.data.decoded import share_limit
 from fedvol.federation import Request
 from fedvol.plan import Plan
 from fedvol.privacy import Contribution
@@ -96,7 +97,9 @@ class SitesApp:
         return self._agents[text]
 
 
-def open_in_worker(worker: int, observer: Observer, *, device_type: str, num_gpus: int) -> SitesApp:
+def open_in_worker(
+    worker: int, observer: Observer, *, device_type: str, num_gpus: int, num_workers: int
+) -> SitesApp:
     """The app of one process of a pool.
 
     Args:
@@ -104,7 +107,9 @@ def open_in_worker(worker: int, observer: Observer, *, device_type: str, num_gpu
         observer: Hears of progress.
         device_type: `cpu` or `cuda`.
         num_gpus: GPUs of this machine.
+        num_workers: Processes that share this machine's memory.
     """
+    share_limit(num_workers)
     device = worker_device(worker, device_type=device_type, num_gpus=num_gpus)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -119,6 +124,7 @@ def worker_device(worker: int, *, device_type: str, num_gpus: int) -> torch.devi
 
 
 @cache
-def app_in_actor(device_type: str) -> SitesApp:
+def app_in_actor(device_type: str, *, num_workers: int) -> SitesApp:
     """The app of one Ray actor, which sees no GPU but its own; kept while the actor lives."""
+    share_limit(num_workers)
     return SitesApp(device=torch.device(device_type), observer=Broadcast(()))

@@ -1,8 +1,8 @@
 """`ProcessPool`: long-lived processes of this machine, each the place of work of some sites.
 
-A worker is a spawned process with a pipe. The parent sends it one message at a time, as bytes;
-the worker sends events while it works, then its reply. A worker ends when its parent does,
-however that ends. Ctrl-C is the parent's to hear: it then ends the workers.
+A worker is a spawned process with a pipe. Once it is ready the parent sends it one message at a
+time, as bytes; the worker sends events while it works, then its reply. A worker ends when its
+parent does, however that ends. Ctrl-C is the parent's to hear: it then ends the workers.
 """
 
 import json
@@ -13,13 +13,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Final, cast, final
 
+from fedvol.errors import EngineError
 from fedvol.telemetry import Observer, set_up_logging
 from fedvol.transport.engine import App, Context, Message
 from fedvol.transport.frames import from_frames, to_frames
@@ -66,10 +69,19 @@ class ProcessPool:
         grace_s: float = GRACE_S,
     ) -> None:
         self._observer = observer
-        self._workers = [
-            _Worker(open_app, number=number, grace_s=grace_s) for number in range(num_workers)
-        ]
+        self._workers: list[_Worker] = []
         self._lost: deque[Answer] = deque()
+        try:
+            with _without_ctrl_c():
+                for number in range(num_workers):
+                    self._workers.append(_Worker(open_app, number=number, grace_s=grace_s))
+        except OSError as error:
+            self.close()
+            raise EngineError(
+                f"--workers {num_workers}",
+                f"process {len(self._workers) + 1} does not start: {error.strerror}",
+                "Choose fewer.",
+            ) from error
 
     @property
     def processes(self) -> tuple[int, ...]:
@@ -77,77 +89,75 @@ class ProcessPool:
         return tuple(worker.process.pid or 0 for worker in self._workers)
 
     def begin(self, message: Message, *, context: Context) -> None:
-        """Give a message to its node's worker, or put it into the worker's queue."""
+        """Put a message into the queue of its node's worker."""
         worker = self._workers[context.node_id % len(self._workers)]
         worker.queue.append(_Task(message=message, config=_texts(context.node_config)))
-        self._go_on(worker)
+        if worker.is_gone:
+            self._lose(worker, worker.how_it_ended())
+        else:
+            self._go_on(worker)
 
     def next_answer(self) -> Answer:
         """Wait for an answer; a worker that died or passed its limit gives one too."""
-        while True:
-            if self._lost:
-                return self._lost.popleft()
-            busy = {worker.connection: worker for worker in self._workers if worker.task}
-            assert busy, "no message is with the workers"
-            patience_s = min(worker.deadline_s for worker in busy.values()) - time.monotonic()
-            ready = wait(list(busy), timeout=max(0.0, patience_s))
-            for connection in ready:
-                worker = busy[cast("Connection[bytes, bytes]", connection)]
-                answer = self._read(worker)
+        while not self._lost:
+            awaited = {worker.connection: worker for worker in self._workers if worker.is_awaited}
+            assert awaited, "no message is with the workers"
+            patience_s = min(worker.deadline_s for worker in awaited.values()) - time.monotonic()
+            for connection in wait(list(awaited), timeout=max(0.0, patience_s)):
+                answer = self._read(awaited[cast("Connection[bytes, bytes]", connection)])
                 if answer is not None:
                     return answer
-            for worker in busy.values():
-                if worker.task and time.monotonic() > worker.deadline_s:
+            for worker in awaited.values():
+                if worker.is_awaited and time.monotonic() > worker.deadline_s:
                     worker.stop()
-                    self._lose(worker, "its process passed the limit and was ended")
+                    limit = "the limit" if worker.is_ready else "the limit of its start"
+                    self._lose(worker, f"its process passed {limit} and was ended")
+        return self._lost.popleft()
 
     def close(self) -> None:
         """End every worker; one that is in the midst of a message removes its unfinished files."""
         for worker in self._workers:
             worker.ask_to_leave()
+        until_s = time.monotonic() + _LEAVE_S
         for worker in self._workers:
-            worker.stop(patience_s=_LEAVE_S)
+            worker.stop(patience_s=max(0.0, until_s - time.monotonic()))
 
     def _go_on(self, worker: "_Worker") -> None:
-        """Send an idle worker its next message."""
-        while worker.queue and worker.task is None:
-            worker.task = worker.queue.popleft()
-            if worker.is_gone:
-                self._lose(worker, worker.how_it_ended())
-                continue
-            try:
-                worker.send()
-            except (BrokenPipeError, ConnectionResetError):
-                self._lose(worker, worker.how_it_ended())
+        """Send a worker that is ready and idle its next message."""
+        if not worker.queue or worker.task is not None or not worker.is_ready:
+            return
+        worker.task = worker.queue.popleft()
+        try:
+            worker.send(worker.task)
+        except (BrokenPipeError, ConnectionResetError):
+            self._lose(worker, worker.how_it_ended())
 
     def _read(self, worker: "_Worker") -> Answer | None:
         """Take one thing that a worker says; its answer, if it is one."""
-        assert worker.task is not None
         try:
-            kind = worker.connection.recv_bytes()
-            if kind == _EVENT:
-                name, fields = json.loads(worker.connection.recv_bytes())
-                self._observer.event(name, **cast("dict[str, Json]", fields))
-                return None
-            if kind == _READY:
-                worker.is_ready = True
-                worker.extend_deadline()
-                return None
-            reply = from_frames(_receive(worker.connection))
+            kind, frames = _receive(worker.connection)
         except (EOFError, OSError):
             self._lose(worker, worker.how_it_ended())
             return None
-        answer = Answer(message=worker.task.message, reply=reply)
-        worker.task = None
+        if kind == _EVENT:
+            name, fields = json.loads(frames[0])
+            self._observer.event(name, **cast("dict[str, Json]", fields))
+            return None
+        answer = None
+        if kind == _READY:
+            worker.is_ready = True
+        else:
+            assert worker.task is not None
+            answer = Answer(message=worker.task.message, reply=from_frames(frames))
+            worker.task = None
         self._go_on(worker)  # it works on while this reply is taken
         return answer
 
     def _lose(self, worker: "_Worker", what: str) -> None:
         """Answer the message of a worker that is gone, and those in its queue."""
         worker.is_gone = True
-        assert worker.task is not None
-        for task in (worker.task, *worker.queue):
-            self._lost.append(Answer(message=task.message, reply=None, what=what))
+        tasks = [worker.task, *worker.queue] if worker.task else [*worker.queue]
+        self._lost.extend(Answer(message=task.message, reply=None, what=what) for task in tasks)
         worker.task = None
         worker.queue.clear()
 
@@ -169,7 +179,7 @@ class _Worker:
     task: _Task | None = field(default=None, init=False)
     is_ready: bool = field(default=False, init=False)
     is_gone: bool = field(default=False, init=False)
-    deadline_s: float = field(default=0.0, init=False)
+    deadline_s: float = field(init=False)
     process: BaseProcess = field(init=False)
     connection: "Connection[bytes, bytes]" = field(init=False)
 
@@ -181,28 +191,26 @@ class _Worker:
         )
         self.process.start()
         theirs.close()
+        self.deadline_s = time.monotonic() + START_S
 
-    def send(self) -> None:
-        """Send the present task; the worker is idle, so it reads."""
-        assert self.task is not None
-        message = self.task.message
-        header = {"node": message.metadata.dst_node_id, "config": dict(self.task.config)}
-        frames = to_frames(message)
-        self.extend_deadline()
-        self.connection.send_bytes(json.dumps(header).encode())
-        _send(self.connection, frames)
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an answer, or that it gets ready, is still to come."""
+        return self.task is not None or bool(self.queue)
 
-    def extend_deadline(self) -> None:
-        """Count the limit of the present task from now."""
-        assert self.task is not None
-        patience_s = self.task.message.metadata.ttl + self.grace_s
-        self.deadline_s = time.monotonic() + patience_s + (0.0 if self.is_ready else START_S)
+    def send(self, task: _Task) -> None:
+        """Send a task, and count its limit from now; the worker is idle, so it reads."""
+        header = {"node": task.message.metadata.dst_node_id, "config": dict(task.config)}
+        self.deadline_s = time.monotonic() + task.message.metadata.ttl + self.grace_s
+        _send(self.connection, json.dumps(header).encode(), to_frames(task.message))
 
     def how_it_ended(self) -> str:
         """The end of a process that is gone, in words."""
         self.process.join(5.0)
         status = self.process.exitcode
-        if status is not None and status < 0:
+        if status is None:
+            return "its process does not answer any more"
+        if status < 0:
             name = signal.Signals(-status).name
             hint = ", as when memory runs out" if name == "SIGKILL" else ""
             return f"its process was ended by {name}{hint}"
@@ -222,6 +230,17 @@ class _Worker:
         self.connection.close()
 
 
+@contextmanager
+def _without_ctrl_c() -> Generator[None]:
+    """Start processes that Ctrl-C does not reach, not even while they load their libraries."""
+    resource_tracker.ensure_running()  # starting it later would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # --- in the worker --------------------------------------------------------------------------
 
 
@@ -234,26 +253,25 @@ class _Telling:
 
     def event(self, name: str, /, **fields: Json) -> None:
         """Send it; nothing else is being sent, because a worker has one thread."""
-        self._connection.send_bytes(_EVENT)
-        self._connection.send_bytes(json.dumps([name, fields]).encode())
+        _send(self._connection, _EVENT, [json.dumps([name, fields]).encode()])
 
 
 def _serve(connection: "Connection[bytes, bytes]", open_app: OpenApp, number: int) -> None:
     """Life of a worker: answer messages until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     set_up_logging(sys.stderr)
     app = open_app(number, _Telling(connection))
     try:
-        connection.send_bytes(_READY)
+        _send(connection, _READY, [])
         while True:
-            header = json.loads(connection.recv_bytes())
-            message = from_frames(_receive(connection))
+            told, frames = _receive(connection)
+            header, message = json.loads(told), from_frames(frames)
+            del frames
             reply = app(message, node_context(header["node"], header["config"]))
             del message
-            connection.send_bytes(_REPLY)
-            _send(connection, to_frames(reply))
+            _send(connection, _REPLY, to_frames(reply))
+            del reply
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has no more work
 
@@ -274,14 +292,16 @@ def _end_with_parent() -> None:
 # --- on both sides --------------------------------------------------------------------------
 
 
-def _send(connection: "Connection[bytes, bytes]", frames: list[bytes]) -> None:
+def _send(connection: "Connection[bytes, bytes]", head: bytes, frames: list[bytes]) -> None:
+    connection.send_bytes(head)
     connection.send_bytes(str(len(frames)).encode())
     for frame in frames:
         connection.send_bytes(frame)
 
 
-def _receive(connection: "Connection[bytes, bytes]") -> list[bytes]:
-    return [connection.recv_bytes() for _ in range(int(connection.recv_bytes()))]
+def _receive(connection: "Connection[bytes, bytes]") -> tuple[bytes, list[bytes]]:
+    head = connection.recv_bytes()
+    return head, [connection.recv_bytes() for _ in range(int(connection.recv_bytes()))]
 
 
 def _texts(config: Mapping[str, object]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 from tiny import (
+    CPU,
     RUN,
     Federation,
     Recorded,
@@ -17,12 +18,16 @@ from tiny import (
     tiny_study,
 )
 
+from fedvol.client import AgentSpec
 from fedvol.client.local_state import LocalState
+from fedvol.config import SIMULATION_POLICY
 from fedvol.errors import AuditError, DiskFullError, QuorumError
 from fedvol.federation import Action, Reply, Request, RoundState, RunState, SiteState
+from fedvol.plan import canonical_json
 from fedvol.privacy import FileAudit
 from fedvol.server import Coordinator, SystemClock
-from fedvol.simulation.federate import federate
+from fedvol.simulation.engines import start_engine
+from fedvol.simulation.federate import Federated, federate_over
 from fedvol.store import RoundRecord, RunStore, open_engine
 from fedvol.transport import Fault
 from fedvol.types import SiteId
@@ -349,6 +354,40 @@ def coordinator(federation: Federation) -> Coordinator:
     )
 
 
+def simulate(federation: Federation) -> Federated:
+    """Conduct it as `fedvol simulate` does, over agents that are opened from descriptions."""
+    plan_file = federation.folder / "plan.json"
+    plan_file.write_bytes(canonical_json(federation.plan.model_dump(mode="json")))
+    specs = {
+        SiteId(site): AgentSpec(
+            site=site,
+            plan_file=str(plan_file),
+            plan=federation.plan.digest,
+            folder=str(federation.site(site)),
+            cases={site: ""},  # they are open already
+            is_pooled=False,
+            policy=SIMULATION_POLICY,
+            resampling_key=federation.plan.digest,
+        )
+        for site in federation.plan.sites
+    }
+    engine = start_engine(
+        "in-process",
+        workers=1,
+        num_threads=1,
+        cases=federation.cases,
+        device=CPU,
+        observer=federation.observer,
+    )
+    failures: list[Exception] = []
+    return federate_over(
+        lambda server: engine.run(server, specs, failures=failures),
+        coordinator(federation),
+        failures=failures,
+        test=False,
+    )
+
+
 def test_in_a_simulation_a_sites_failure_stops_the_run(
     tiny_recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,14 +413,14 @@ def test_in_a_simulation_a_sites_failure_stops_the_run(
     monkeypatch.setattr(LocalState, "save", save)
     monkeypatch.setattr(FileAudit, "append", append)
     with pytest.raises(DiskFullError, match="site hospital_2: disk full"):
-        federate(coordinator(federation), federation.agents(), test=False)
+        simulate(federation)
     with pytest.raises(MemoryError, match="of the training"):
-        federate(coordinator(federation), federation.agents(), test=False)
+        simulate(federation)
     full.append(OSError(28, "No space left on device"))
     with pytest.raises(DiskFullError):
-        federate(coordinator(federation), federation.agents(), test=False)
+        simulate(federation)
     full.clear()
     assert [record.state for record in federation.rounds()] == [RoundState.COLLECTING]
-    ended = federate(coordinator(federation), federation.agents(), test=False)
+    ended = simulate(federation)
     assert ended.outcome.release == tiny_recorded.outcome.release
     assert [record.attempt for record in federation.rounds()] == [1, 1]

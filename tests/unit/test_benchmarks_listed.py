@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-SHARED = {"__init__", "__main__", "listing", "measurement"}
+SHARED = {"__init__", "__main__", "listing", "measurement", "phantom_study"}
+FILES = {path.stem for path in (REPOSITORY / "benchmarks").glob("*.py")} - SHARED
 
 
 def benchmarks(*options: str) -> str:
@@ -17,10 +20,16 @@ def benchmarks(*options: str) -> str:
 
 
 def test_every_benchmark_is_listed_and_documented() -> None:
-    files = {path.stem for path in (REPOSITORY / "benchmarks").glob("*.py")} - SHARED
     page = (REPOSITORY / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert set(benchmarks("--list").split()) == files
-    assert not {name for name in files if f"`{name}`" not in page}
+    assert set(benchmarks("--list").split()) == FILES
+    assert not {name for name in FILES if f"`{name}`" not in page}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_every_benchmark_still_runs(name: str) -> None:
+    (line,) = benchmarks("--size", "tiny", "--only", name).splitlines()
+    assert json.loads(line)["value"] > 0
 
 
 def test_a_benchmark_prints_one_line_of_json() -> None:

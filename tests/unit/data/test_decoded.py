@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedvol.data.case_store import CaseStore, StoredCase
-from fedvol.data.decoded import SHARED, DecodedCases
+from fedvol.data.decoded import LIMIT_BYTES, SHARED, DecodedCases, share_limit
 from fedvol.data.sampling import PatchSource
 from fedvol.data.volume import PreparedCase
 from fedvol.types import CaseId, Digest
@@ -78,4 +78,13 @@ def test_a_case_no_longer_used_makes_room(cases):
 def test_a_thousand_cts_at_each_of_many_sites_stay_within_a_gibibyte():
     """The limit that training uses belongs to the process, not to a site or a stage."""
     assert signature(PatchSource).parameters["decoded"].default is SHARED
-    assert SHARED.limit_bytes == 1 << 30
+    assert SHARED.limit_bytes == LIMIT_BYTES == 1 << 30
+
+
+def test_processes_of_one_machine_share_its_gibibyte():
+    share_limit(4)
+    try:
+        assert SHARED.limit_bytes == LIMIT_BYTES // 4
+    finally:
+        share_limit(1)
+    assert SHARED.limit_bytes == LIMIT_BYTES

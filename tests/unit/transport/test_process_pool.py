@@ -3,16 +3,22 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Generator
+from contextlib import suppress
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 import pytest
 from tiny import Events
 from worker_sites import FAILING_KEY, SITES, open_app, open_nothing, request
 
+from fedvol.errors import EngineError
 from fedvol.federation import Action, Link, Reply
 from fedvol.transport import FlowerLink, ProcessPool, WorkerGrid
-from fedvol.types import SiteId
+from fedvol.types import Json, SiteId
 
 Told = list[tuple[SiteId, str]]
 
@@ -112,3 +118,77 @@ def test_closing_leaves_nobody_behind_even_in_the_midst_of_work(pool: ProcessPoo
     pool.close()
     assert time.monotonic() - began < 5
     assert not multiprocessing.active_children()
+
+
+class Full:
+    """An observer whose disk is full."""
+
+    def event(self, name: str, /, **fields: Json) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_an_observer_that_fails_is_not_taken_for_a_dead_worker() -> None:
+    pool = ProcessPool(open_app, num_workers=1, observer=Full())
+    link, told = link_over(pool)
+    with pytest.raises(OSError, match="No space left"):
+        ask(link)
+    assert told == []
+    pool.close()
+
+
+def test_a_machine_without_room_for_another_process(
+    events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, started = SpawnProcess.start, []
+
+    def second_fails(process: SpawnProcess) -> None:
+        if started:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        started.append(process)
+        start(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", second_fails)
+    with pytest.raises(EngineError, match="process 2 does not start: Resource temporarily"):
+        ProcessPool(open_app, num_workers=3, observer=events)
+    assert not multiprocessing.active_children()
+
+
+PARENT = """
+import signal
+from worker_sites import FAILING_KEY, SITES, open_app, request
+from fedvol.telemetry import Broadcast
+from fedvol.transport import FlowerLink, ProcessPool, WorkerGrid
+
+pool = ProcessPool(open_app, num_workers=2, observer=Broadcast(()))
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("started", flush=True)
+hangs = {"b": {FAILING_KEY: "hangs"}}
+grid = WorkerGrid(pool, sites=SITES, node_config=hangs, on_failure=print)
+replies = FlowerLink(grid).ask([request(site) for site in SITES])
+print(*sorted([next(replies).site, next(replies).site]), flush=True)
+next(replies)
+"""
+"""In the end one of its workers is idle, and one in the midst of a message."""
+
+
+def test_ctrl_c_is_the_parents_and_no_worker_survives_its_death() -> None:
+    tests = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        env={**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == "started\n"
+            os.killpg(parent.pid, signal.SIGINT)  # as a terminal does; the workers load libraries
+            assert parent.stdout.readline() == "a c\n"
+            parent.kill()
+            # Workers hold these pipes as well, so this ends when the last of them has.
+            assert parent.communicate(timeout=20) == ("", "")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)

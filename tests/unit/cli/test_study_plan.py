@@ -63,7 +63,7 @@ def test_no_plan_from_too_few_sites(fedvol, study: Path, tiny_data: Path) -> Non
     one = tiny_data / "hospital_1"
     ended = fedvol("study", "plan", study, "--data", one)
     assert ended.status == 5
-    assert "1 of 1 sites answered, the study needs 2" in ended.err
+    assert "1 of 1 sites told of training cases, the study needs 2" in ended.err
 
 
 def test_out_that_is_a_folder(fedvol, tmp_path: Path, tiny_data: Path) -> None:

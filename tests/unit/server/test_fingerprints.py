@@ -86,7 +86,8 @@ def test_sound_answers_come_sorted_and_the_others_are_named() -> None:
     assert {request.plan for request in link.asked} == {PROPOSAL.digest}
     assert [request.site for request in link.asked] == [*PROPOSAL.sites]
     refused = {fields["site"]: fields["code"] for name, fields in link.events if "refused" in name}
-    assert refused.keys() == {"b", "c", "d"}
+    assert refused.keys() == {"b", "c"}
+    assert [fields["site"] for name, fields in link.events if name == "site.silent"] == ["d"]
     assert refused["b"] == "FV-PRIV-002"
     told = [fields["site"] for name, fields in link.events if name == "site.fingerprint"]
     assert told == ["e", "a"]
@@ -94,7 +95,15 @@ def test_sound_answers_come_sorted_and_the_others_are_named() -> None:
 
 def test_too_few_answers_are_no_plan() -> None:
     link = Answers({"a": answer(4), "b": {"code": "FV-PRIV-002", "title": "too few subjects"}})
-    with pytest.raises(QuorumError, match="1 of 5 sites answered, the study needs 2") as caught:
+    with pytest.raises(
+        QuorumError, match="1 of 5 sites told of training cases, the study needs 2"
+    ) as caught:
         ask(link)
     assert "b: FV-PRIV-002 too few subjects" in str(caught.value)
     assert "d: " in str(caught.value)
+
+
+def test_sites_without_training_cases_do_not_make_a_quorum() -> None:
+    link = Answers({"a": answer(4), "b": answer(0), "c": answer(0)})
+    with pytest.raises(QuorumError, match="b: no training case; c: no training case"):
+        ask(link)

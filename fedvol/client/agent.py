@@ -150,6 +150,14 @@ class SiteAgent:
             raise self._not_this_stage(request, "trains no global model")
         self._require_cases()
         exchange = self._exchange(request.stage)
+        state = self._state(request.run, request.stage)
+        if state.has_released_norms:
+            # Whoever asked for them every few rounds would see them change as they are trained.
+            raise ReleaseRefusedError(
+                f"site {self._site}",
+                "its norm layers have left, so the stage has ended here",
+                "Begin a new run.",
+            )
         update = train_round(
             request,
             net=self._net,
@@ -157,7 +165,7 @@ class SiteAgent:
             exchange=exchange,
             num_cases=len(self._cases.train),
             batches=self._batches(request.stage),
-            state=self._state(request.run, request.stage),
+            state=state,
             initial=self._initial_local[request.stage],
             device=self._device,
             on_step=self._on_step(request),
@@ -255,12 +263,11 @@ class SiteAgent:
             )
         exchange = self._exchange(request.stage)
         state = self._state(request.run, request.stage)
-        last_round = self._plan.study.stages[request.stage].rounds
-        if not state.release_norms(round=request.round, last_round=last_round):
+        if not state.release_norms(round=request.round):
             raise ReleaseRefusedError(
                 f"site {self._site}",
-                "norm layers leave once, for one round, when the stage has ended",
-                "Ask again after the last round, for the round that is released.",
+                "norm layers leave for one round, and left for another",
+                "Ask for the round that is released.",
             )
         self._releaser.require_cohort(self._cases.subjects.training)
         local = state.local_tensors(up_to=request.round, exchange=exchange)

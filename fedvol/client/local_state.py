@@ -109,21 +109,27 @@ class LocalState:
         for done in self._folder.glob("round-*.progress"):
             done.unlink()
 
-    def release_norms(self, *, round: int, last_round: int) -> bool:  # noqa: A002
-        """Whether local tensors may be given away for a round: once, when the stage has ended.
+    def release_norms(self, *, round: int) -> bool:  # noqa: A002
+        """Whether local tensors may be given away for a round: for a single one, ever.
 
-        The first round it agrees to is written down; the same round may be asked for again.
+        The first round it agrees to is written down; the same round may be asked for again. The
+        stage has ended for the site then (`has_released_norms`).
 
         Args:
             round: The round whose tensors are asked for.
-            last_round: The stage's last round; before the site has trained it, nothing is given.
         """
-        if last_round not in self._rounds("local"):
-            return False
-        note = self._folder / "norms-released"
-        if not note.exists():
-            write_atomic(note, f"{round}\n".encode())
-        return note.read_text().strip() == str(round)
+        if not self.has_released_norms:
+            write_atomic(self._released, f"{round}\n".encode())
+        return self._released.read_text().strip() == str(round)
+
+    @property
+    def has_released_norms(self) -> bool:
+        """Whether local tensors were given away, so that the site trains no more in this stage."""
+        return self._released.exists()
+
+    @property
+    def _released(self) -> Path:
+        return self._folder / "norms-released"
 
     def _path(self, kind: str, round_index: int) -> Path:
         return self._folder / f"{kind}-{round_index:06d}.safetensors"

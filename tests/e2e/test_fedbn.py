@@ -184,6 +184,50 @@ def test_a_site_that_loses_its_norms_reply_is_left_out_of_the_mean(
     assert set(release) == set(federation.initial)
 
 
+def test_norms_of_a_round_before_a_site_fell_silent_still_make_a_release(
+    played: Played, tmp_path: Path
+) -> None:
+    """Another site is silent in each of two rounds; those that are there give theirs."""
+    study = tiny_study(strategy=FEDBN, rounds="rounds = 2")
+    federation = make_federation(study, cases=played.federation.cases, folder=tmp_path)
+
+    def faults(request: Request) -> Fault | None:
+        absent = {1: "hospital_2", 2: "hospital_3"}.get(request.round)
+        trains = request.action is Action.FINETUNE
+        return Fault.LOST if trains and request.site == absent else None
+
+    outcome, _ = federation.run(faults=faults)
+    assert set(federation.state(outcome.release)) == set(federation.initial)
+
+
+def test_a_site_whose_norms_left_trains_no_more(played: Played, tmp_path: Path) -> None:
+    federation = make_federation(
+        tiny_study(strategy=FEDBN), cases=played.federation.cases, folder=tmp_path
+    )
+    agent = federation.agents()[SiteId("hospital_1")]
+
+    def ask(action: Action, round_index: int, state: State) -> str:
+        request = Request(
+            run=RUN,
+            plan=federation.plan.digest,
+            stage=0,
+            round=round_index,
+            site=SiteId("hospital_1"),
+            action=action,
+            state=state,
+            arguments={},
+            limit_s=600.0,
+        )
+        return agent.handle(request).code
+
+    shared = {n: a for n, a in federation.initial.items() if n not in played.norms}
+    assert ask(Action.FINETUNE, 1, shared) == ""
+    assert ask(Action.NORMS, 1, {}) == ""
+    assert ask(Action.NORMS, 1, {}) == ""
+    assert ask(Action.NORMS, 2, {}) == "FV-PRIV-002"
+    assert ask(Action.FINETUNE, 2, shared) == "FV-PRIV-002"
+
+
 def test_a_round_asked_again_starts_from_the_same_norms(played: Played, tmp_path: Path) -> None:
     """Two sites finished the round and kept its norms, but their replies were lost."""
     again = make_federation(

@@ -43,6 +43,14 @@ def test_also_after_rounds_that_the_site_sat_out(state: LocalState) -> None:
     assert moments_before(state, 6) == 5.0
 
 
+def test_norms_leave_for_one_round_alone(state: LocalState) -> None:
+    assert not state.has_released_norms
+    assert state.release_norms(round=2)
+    assert state.release_norms(round=2)
+    assert not state.release_norms(round=3)
+    assert state.has_released_norms
+
+
 def test_older_moments_are_removed(state: LocalState) -> None:
     for index in (1, 2, 4, 7):
         save(state, index)

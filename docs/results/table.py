@@ -1,4 +1,4 @@
-"""Print the table of a results page from the `result.json` of several runs.
+"""Print the tables of a results page from the `result.json` of several runs.
 
 python docs/results/table.py NAME=OUT [NAME=OUT ...]
 """
@@ -17,13 +17,21 @@ METRICS = (
 
 
 def main(arguments: list[str]) -> None:
-    """Print one row a model and run."""
+    """Print one row a model and run, then Dice by site, then what federated has more than others."""
+    named = [argument.partition("=") for argument in arguments]
+    results = {
+        name: json.loads((Path(folder) / "result.json").read_text()) for name, _, folder in named
+    }
+    _overall(results)
+    _by_site(results)
+    _differences(results)
+
+
+def _overall(results: dict[str, Any]) -> None:
     head = " | ".join(label for _, label, _ in METRICS)
     print(f"| run | model | {head} | n | steps | minutes |")
     print("|---|---|" + "---|" * (len(METRICS) + 3))
-    for argument in arguments:
-        name, _, folder = argument.partition("=")
-        result = json.loads((Path(folder) / "result.json").read_text())
+    for name, result in results.items():
         for model, judged in result["evaluation"].items():
             figures = " | ".join(
                 figure(judged["overall"][key], digits) for key, _, digits in METRICS
@@ -35,14 +43,43 @@ def main(arguments: list[str]) -> None:
             )
 
 
-def figure(stat: dict[str, Any], digits: int) -> str:
+def _by_site(results: dict[str, Any]) -> None:
+    sites = sorted(
+        {
+            site
+            for result in results.values()
+            for judged in result["evaluation"].values()
+            for site in judged["by_site"]
+        }
+    )
+    print(f"\n| Dice | model | {' | '.join(sites)} |")
+    print("|---|---|" + "---|" * len(sites))
+    for name, result in results.items():
+        for model, judged in result["evaluation"].items():
+            held = judged["by_site"]
+            row = (figure(held[s]["dice"], 3) if s in held else "–" for s in sites)
+            print(f"| {name} | {model} | {' | '.join(row)} |")
+
+
+def _differences(results: dict[str, Any]) -> None:
+    head = " | ".join(label for _, label, _ in METRICS)
+    print(f"\n| federated minus | {head} |")
+    print("|---|" + "---|" * len(METRICS))
+    for name, result in results.items():
+        for model, differences in result["comparisons"].items():
+            paired = {difference["metric"]: difference for difference in differences}
+            row = (figure(paired[key], digits, sign="+") for key, _, digits in METRICS)
+            print(f"| {name}: {model} | {' | '.join(row)} |")
+
+
+def figure(stat: dict[str, Any], digits: int, *, sign: str = "") -> str:
     """A value with its interval; a dash where it has no value, the value alone without interval."""
     value, low, high = (stat[key] for key in ("value", "low", "high"))
     if value is None:
         return "–"
     if low is None or high is None:
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+        return f"{value:{sign}.{digits}f}"
+    return f"{value:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
 
 
 if __name__ == "__main__":

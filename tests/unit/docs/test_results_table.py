@@ -40,10 +40,22 @@ def test_table(table: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[
     known: dict[str, Any] = {"value": 0.5, "low": None, "high": None, "n": 3}
     overall = {key: {**known, "value": None} for key, _, _ in table.METRICS} | {"dice": known}
     result = {
-        "evaluation": {"federated": {"overall": overall}},
-        "models": {"federated": {"steps": 40, "seconds": 90.0}},
+        "evaluation": {
+            "federated": {"overall": overall, "by_site": {"north": {"dice": known}}},
+            "pooled": {"overall": overall, "by_site": {"south": {"dice": known}}},
+        },
+        "models": {key: {"steps": 40, "seconds": 90.0} for key in ("federated", "pooled")},
+        "comparisons": {
+            "pooled": [
+                {"metric": key, "value": -0.25, "low": -0.5, "high": 0.125, "n": 3}
+                for key, _, _ in table.METRICS
+            ]
+        },
     }
     (tmp_path / "result.json").write_text(json.dumps(result))
     table.main([f"fedavg={tmp_path}"])
-    *_head, row = capsys.readouterr().out.splitlines()
-    assert row == "| fedavg | federated | 0.500 | – | – | – | 3 | 40 | 1.5 |"
+    overall_rows, by_site, paired = capsys.readouterr().out.split("\n\n")
+    assert "| fedavg | federated | 0.500 | – | – | – | 3 | 40 | 1.5 |" in overall_rows
+    assert "| Dice | model | north | south |" in by_site
+    assert "| fedavg | pooled | – | 0.500 |" in by_site
+    assert "| fedavg: pooled | -0.250 (-0.500 to +0.125) | -0.25 (-0.50 to +0.12) |" in paired

@@ -17,7 +17,7 @@ METRICS = (
 
 
 def main(arguments: list[str]) -> None:
-    """Print one row a model and run, then Dice by site, then what federated has more than others."""
+    """Print one row a model and run, then Dice by site, then paired differences."""
     named = [argument.partition("=") for argument in arguments]
     results = {
         name: json.loads((Path(folder) / "result.json").read_text()) for name, _, folder in named

@@ -79,11 +79,11 @@ def test_nothing_executes_what_a_message_names() -> None:
 def test_every_error_has_a_code_of_its_own() -> None:
     from fedvol import errors
 
-    classes = [
-        value
-        for value in vars(errors).values()
-        if isinstance(value, type) and issubclass(value, errors.FedvolError)
-    ]
+    classes: list[type[errors.FedvolError]] = [errors.FedvolError]
+    for cls in classes:  # grows as it goes, until the tree has no more
+        classes += cls.__subclasses__()
+    classes = [cls for cls in classes if cls.__module__.startswith("fedvol.")]
+    assert {cls.__name__ for cls in classes} <= set(errors.__all__)
     codes = [cls.code for cls in classes]
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch(r"FV-[A-Z]+-?\d{3}|FV-000", code) for code in codes)

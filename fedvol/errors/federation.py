@@ -1,0 +1,53 @@
+"""The operator of the run must act: status 5."""
+
+from fedvol.errors.base import FedvolError
+
+
+class FederationError(FedvolError):
+    """A run cannot go on."""
+
+    code = "FV-FED-000"
+    title = "federation failed"
+    exit_status = 5
+
+
+class QuorumError(FederationError):
+    """Fewer sites took part than the study's minimum."""
+
+    code = "FV-FED-001"
+    title = "too few sites"
+
+
+class ContributionError(FederationError):
+    """A site's reply does not fit the request: names, shapes, types, values or weights."""
+
+    code = "FV-FED-002"
+    title = "contribution invalid"
+
+
+class PlanMismatchError(FederationError):
+    """A site computes another network, plan or version than the run's."""
+
+    code = "FV-FED-003"
+    title = "plan differs"
+
+
+class TrainingDivergedError(FederationError):
+    """The loss became NaN or infinite at a site."""
+
+    code = "FV-FED-004"
+    title = "training diverged"
+
+
+class TimeLimitError(FederationError):
+    """A site did not answer within the stated limit."""
+
+    code = "FV-FED-005"
+    title = "time limit passed"
+
+
+class NoLabelsError(FederationError):
+    """A site has no labelled case for this stage and sits it out."""
+
+    code = "FV-FED-006"
+    title = "no labels"

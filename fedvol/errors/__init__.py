@@ -82,8 +82,14 @@ from fedvol.errors.store import (
     TransitionError,
 )
 from fedvol.errors.transport import (
+    BlobRefusedError,
+    LinkDownError,
     MessageError,
+    NotAdmittedError,
+    RunEndedError,
     SiteFailedError,
+    SiteRegistrationError,
+    StrangeBundleError,
     TransportError,
 )
 
@@ -135,6 +141,12 @@ __all__ = [
     "TransportError",
     "MessageError",
     "SiteFailedError",
+    "LinkDownError",
+    "SiteRegistrationError",
+    "NotAdmittedError",
+    "RunEndedError",
+    "StrangeBundleError",
+    "BlobRefusedError",
     "StoreError",
     "FolderLockedError",
     "SchemaVersionError",

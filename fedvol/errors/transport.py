@@ -23,3 +23,45 @@ class SiteFailedError(TransportError):
 
     code = "FV-TRAN-002"
     title = "site process failed"
+
+
+class LinkDownError(TransportError):
+    """The other side cannot be reached."""
+
+    code = "FV-TRAN-003"
+    title = "link down"
+
+
+class SiteRegistrationError(TransportError):
+    """A site cannot be registered with the engine that carries messages."""
+
+    code = "FV-TRAN-004"
+    title = "site not registered"
+
+
+class NotAdmittedError(TransportError):
+    """The server does not let this site in."""
+
+    code = "FV-TRAN-005"
+    title = "site not admitted"
+
+
+class RunEndedError(TransportError):
+    """What was brought or asked belongs to a run of the engine that is over."""
+
+    code = "FV-TRAN-006"
+    title = "run of the engine over"
+
+
+class StrangeBundleError(TransportError):
+    """A run names an app bundle that is not fedvol's own."""
+
+    code = "FV-TRAN-007"
+    title = "unknown app bundle"
+
+
+class BlobRefusedError(TransportError):
+    """Weights cannot be fetched or brought: another digest, another size, or not allowed."""
+
+    code = "FV-TRAN-008"
+    title = "weights not carried"

@@ -44,9 +44,9 @@ APP_FAILED_CODE = 2
 """Flower's error code for an app that raised."""
 
 
-def set_task_identity(*, run: int, node: int) -> None:
+def set_task_identity(*, run: int, node: int, task: int = 1) -> None:
     """Say who sends messages made in this process; a started SuperExec does it by itself."""
-    TaskIdentity.task_id = 1
+    TaskIdentity.task_id = task
     TaskIdentity.run_id = run
     TaskIdentity.node_id = node
 

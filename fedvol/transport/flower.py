@@ -19,6 +19,7 @@ from fedvol.transport.engine import (
     Error,
     Grid,
     Message,
+    RecordDict,
     ServerApp,
 )
 from fedvol.transport.wire import (
@@ -94,6 +95,13 @@ def failed_reply(message: Message, reason: str = "") -> Message:
     return Message(Error(APP_FAILED_CODE, reason), reply_to=message)
 
 
+def node_context(node: int, config: Mapping[str, str], *, run: int) -> Context:
+    """What an app is told of the node it runs at."""
+    return Context(
+        run_id=run, node_id=node, node_config={**config}, state=RecordDict(), run_config={}
+    )
+
+
 @final
 class FlowerLink:
     """The sites behind a Flower grid.
@@ -105,6 +113,8 @@ class FlowerLink:
         roster: Node of each site; None: as the grid names its nodes.
         clock: How to wait; None: the grid's own clock, else the machine's.
         poll_s: Seconds between two looks for replies.
+        awaits_return: Whether a site whose node is gone is asked again once it is back, within
+            the request's limit; in one process nothing comes back.
     """
 
     def __init__(
@@ -114,9 +124,11 @@ class FlowerLink:
         *,
         clock: Clock | None = None,
         poll_s: float = POLL_S,
+        awaits_return: bool = False,
     ) -> None:
         self._grid = grid
         self._roster = roster
+        self._awaits_return = awaits_return
         self._clock = clock or (grid.clock if isinstance(grid, HasClock) else SystemClock())
         self._poll_s = poll_s
 
@@ -143,17 +155,18 @@ class FlowerLink:
         return self._ask(requests)
 
     def _ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        nodes = self._nodes()
+        now_s = self._clock.now_s()
+        waiting = [
+            _Waiting(request=request, deadline_s=now_s + request.limit_s)
+            for request in sorted(requests, key=lambda one: one.site)
+        ]
         pending: dict[str, _Asked] = {}
-        encoded = _Encoded()
-        for request in sorted(requests, key=lambda one: one.site):
-            asked = self._push(request, nodes.get(request.site), encoded)
-            if asked is None:
-                yield _failed(request, TransportError)
-            else:
-                pending[asked.message_id] = asked
-        encoded.forget()
-        while pending:
+        while waiting or pending:
+            absent = self._push_all(waiting, pending)
+            if not self._awaits_return:
+                yield from (_failed(one.request, TransportError) for one in absent)
+                absent = []
+            waiting = absent
             # A reply is accepted if it is there at a look begun within its limit, or at the first
             # look after it: the reader of this iterator may have taken its time.
             now_s = self._clock.now_s()
@@ -166,18 +179,43 @@ class FlowerLink:
                         _log.warning("reply.stranger")
                         continue
                     arrived = True
-                    yield _reply(message, asked)
+                    if self._awaits_return and _is_gone(message):
+                        waiting.append(asked.waiting)
+                    else:
+                        yield _reply(message, asked)
             for message_id in [key for key, one in pending.items() if one.deadline_s <= now_s]:
                 del pending[message_id]
-            if pending and not arrived:
-                first = min(one.deadline_s for one in pending.values())
+            waiting = [one for one in waiting if one.deadline_s > now_s]
+            if (pending or waiting) and not arrived:
+                first = min(one.deadline_s for one in (*pending.values(), *waiting))
                 self._clock.wait(max(0.0, min(self._poll_s, first - now_s)))
 
-    def _push(self, request: Request, node: int | None, encoded: "_Encoded") -> "_Asked | None":
-        if node is None:
+    def _push_all(
+        self, waiting: Sequence["_Waiting"], pending: dict[str, "_Asked"]
+    ) -> list["_Waiting"]:
+        """Push to every site whose node is there; returns what could not be pushed."""
+        if not waiting:
+            return []
+        nodes = self._nodes()
+        encoded = _Encoded()
+        absent: list[_Waiting] = []
+        for one in waiting:
+            asked = self._push(one, nodes.get(one.request.site), encoded)
+            if asked is None:
+                absent.append(one)
+            else:
+                pending[asked.message_id] = asked
+        return absent
+
+    def _push(
+        self, waiting: "_Waiting", node: int | None, encoded: "_Encoded"
+    ) -> "_Asked | None":
+        left_s = waiting.deadline_s - self._clock.now_s()
+        if node is None or left_s <= 0:
             return None
+        request = waiting.request
         content = encode_request(request, tensors=encoded.state(request.state))
-        message = Message(content, node, request.action.value, ttl=request.limit_s)
+        message = Message(content, node, request.action.value, ttl=left_s)
         with _translated():
             message_ids = list(self._grid.push_messages([message]))
         if len(message_ids) != 1 or not message_ids[0]:
@@ -185,7 +223,7 @@ class FlowerLink:
         return _Asked(
             request=request,
             message_id=message_ids[0],
-            deadline_s=self._clock.now_s() + request.limit_s,
+            deadline_s=waiting.deadline_s,
             bytes_down=size_bytes(content),
         )
 
@@ -203,11 +241,21 @@ class FlowerLink:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    request: Request
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     request: Request
     message_id: str
     deadline_s: float
     bytes_down: int
+
+    @property
+    def waiting(self) -> _Waiting:
+        return _Waiting(request=self.request, deadline_s=self.deadline_s)
 
 
 class _Encoded:
@@ -220,9 +268,6 @@ class _Encoded:
         if self._last is None or self._last[0] is not state:
             self._last = (state, encode_state(state))
         return self._last[1]
-
-    def forget(self) -> None:
-        self._last = None
 
 
 def _answer(handle: Handle, message: Message, context: Context) -> Message:
@@ -238,10 +283,14 @@ def _answer(handle: Handle, message: Message, context: Context) -> Message:
         return failed_reply(message, SiteFailedError.code)
 
 
+def _is_gone(message: Message) -> bool:
+    return message.has_error() and message.error.code in NODE_GONE_CODES
+
+
 def _reply(message: Message, asked: _Asked) -> Reply:
     if message.has_error():
-        gone = message.error.code in NODE_GONE_CODES
-        return _failed(asked.request, TransportError if gone else SiteFailedError)
+        kind = TransportError if _is_gone(message) else SiteFailedError
+        return _failed(asked.request, kind)
     try:
         return decode_reply(message.content, request=asked.request, bytes_down=asked.bytes_down)
     except MessageError as error:

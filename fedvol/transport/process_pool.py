@@ -26,7 +26,8 @@ from fedvol.errors import EngineError
 from fedvol.telemetry import Observer, set_up_logging
 from fedvol.transport.engine import App, Context, Message
 from fedvol.transport.frames import from_frames, to_frames
-from fedvol.transport.simulated_grid import node_context
+from fedvol.transport.flower import node_context
+from fedvol.transport.simulated_grid import RUN_ID
 from fedvol.transport.worker_grid import Answer
 from fedvol.types import Json
 
@@ -268,7 +269,7 @@ def _serve(connection: "Connection[bytes, bytes]", open_app: OpenApp, number: in
             told, frames = _receive(connection)
             header, message = json.loads(told), from_frames(frames)
             del frames
-            reply = app(message, node_context(header["node"], header["config"]))
+            reply = app(message, node_context(header["node"], header["config"], run=RUN_ID))
             del message
             _send(connection, _REPLY, to_frames(reply))
             del reply

@@ -7,7 +7,6 @@ from typing import final
 
 from fedvol.transport.clock import Clock
 from fedvol.transport.engine import (
-    Context,
     Grid,
     Message,
     NodeInfo,
@@ -18,7 +17,7 @@ from fedvol.transport.engine import (
     set_task_identity,
 )
 from fedvol.transport.faults import SERVER_NODE
-from fedvol.transport.flower import SITE_KEY
+from fedvol.transport.flower import SITE_KEY, node_context
 from fedvol.types import SiteId
 
 RUN_ID = 1
@@ -47,7 +46,7 @@ class SimulatedGrid(Grid):
         self._sites = {_FIRST_NODE + index: site for index, site in enumerate(sorted(sites))}
         told = node_config or {}
         self._contexts = {
-            node: node_context(node, {SITE_KEY: site, **told.get(site, {})})
+            node: node_context(node, {SITE_KEY: site, **told.get(site, {})}, run=RUN_ID)
             for node, site in self._sites.items()
         }
         self._clock = clock
@@ -120,14 +119,7 @@ def run_server_app(server_app: ServerApp, grid: SimulatedGrid) -> None:
     Raises:
         FedvolError: Whatever the server app raises.
     """
-    server_app(grid, node_context(SERVER_NODE, {}))
-
-
-def node_context(node: int, config: Mapping[str, str]) -> Context:
-    """What an app is told of the node it runs at."""
-    return Context(
-        run_id=RUN_ID, node_id=node, node_config={**config}, state=RecordDict(), run_config={}
-    )
+    server_app(grid, node_context(SERVER_NODE, {}, run=RUN_ID))
 
 
 def named(reply: Message) -> Message:

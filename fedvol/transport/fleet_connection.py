@@ -1,0 +1,199 @@
+"""`FleetConnection`: what a site says to Flower's server, one call at a time, without retrying."""
+
+import ssl
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import final
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fedvol.errors import LinkDownError, NotAdmittedError, RunEndedError
+from fedvol.transport.engine import Message, set_message_id
+from fedvol.transport.fleet_engine import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    FleetHttpClient,
+    GetRunRequest,
+    Node,
+    NodeAuthHttpInterceptor,
+    PullMessagesRequest,
+    PushMessagesRequest,
+    RuntimeVersionHttpInterceptor,
+    SendNodeHeartbeatRequest,
+    get_all_nested_objects,
+    get_object_tree,
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+    make_push_object_fn_protobuf,
+    message_to_proto,
+    no_object_id_recompute,
+    public_key_to_bytes,
+    pull_and_inflate_object_from_tree,
+    push_objects,
+    remove_content_from_message,
+)
+
+_REFUSED = frozenset({401, 412})
+"""Status of a key that is not registered, or whose clock is wrong; and of a node that the server
+does not let come in, because it is not registered or is counted as there already."""
+
+_RUN_ENDED = 403
+"""Status of whatever belongs to a run that is over."""
+
+
+@final
+class FleetConnection:
+    """One site's calls.
+
+    Args:
+        address: Host and port of the server.
+        tls: Trusts the server's certificates and nobody else's.
+        key: The node key, whose public half is registered.
+        heartbeat_s: How often the site will say that it is there; the server counts it as gone
+            after twice that. Flower takes 10 to 1800.
+        timeout_s: Longest wait for one answer.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        tls: ssl.SSLContext,
+        key: ec.EllipticCurvePrivateKey,
+        heartbeat_s: float,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._where = f"server {address}"
+        self._key = key.public_key()
+        self._heartbeat_s = heartbeat_s
+        self._client = FleetHttpClient(
+            f"https://{address}",
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+                NodeAuthHttpInterceptor(key, self._key),
+            ],
+            verify=tls,
+            timeout=timeout_s,
+        )
+
+    def activate(self) -> int:
+        """Say that the site is there.
+
+        Returns:
+            Number of its node.
+
+        Raises:
+            NotAdmittedError: The key is not registered, or the server still counts on an earlier
+                process of this site.
+            LinkDownError: The server cannot be reached.
+        """
+        request = ActivateNodeRequest(
+            public_key=public_key_to_bytes(self._key), heartbeat_interval=self._heartbeat_s
+        )
+        with self._translated():
+            return int(self._client.ActivateNode(request).node_id)
+
+    def deactivate(self, node: int) -> None:
+        """Say that the site leaves now."""
+        with self._translated():
+            self._client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+
+    def heartbeat(self, node: int) -> bool:
+        """Say that the site is still there; whether the server knows it."""
+        request = SendNodeHeartbeatRequest(
+            node=Node(node_id=node), heartbeat_interval=self._heartbeat_s
+        )
+        with self._translated():
+            return bool(self._client.SendNodeHeartbeat(request).success)
+
+    def pull(self, node: int) -> Message | None:
+        """The next message for the site, whole; None if there is none. It is given out once."""
+        sender = Node(node_id=node)
+        with self._translated():
+            given = self._client.PullMessages(PullMessagesRequest(node=sender))
+            if not given.messages_list:
+                return None
+            run = int(given.messages_list[0].metadata.run_id)
+            tree = given.message_object_trees[0]
+            message = pull_and_inflate_object_from_tree(
+                tree,
+                make_pull_object_fn_protobuf(self._client.PullObject, sender, run),
+                make_confirm_message_received_fn_protobuf(
+                    self._client.ConfirmMessageReceived, sender, run
+                ),
+                return_type=Message,
+            )
+        set_message_id(message, tree.object_id)
+        return message
+
+    def bundle_of(self, node: int, run: int) -> str:
+        """Digest of the app bundle that a run names; the bundle itself is never fetched."""
+        with self._translated():
+            given = self._client.GetRun(GetRunRequest(node=Node(node_id=node), run_id=run))
+            return str(given.run.fab_hash)
+
+    def push(self, node: int, answer: Message, *, seconds: float) -> None:
+        """Bring an answer.
+
+        Args:
+            node: Number of the site's node.
+            answer: Names the message it answers.
+            seconds: How long it took.
+
+        Raises:
+            RunEndedError: Nobody waits for it any more.
+            NotAdmittedError: The site is not let in any more.
+            LinkDownError: The server cannot be reached; bring it again.
+        """
+        sender = Node(node_id=node)
+        set_message_id(answer, answer.object_id)
+        with no_object_id_recompute():
+            tree = get_object_tree(answer)
+            request = PushMessagesRequest(
+                node=sender,
+                messages_list=[message_to_proto(remove_content_from_message(answer))],
+                message_object_trees=[tree],
+                clientapp_runtime_list=[seconds],
+            )
+            with self._translated():
+                taken = self._client.PushMessages(request)
+                push_objects(
+                    get_all_nested_objects(answer),
+                    make_push_object_fn_protobuf(
+                        self._client.PushObject, sender, answer.metadata.run_id, taken.session_id
+                    ),
+                    object_ids_to_push=set(taken.objects_to_push),
+                )
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+    @contextmanager
+    def _translated(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status in _REFUSED:
+                raise NotAdmittedError(
+                    self._where,
+                    "it does not let this site in",
+                    "Ask the operator whether the site is enrolled, suspended or revoked, and see "
+                    "that the clock is right.",
+                ) from error
+            if status == _RUN_ENDED:
+                raise RunEndedError(
+                    self._where, "the engine's run is over", "Nothing needs to be done."
+                ) from error
+            raise self._down(f"it answered {status}") from error
+        except httpx.HTTPError as error:
+            raise self._down(f"it cannot be reached ({type(error).__name__})") from error
+
+    def _down(self, what: str) -> LinkDownError:
+        return LinkDownError(
+            self._where,
+            what,
+            "The site tries again by itself; `fedvol site doctor` says what is in the way.",
+        )

@@ -1,0 +1,103 @@
+"""The server's two listeners: one public with TLS 1.3, one private on the loopback address."""
+
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import uvicorn
+
+from fedvol.errors import LinkDownError
+from fedvol.transport.public_gate import Asgi
+
+_READY_S = 30.0
+_STEP_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """Files of a TLS certificate.
+
+    Attributes:
+        chain: PEM of the certificate and what leads to its root.
+        key: PEM of its private key.
+    """
+
+    chain: Path
+    key: Path
+
+
+@final
+class Listener:
+    """One HTTP listener in a thread of its own.
+
+    Args:
+        app: What it serves.
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        certificate: For TLS 1.3; None: plain, which is for the loopback address alone.
+        runs_lifespan: Whether it starts and ends the app; one listener of an app does.
+    """
+
+    def __init__(
+        self,
+        app: Asgi,
+        *,
+        host: str,
+        port: int,
+        certificate: Certificate | None,
+        runs_lifespan: bool,
+    ) -> None:
+        if certificate is None and host not in ("127.0.0.1", "::1"):
+            raise ValueError("a listener without TLS is for the loopback address alone")
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            ssl_certfile=str(certificate.chain) if certificate else None,
+            ssl_keyfile=str(certificate.key) if certificate else None,
+            lifespan="on" if runs_lifespan else "off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+        )
+        config.load()
+        if config.ssl is not None:
+            config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._server = uvicorn.Server(config)
+        self._where = f"{host}:{port}"
+        self._thread = threading.Thread(target=self._server.run, name=f"listener {self._where}")
+
+    def start(self) -> int:
+        """Start listening.
+
+        Returns:
+            The port.
+
+        Raises:
+            LinkDownError: The address is in use, or cannot be listened on.
+        """
+        self._thread.start()
+        deadline_s = time.monotonic() + _READY_S
+        while self._thread.is_alive() and not self._server.started:
+            if time.monotonic() > deadline_s:
+                self._server.should_exit = True
+                break
+            time.sleep(_STEP_S)
+        if not self._server.started:
+            raise LinkDownError(
+                self._where,
+                "the server cannot listen on this address",
+                "See whether another process uses the port, and whether the address is this "
+                "machine's.",
+            )
+        sockets = self._server.servers[0].sockets
+        return int(sockets[0].getsockname()[1])
+
+    def stop(self) -> None:
+        """Answer what is under way, then end."""
+        self._server.should_exit = True
+        self._thread.join()

@@ -1,0 +1,172 @@
+"""A Flower run, begun and conducted from the coordinator's process.
+
+A run of ours outlives a run of Flower's: a coordinator that is started again begins a new one and
+goes on where the record stands, so nothing of the engine's own state matters to it.
+"""
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from fedvol.errors import LinkDownError
+from fedvol.transport.bundle import thin_bundle
+from fedvol.transport.engine import Grid, set_task_identity
+from fedvol.transport.superlink import bearer
+from fedvol.transport.superlink_engine import (
+    ACQUIRE_TASK,
+    SERVER_APP_TASK,
+    AcquireTaskRequest,
+    ControlHttpClient,
+    Fab,
+    HeartbeatSender,
+    HttpGrid,
+    ListRunsRequest,
+    ProtobufCall,
+    ProtobufRequestContext,
+    PullTaskInputRequest,
+    PushTaskOutputRequest,
+    RuntimeHttpClient,
+    RuntimeVersionHttpInterceptor,
+    StartRunRequest,
+    Status,
+    StopRunRequest,
+    SuperExecAuthHttpInterceptor,
+    fab_to_proto,
+    make_task_heartbeat_fn_http,
+    run_from_proto,
+)
+
+_ACQUIRE_S = 30.0
+_STEP_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateAddress:
+    """Where the coordinator reaches the engine.
+
+    Attributes:
+        port: Of the private listener, on the loopback address.
+        secret: The SuperLink's secret.
+    """
+
+    port: int
+    secret: bytes
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+
+@contextmanager
+def server_run(private: PrivateAddress) -> Generator[Grid, None, None]:
+    """Begin a Flower run, end those an earlier coordinator left, and give its grid.
+
+    Only one coordinator conducts runs over an engine at a time.
+
+    Args:
+        private: Where the engine is.
+
+    Raises:
+        LinkDownError: The engine is not there, or gives no task.
+    """
+    control = ControlHttpClient.from_server_address(
+        private.address, True, None, interceptors=[_Bearer(bearer(private.secret))]
+    )
+    with _as_link_down(private), control:
+        for run_id in _unfinished(control):
+            control.StopRun(StopRunRequest(run_id=run_id))
+        bundle = thin_bundle()
+        fab = fab_to_proto(Fab(bundle.digest, bundle.content, {}))
+        run_id = int(control.StartRun(StartRunRequest(fab=fab)).run_id)
+        token = _acquire(private)
+        grid = HttpGrid(private.address, insecure=True, token=token)
+    try:
+        with _as_link_down(private):
+            heartbeat = _begin(grid, run_id=run_id)
+        try:
+            yield grid
+        finally:
+            heartbeat.stop()
+            _end(grid)
+    finally:
+        grid.close()
+
+
+def _unfinished(control: ControlHttpClient) -> Sequence[int]:
+    runs = control.ListRuns(ListRunsRequest()).run_dict
+    return [run_id for run_id, run in runs.items() if run.status.status != Status.FINISHED]
+
+
+def _acquire(private: PrivateAddress) -> str:
+    """Claim the task of the run that was begun."""
+    signer = SuperExecAuthHttpInterceptor(
+        master_secret=private.secret, protected_methods=frozenset({ACQUIRE_TASK})
+    )
+    runtime = RuntimeHttpClient.from_server_address(
+        private.address,
+        True,
+        None,
+        interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec"), signer],
+    )
+    request = AcquireTaskRequest(supported_task_types=[SERVER_APP_TASK])
+    deadline_s = time.monotonic() + _ACQUIRE_S
+    with runtime:
+        while True:
+            if token := runtime.AcquireTask(request).token:
+                return token
+            if time.monotonic() > deadline_s:
+                raise LinkDownError(
+                    f"engine at {private.address}",
+                    f"it gave no task within {_ACQUIRE_S:.0f} s",
+                    "See whether another coordinator is running, and end it.",
+                )
+            time.sleep(_STEP_S)
+
+
+def _begin(grid: HttpGrid, *, run_id: int) -> HeartbeatSender:
+    client = grid._runtime_client  # noqa: SLF001  # the grid has no public way to begin its task
+    given = client.PullTaskInput(PullTaskInputRequest())
+    if int(given.run.run_id) != run_id:
+        raise LinkDownError(
+            "engine", "it gave the task of another run", "End every other coordinator."
+        )
+    set_task_identity(task=int(given.task_id), run=run_id, node=int(given.context.node_id))
+    grid.set_run(run_from_proto(given.run))
+    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+    heartbeat.start()
+    return heartbeat
+
+
+def _end(grid: HttpGrid) -> None:
+    """Tell the engine that the run has ended; if it is gone, it will find out by itself."""
+    client = grid._runtime_client  # noqa: SLF001  # as in `_begin`
+    try:
+        client.PushTaskOutput(PushTaskOutputRequest(sub_status="completed", details=""))
+    except httpx.HTTPError:
+        return
+
+
+class _Bearer:
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        context.request.headers["Authorization"] = f"Bearer {self._token}"
+        return call_next(context)
+
+
+@contextmanager
+def _as_link_down(private: PrivateAddress) -> Generator[None, None, None]:
+    try:
+        yield
+    except (httpx.HTTPError, ConnectionError) as error:
+        raise LinkDownError(
+            f"engine at {private.address}",
+            f"it does not answer ({type(error).__name__})",
+            "Start the server again; runs go on where they stopped.",
+        ) from error
+

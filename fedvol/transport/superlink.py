@@ -1,0 +1,165 @@
+"""`SuperLink`: Flower's server app, embedded, so that only what we mean to open is open.
+
+Stock Flower answers operators, coordinators and sites on one port and asks operators for nothing.
+Here its operator and coordinator routes want a secret of this server, sites are registered by us
+alone, each by its key and under its name, and nothing of a run is executed at a site but what the
+site installed.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from fastapi import FastAPI
+
+from fedvol.errors import SiteRegistrationError
+from fedvol.transport.superlink_engine import (
+    ACCESS_TOKEN,
+    HEARTBEAT_DEFAULT_INTERVAL,
+    NOOP_ACCOUNT_NAME,
+    NOOP_FLWR_AID,
+    AccountInfo,
+    ControlAuthnPlugin,
+    LinkState,
+    SuperLinkLifespan,
+    SuperLinkLifespanConfig,
+    create_app,
+)
+from fedvol.types import SiteId
+
+MIN_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuperLinkSettings:
+    """What an embedded SuperLink is given.
+
+    Attributes:
+        database: SQLite file of nodes, runs and messages under way; they survive a restart.
+        secret: Whoever knows it may conduct runs: the coordinator of this machine.
+    """
+
+    database: Path
+    secret: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.secret) < MIN_SECRET_BYTES:
+            raise ValueError(f"the secret has fewer than {MIN_SECRET_BYTES} bytes")
+
+
+@final
+class SuperLink:
+    """Flower's server app and its registry of sites.
+
+    Args:
+        settings: Where its state lies, and its secret.
+    """
+
+    def __init__(self, settings: SuperLinkSettings) -> None:
+        config = SuperLinkLifespanConfig(
+            control_address="",
+            health_server_address=None,
+            host="",
+            port=0,
+            insecure=True,
+            certificates=None,
+            superexec_auth_secret=settings.secret,
+            authn_plugin=_SecretBearer(settings.secret),
+            event_log_plugin=None,
+            fleet_event_log_plugin=None,
+            enable_event_log=False,
+            artifact_provider=None,
+            enable_supernode_auth=True,
+            fleet_api_type="grpc-rere",
+            fleet_api_address=None,
+            simulation=False,
+            ssl_ca_certfile=None,
+            ssl_certfile=None,
+            ssl_keyfile=None,
+            database=str(settings.database),
+            isolation="process",
+            runtime_dependency_install=False,
+        )
+        self.app: FastAPI = create_app(config, SuperLinkLifespan)
+
+    @property
+    def _state(self) -> LinkState:
+        state: LinkState = self.app.state.linkstate_factory.state()
+        return state
+
+    def sites(self) -> Mapping[SiteId, int]:
+        """Node of each registered site."""
+        nodes = self._state.get_node_info(statuses=["registered", "online", "offline"])
+        return {SiteId(node.name): node.node_id for node in nodes}
+
+    def set_sites(self, keys: Mapping[SiteId, bytes]) -> None:
+        """Register exactly these sites; whoever else was registered is let in no more.
+
+        Args:
+            keys: Public key of each site's node, as PEM.
+
+        Raises:
+            SiteRegistrationError: Two sites have one key.
+        """
+        state = self._state
+        present = {
+            node.node_id: (SiteId(node.name), bytes(node.public_key))
+            for node in state.get_node_info(statuses=["registered", "online", "offline"])
+        }
+        wanted = {(site, key) for site, key in keys.items()}
+        for node, entry in present.items():
+            if entry not in wanted:
+                state.delete_node(NOOP_FLWR_AID, node)
+        for site, key in sorted(wanted - set(present.values())):
+            try:
+                state.create_node(
+                    NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=site
+                )
+            except ValueError as error:
+                raise SiteRegistrationError(
+                    f"site {site}",
+                    "its node key is in use by another site, or was in use before",
+                    "Have the site make a new node key and enrol again.",
+                ) from error
+
+
+def bearer(secret: bytes) -> str:
+    """The token by which the coordinator reaches Flower's operator routes.
+
+    Args:
+        secret: The SuperLink's secret; it cannot be told from the token.
+    """
+    return hmac.digest(secret, b"fedvol/v1/control", "sha256").hex()
+
+
+@final
+class _SecretBearer(ControlAuthnPlugin):
+    """Lets in whoever brings the token of `bearer`, as the one account Flower knows here."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._token = bearer(secret)
+
+    def get_login_details(self) -> None:
+        """There is no login."""
+
+    def validate_tokens_in_metadata(
+        self, metadata: Sequence[tuple[str, str | bytes]]
+    ) -> tuple[bool, AccountInfo | None]:
+        """Whether the caller knows the token."""
+        given = str(dict(metadata).get(ACCESS_TOKEN, ""))
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            return False, None
+        return True, AccountInfo(flwr_aid=NOOP_FLWR_AID, account_name=NOOP_ACCOUNT_NAME)
+
+    def get_auth_tokens(self, device_code: str) -> None:
+        """None are given out."""
+        del device_code
+
+    def refresh_tokens(
+        self, metadata: Sequence[tuple[str, str | bytes]]
+    ) -> tuple[Sequence[tuple[str, str | bytes]] | None, AccountInfo | None]:
+        """None are renewed."""
+        del metadata
+        return None, None

@@ -1,0 +1,77 @@
+"""The door to those internals of Flower that the server embeds; see `engine`."""
+
+from fedvol.transport import engine as engine  # first: it turns telemetry off
+
+# isort: split
+from flwr.common.constant import (
+    HEARTBEAT_DEFAULT_INTERVAL,
+    NOOP_ACCOUNT_NAME,
+    NOOP_FLWR_AID,
+    Status,
+)
+from flwr.common.serde import fab_to_proto, run_from_proto
+from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest, StopRunRequest
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullTaskInputRequest,
+    PushTaskOutputRequest,
+)
+from flwr.server.superlink.linkstate import LinkState
+from flwr.supercore.auth.typing import AccountInfo
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.fab import Fab
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.interceptors import (
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.superlink.auth_plugin import ControlAuthnPlugin
+from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
+from flwr.superlink.config_loader import SuperLinkLifespanConfig
+from flwr.superlink.grid import HttpGrid
+from flwr.superlink.main import create_app
+
+ACQUIRE_TASK = "/flwr.proto.Runtime/AcquireTask"
+"""The one call of Flower's runtime routes that is signed with the server's own secret."""
+
+SERVER_APP_TASK = "flwr-serverapp"
+"""Flower's name of the task that conducts a run."""
+
+ACCESS_TOKEN = "flwr-oidc-access-token"  # noqa: S105  # the name of a field, not a secret
+"""Under what name Flower hands a bearer token to the plugin that checks it."""
+
+__all__ = [
+    "ACCESS_TOKEN",
+    "ACQUIRE_TASK",
+    "HEARTBEAT_DEFAULT_INTERVAL",
+    "NOOP_ACCOUNT_NAME",
+    "NOOP_FLWR_AID",
+    "SERVER_APP_TASK",
+    "AccountInfo",
+    "AcquireTaskRequest",
+    "ControlAuthnPlugin",
+    "ControlHttpClient",
+    "Fab",
+    "HeartbeatSender",
+    "HttpGrid",
+    "LinkState",
+    "ListRunsRequest",
+    "ProtobufCall",
+    "ProtobufRequestContext",
+    "PullTaskInputRequest",
+    "PushTaskOutputRequest",
+    "RuntimeHttpClient",
+    "RuntimeVersionHttpInterceptor",
+    "StartRunRequest",
+    "Status",
+    "StopRunRequest",
+    "SuperExecAuthHttpInterceptor",
+    "SuperLinkLifespan",
+    "SuperLinkLifespanConfig",
+    "create_app",
+    "fab_to_proto",
+    "make_task_heartbeat_fn_http",
+    "run_from_proto",
+]

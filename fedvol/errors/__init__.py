@@ -83,6 +83,7 @@ from fedvol.errors.store import (
 )
 from fedvol.errors.transport import (
     BlobRefusedError,
+    CallRefusedError,
     LinkDownError,
     MessageError,
     NotAdmittedError,
@@ -147,6 +148,7 @@ __all__ = [
     "RunEndedError",
     "StrangeBundleError",
     "BlobRefusedError",
+    "CallRefusedError",
     "StoreError",
     "FolderLockedError",
     "SchemaVersionError",

@@ -65,3 +65,10 @@ class BlobRefusedError(TransportError):
 
     code = "FV-TRAN-008"
     title = "weights not carried"
+
+
+class CallRefusedError(TransportError):
+    """A call of the server's own routes does not prove whose it is."""
+
+    code = "FV-TRAN-009"
+    title = "call not proved"

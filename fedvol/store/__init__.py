@@ -13,7 +13,7 @@ from fedvol.store.records import (
     SiteRound,
 )
 from fedvol.store.runs import RunStore
-from fedvol.store.tensor_files import StateFile, write_state
+from fedvol.store.tensor_files import StateFile, StateOnDisk, write_state
 
 __all__ = [
     "ALL_SITES",
@@ -27,6 +27,7 @@ __all__ = [
     "SiteRound",
     "SqlCatalogue",
     "StateFile",
+    "StateOnDisk",
     "open_engine",
     "prepare_schema",
     "write_state",

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +209,35 @@ class StateFile:
                     f"its {key} is {found or 'not stated'} instead of {value}",
                     "Use a file of this run, or start a new one.",
                 )
+
+
+@final
+class StateOnDisk(Mapping[str, NDArray[np.generic]]):
+    """The tensors of a safetensors file as a state; each is read when it is asked for.
+
+    Args:
+        path: The file; it must stay where it is.
+
+    Raises:
+        BlobDamagedError: It is absent, or not a whole safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with StateFile(path) as file:
+            self._names = dict.fromkeys(file.names)
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        if name not in self._names:
+            raise KeyError(name)
+        with StateFile(self._path) as file:
+            return file.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _spool(

@@ -16,7 +16,7 @@ from fedvol.transport.engine import (
     Error,
     Message,
 )
-from fedvol.transport.wire import reply_header
+from fedvol.transport.wire import with_reply_header
 
 SERVER_NODE = 1
 """Number of the server's own node, from which Flower answers for nodes that are gone."""
@@ -99,7 +99,7 @@ def _stranger(reply: Message) -> Message:
 
 def _spoiled(reply: Message, fault: Fault) -> Message:
     if fault is Fault.WRONG_SITE:
-        reply.content = reply_header(reply.content, site="elsewhere")
+        reply.content = with_reply_header(reply.content, site="elsewhere")
         return reply
     tensors = next((r for r in reply.content.values() if isinstance(r, ArrayRecord)), None)
     if not tensors:

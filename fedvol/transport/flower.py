@@ -6,14 +6,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
-from fedvol.errors import FedvolError, MessageError, SiteFailedError, TransportError
+from fedvol.errors import (
+    FedvolError,
+    IdentityError,
+    MessageError,
+    SiteFailedError,
+    TransportError,
+)
 from fedvol.federation import Action, Link, Reply, Request
-from fedvol.privacy import Contribution
+from fedvol.transport.carriers import (
+    Handle,
+    InlineServer,
+    InlineSite,
+    ServerCarrier,
+    SiteCarrier,
+)
 from fedvol.transport.clock import Clock, SystemClock
 from fedvol.transport.engine import (
     APP_FAILED_CODE,
     NODE_GONE_CODES,
-    ArrayRecord,
     ClientApp,
     Context,
     Error,
@@ -22,25 +33,13 @@ from fedvol.transport.engine import (
     RecordDict,
     ServerApp,
 )
-from fedvol.transport.wire import (
-    decode_reply,
-    decode_request,
-    encode_contribution,
-    encode_request,
-    encode_state,
-    malformed,
-    size_bytes,
-)
-from fedvol.types import SiteId, State
+from fedvol.types import SiteId
 
 SITE_KEY = "site"
 """Key of a node's configuration under which it finds its own name."""
 
 POLL_S = 1.0
 """Seconds between two looks for replies."""
-
-Handle = Callable[[SiteId, Request], Contribution]
-"""A site's answer to a request."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,16 +54,21 @@ class HasClock(Protocol):
         ...
 
 
-def make_client_app(handle: Handle) -> ClientApp:
+def make_client_app(handle: Handle, *, carrier: SiteCarrier | None = None) -> ClientApp:
     """A ClientApp that answers every action with `handle`.
 
     An error that `handle` lets through becomes a fixed reply without any text of its own; what
     happened is in the site's log.
+
+    Args:
+        handle: The site's agent.
+        carrier: Understands messages and makes them; None: tensors are in them.
     """
     app = ClientApp()
+    carried = carrier or InlineSite()
 
     def answer(message: Message, context: Context) -> Message:
-        return _answer(handle, message, context)
+        return _answer(handle, carried, message, context)
 
     decorators = {"query": app.query, "train": app.train, "evaluate": app.evaluate}
     for action in Action:
@@ -112,6 +116,7 @@ class FlowerLink:
         grid: Carries the messages.
         roster: Node of each site; None: as the grid names its nodes.
         clock: How to wait; None: the grid's own clock, else the machine's.
+        carrier: Makes messages and understands them; None: tensors are in them.
         poll_s: Seconds between two looks for replies.
         awaits_return: Whether a site whose node is gone is asked again once it is back, within
             the request's limit; in one process nothing comes back.
@@ -123,10 +128,12 @@ class FlowerLink:
         roster: Mapping[SiteId, int] | None = None,
         *,
         clock: Clock | None = None,
+        carrier: ServerCarrier | None = None,
         poll_s: float = POLL_S,
         awaits_return: bool = False,
     ) -> None:
         self._grid = grid
+        self._carrier = carrier or InlineServer()
         self._roster = roster
         self._awaits_return = awaits_return
         self._clock = clock or (grid.clock if isinstance(grid, HasClock) else SystemClock())
@@ -182,7 +189,9 @@ class FlowerLink:
                     if self._awaits_return and _is_gone(message):
                         waiting.append(asked.waiting)
                     else:
-                        yield _reply(message, asked)
+                        reply = self._reply(message, asked)
+                        yield reply
+                        self._carrier.release(reply)
             for message_id in [key for key, one in pending.items() if one.deadline_s <= now_s]:
                 del pending[message_id]
             waiting = [one for one in waiting if one.deadline_s > now_s]
@@ -197,24 +206,21 @@ class FlowerLink:
         if not waiting:
             return []
         nodes = self._nodes()
-        encoded = _Encoded()
         absent: list[_Waiting] = []
         for one in waiting:
-            asked = self._push(one, nodes.get(one.request.site), encoded)
+            asked = self._push(one, nodes.get(one.request.site))
             if asked is None:
                 absent.append(one)
             else:
                 pending[asked.message_id] = asked
         return absent
 
-    def _push(
-        self, waiting: "_Waiting", node: int | None, encoded: "_Encoded"
-    ) -> "_Asked | None":
+    def _push(self, waiting: "_Waiting", node: int | None) -> "_Asked | None":
         left_s = waiting.deadline_s - self._clock.now_s()
         if node is None or left_s <= 0:
             return None
         request = waiting.request
-        content = encode_request(request, tensors=encoded.state(request.state))
+        content, bytes_down = self._carrier.encode(request)
         message = Message(content, node, request.action.value, ttl=left_s)
         with _translated():
             message_ids = list(self._grid.push_messages([message]))
@@ -224,8 +230,21 @@ class FlowerLink:
             request=request,
             message_id=message_ids[0],
             deadline_s=waiting.deadline_s,
-            bytes_down=size_bytes(content),
+            bytes_down=bytes_down,
         )
+
+    def _reply(self, message: Message, asked: "_Asked") -> Reply:
+        if message.has_error():
+            kind = TransportError if _is_gone(message) else SiteFailedError
+            return _failed(asked.request, kind)
+        try:
+            return self._carrier.decode(
+                message.content, request=asked.request, bytes_down=asked.bytes_down
+            )
+        except (MessageError, IdentityError) as error:
+            site = asked.request.site
+            _log.warning("reply.malformed", extra={"site": site, "what": error.what})
+            return _failed(asked.request, type(error))
 
     def _pull(self, message_id: str) -> Sequence[Message]:
         with _translated():
@@ -258,26 +277,15 @@ class _Asked:
         return _Waiting(request=self.request, deadline_s=self.deadline_s)
 
 
-class _Encoded:
-    """One state goes to many sites and is encoded once."""
-
-    def __init__(self) -> None:
-        self._last: tuple[State, ArrayRecord] | None = None
-
-    def state(self, state: State) -> ArrayRecord:
-        if self._last is None or self._last[0] is not state:
-            self._last = (state, encode_state(state))
-        return self._last[1]
-
-
-def _answer(handle: Handle, message: Message, context: Context) -> Message:
+def _answer(
+    handle: Handle, carrier: SiteCarrier, message: Message, context: Context
+) -> Message:
     try:
-        request = decode_request(message.content)
         site = SiteId(str(context.node_config.get(SITE_KEY, "")))
-        if request.site != site or request.action.value != message.metadata.message_type:
-            raise malformed("it is meant for another site or action")
-        contribution = handle(site, request)
-        return Message(encode_contribution(contribution, request=request), reply_to=message)
+        content = carrier.answer(
+            handle, message.content, site=site, action=message.metadata.message_type
+        )
+        return Message(content, reply_to=message)
     except Exception:  # noqa: BLE001  # nothing of it may leave: the text can name a patient
         _log.exception("site.failed")
         return failed_reply(message, SiteFailedError.code)
@@ -285,17 +293,6 @@ def _answer(handle: Handle, message: Message, context: Context) -> Message:
 
 def _is_gone(message: Message) -> bool:
     return message.has_error() and message.error.code in NODE_GONE_CODES
-
-
-def _reply(message: Message, asked: _Asked) -> Reply:
-    if message.has_error():
-        kind = TransportError if _is_gone(message) else SiteFailedError
-        return _failed(asked.request, kind)
-    try:
-        return decode_reply(message.content, request=asked.request, bytes_down=asked.bytes_down)
-    except MessageError as error:
-        _log.warning("reply.malformed", extra={"site": asked.request.site, "what": error.what})
-        return _failed(asked.request, MessageError)
 
 
 def _failed(request: Request, kind: type[FedvolError]) -> Reply:

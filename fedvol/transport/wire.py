@@ -7,21 +7,24 @@ bytes are there.
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, JsonValue, ValidationError
+from pydantic import ValidationError
 
-from fedvol.config.base import Section
-from fedvol.errors import FedvolError, MessageError, SiteFailedError
-from fedvol.federation import Action, Reply, Request
+from fedvol.federation import Reply, Request
 from fedvol.privacy import Contribution
 from fedvol.transport.engine import Array, ArrayRecord, ConfigRecord, RecordDict
-from fedvol.types import Digest, Json, RunId, SiteId, State
+from fedvol.transport.headers import (
+    ReplyHeader,
+    RequestHeader,
+    malformed,
+    reply_header,
+    request_header,
+)
+from fedvol.types import State
 
 RAW = "fedvol.raw"
 """How tensors are serialised: their bytes, C order, little endian."""
@@ -37,47 +40,12 @@ _TENSOR_RECORD = "tensors"
 _DTYPES = frozenset(
     {"float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"}
 )
-_HeaderT = TypeVar("_HeaderT", bound="_Header")
-
-
-class _Header(Section):
-    model_config = ConfigDict(use_attribute_docstrings=False)
-
-    version: Literal[1] = 1
-    run: str
-    plan: str
-    stage: int
-    round: int
-    site: str
-    action: Action
-
-
-class _RequestHeader(_Header):
-    kind: Literal["request"] = "request"
-    arguments: dict[str, JsonValue]
-    limit_s: float
-
-
-class _ReplyHeader(_Header):
-    kind: Literal["reply"] = "reply"
-    code: str
-    title: str
-    values: dict[str, JsonValue]
+_HeaderT = TypeVar("_HeaderT", RequestHeader, ReplyHeader)
 
 
 def encode_request(request: Request, *, tensors: ArrayRecord) -> RecordDict:
     """A request as records; `tensors` comes from `encode_state`, once for all sites."""
-    header = _RequestHeader(
-        run=request.run,
-        plan=request.plan,
-        stage=request.stage,
-        round=request.round,
-        site=request.site,
-        action=request.action,
-        arguments=dict(request.arguments),
-        limit_s=request.limit_s,
-    )
-    return _records(header, tensors)
+    return _records(request_header(request), tensors)
 
 
 def decode_request(content: RecordDict) -> Request:
@@ -95,36 +63,12 @@ def peek_request(content: RecordDict) -> Request:
     Raises:
         MessageError: It is malformed.
     """
-    header = _header(content, _RequestHeader)
-    return Request(
-        run=RunId(header.run),
-        plan=Digest(header.plan),
-        stage=header.stage,
-        round=header.round,
-        site=SiteId(header.site),
-        action=header.action,
-        state={},
-        arguments=_json(header.arguments),
-        limit_s=header.limit_s,
-    )
+    return _header(content, RequestHeader).request({})
 
 
 def encode_contribution(contribution: Contribution, *, request: Request) -> RecordDict:
     """An answer as records. Nothing but a `Contribution` is: it went through the site's gate."""
-    if type(contribution) is not Contribution:
-        raise TypeError("only a contribution leaves a site")
-    header = _ReplyHeader(
-        run=request.run,
-        plan=request.plan,
-        stage=request.stage,
-        round=request.round,
-        site=request.site,
-        action=request.action,
-        code=contribution.code,
-        title=contribution.title,
-        values=dict(contribution.values),
-    )
-    return _records(header, encode_state(contribution.tensors))
+    return _records(reply_header(contribution, request=request), encode_state(contribution.tensors))
 
 
 def decode_reply(content: RecordDict, *, request: Request, bytes_down: int) -> Reply:
@@ -134,25 +78,10 @@ def decode_reply(content: RecordDict, *, request: Request, bytes_down: int) -> R
         MessageError: It is malformed, larger than the limits, or answers another question.
     """
     bytes_up = size_bytes(content)
-    header = _header(content, _ReplyHeader)
-    asked = (request.run, request.plan, request.stage, request.round, request.site, request.action)
-    answered = (header.run, header.plan, header.stage, header.round, header.site, header.action)
-    if asked != answered:
-        raise malformed("the reply answers another question than was asked")
-    code, title = _known_words(header.code)
-    return Reply(
-        run=request.run,
-        stage=request.stage,
-        round=request.round,
-        site=request.site,
-        action=request.action,
-        code=code,
-        title=title,
-        tensors=decode_state(_tensors(content)),
-        values=_json(header.values),
-        bytes_up=bytes_up,
-        bytes_down=bytes_down,
-    )
+    header = _header(content, ReplyHeader)
+    # Asked first, so that nothing is decoded of an answer to something else.
+    reply = header.reply({}, request=request, bytes_up=bytes_up, bytes_down=bytes_down)
+    return replace(reply, tensors=decode_state(_tensors(content)))
 
 
 def encode_state(state: State) -> ArrayRecord:
@@ -184,18 +113,13 @@ def size_bytes(content: RecordDict) -> int:
     return size
 
 
-def reply_header(content: RecordDict, **changes: str) -> RecordDict:
+def with_reply_header(content: RecordDict, **changes: str) -> RecordDict:
     """A reply with parts of its header changed; for tests of what must not pass."""
-    header = _header(content, _ReplyHeader).model_copy(update=changes)
+    header = _header(content, ReplyHeader).model_copy(update=changes)
     return _records(header, _tensors(content))
 
 
-def malformed(what: str) -> MessageError:
-    """A message that cannot be understood."""
-    return MessageError("message", what, "Bring server and site to one fedvol version.")
-
-
-def _records(header: _Header, tensors: ArrayRecord) -> RecordDict:
+def _records(header: RequestHeader | ReplyHeader, tensors: ArrayRecord) -> RecordDict:
     text = json.dumps(header.model_dump(mode="json"), allow_nan=False, separators=(",", ":"))
     return RecordDict({_HEADER_RECORD: ConfigRecord({_HEADER_KEY: text}), _TENSOR_RECORD: tensors})
 
@@ -241,27 +165,3 @@ def _decode(name: str, array: Array) -> NDArray[np.generic]:
     if num_bytes != len(array.data) or num_bytes > MAX_TENSOR_BYTES:
         raise malformed("a tensor's bytes do not fit its shape, or pass the limit")
     return np.frombuffer(array.data, dtype=dtype).reshape(shape).astype(array.dtype, copy=True)
-
-
-def _json(values: Mapping[str, JsonValue]) -> Mapping[str, Json]:
-    return dict[str, Json](values)
-
-
-def _known_words(code: str) -> tuple[str, str]:
-    """A code we know with our own words for it; text from the other side is not passed on."""
-    if not code:
-        return "", ""
-    titles = _titles()
-    known = code if code in titles else SiteFailedError.code
-    return known, titles[known]
-
-
-@cache
-def _titles() -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    waiting: list[type[FedvolError]] = [FedvolError]
-    while waiting:
-        kind = waiting.pop()
-        found.setdefault(kind.code, kind.title)
-        waiting.extend(kind.__subclasses__())
-    return found

@@ -1,0 +1,190 @@
+"""`BlobClient`: a site fetches and brings weights, and goes on where a link was cut."""
+
+import ssl
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import final
+
+import httpx
+
+from fedvol.errors import BlobRefusedError, LinkDownError, NotAdmittedError
+from fedvol.files import digest_file, store_error
+from fedvol.identity import IdentityKey
+from fedvol.transport.blob_routes import COMPLETE, OFFSET
+from fedvol.transport.calls import sign_call
+from fedvol.types import Digest, SiteId
+
+PIECE_BYTES = 1 << 20
+"""Bytes of one request that brings weights; what a cut link repeats at the most."""
+
+
+@final
+class BlobClient:
+    """One site's calls for weights.
+
+    Args:
+        address: Host and port of the server.
+        tls: Trusts the server's certificates and nobody else's.
+        key: The site's identity.
+        site: Its name.
+        timeout_s: Longest wait for one answer.
+        piece_bytes: Bytes of one request.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        tls: ssl.SSLContext,
+        key: IdentityKey,
+        site: SiteId,
+        timeout_s: float = 60.0,
+        piece_bytes: int = PIECE_BYTES,
+    ) -> None:
+        self._where = f"server {address}"
+        self._key = key
+        self._site = site
+        self._piece_bytes = piece_bytes
+        self._client = httpx.Client(base_url=f"https://{address}", verify=tls, timeout=timeout_s)
+
+    def fetch(self, digest: Digest, *, size_bytes: int, target: Path) -> None:
+        """Fetch a blob into a file; bytes that are there already are not asked for again.
+
+        Args:
+            digest: Of all of it.
+            size_bytes: As the server's signed word has it; not a byte more is taken.
+            target: The file; it is there once it is whole.
+
+        Raises:
+            BlobRefusedError: The server does not give it, or gives another one.
+            LinkDownError: The link was cut; call again.
+        """
+        if target.is_file() and digest_file(target) == digest:
+            return
+        part = target.with_suffix(".part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.touch()
+            if part.stat().st_size > size_bytes:
+                part.unlink()
+                part.touch()
+            self._fetch_rest(digest, size_bytes=size_bytes, part=part)
+            if digest_file(part) != digest:
+                part.unlink()
+                raise self._refused("the server gave other weights than it named")
+            part.replace(target)
+        except OSError as error:
+            raise store_error(target, error) from error
+
+    def bring(self, path: Path, *, digest: Digest) -> None:
+        """Bring a blob; bytes that are there already are not sent again.
+
+        Args:
+            path: The file.
+            digest: Of its content.
+
+        Raises:
+            BlobRefusedError: The server does not take it.
+            LinkDownError: The link was cut; call again.
+        """
+        size = path.stat().st_size
+        route = f"/fedvol/v1/uploads/{digest}"
+        told = self._call("HEAD", route)
+        if told.headers.get(COMPLETE) == "1":
+            return
+        offset = int(told.headers.get(OFFSET, "0"))
+        with path.open("rb") as file:
+            file.seek(offset)
+            while True:
+                piece = file.read(self._piece_bytes)
+                is_last = offset + len(piece) >= size
+                self._call("PATCH", route, offset=offset, body=piece, is_last=is_last)
+                offset += len(piece)
+                if is_last:
+                    return
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+    def _fetch_rest(self, digest: Digest, *, size_bytes: int, part: Path) -> None:
+        have = part.stat().st_size
+        if have == size_bytes:
+            return
+        route = f"/fedvol/v1/blobs/{digest}"
+        headers = sign_call(self._key, site=self._site, method="GET", path=route)
+        if have:
+            headers["range"] = f"bytes={have}-"
+        with self._translated(), self._client.stream("GET", route, headers=headers) as response:
+            self._require_taken(response)
+            if have and response.status_code != httpx.codes.PARTIAL_CONTENT:
+                raise self._refused("the server does not go on where the link was cut")
+            with part.open("ab") as file:
+                for chunk in response.iter_bytes(self._piece_bytes):
+                    have += len(chunk)
+                    if have > size_bytes:
+                        raise self._refused("the server gives more than it named")
+                    file.write(chunk)
+        if have < size_bytes:
+            raise self._refused("the server gives less than it named")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        offset: int | None = None,
+        body: bytes = b"",
+        is_last: bool = False,
+    ) -> httpx.Response:
+        headers = sign_call(
+            self._key,
+            site=self._site,
+            method=method,
+            path=path,
+            offset=offset,
+            size_bytes=len(body),
+        )
+        if offset is not None:
+            headers |= {OFFSET: str(offset), COMPLETE: "1" if is_last else "0"}
+        with self._translated():
+            response = self._client.request(
+                method, path, headers=headers, content=body if offset is not None else None
+            )
+        self._require_taken(response)
+        return response
+
+    def _require_taken(self, response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        status = response.status_code
+        if status == httpx.codes.UNAUTHORIZED:
+            raise NotAdmittedError(
+                self._where,
+                "it does not let this site in",
+                "Ask the operator whether the site is enrolled, suspended or revoked, and see "
+                "that the clock is right.",
+            )
+        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise self._down(f"it answered {status}")
+        raise self._refused(f"the server answered {status}")
+
+    def _refused(self, what: str) -> BlobRefusedError:
+        return BlobRefusedError(
+            self._where, what, "The round goes on without this site; the server's log says why."
+        )
+
+    def _down(self, what: str) -> LinkDownError:
+        return LinkDownError(
+            self._where,
+            what,
+            "The site tries again by itself; `fedvol site doctor` says what is in the way.",
+        )
+
+    @contextmanager
+    def _translated(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise self._down(f"it cannot be reached ({type(error).__name__})") from error

@@ -1,0 +1,77 @@
+"""`Outbox`: what a site answered, until the server asks for something else.
+
+An answer is on disk before it leaves, under the digest of its request. Whoever is killed, and
+whatever is cut: the same request gets the same answer, and nothing is trained or released twice.
+"""
+
+from pathlib import Path
+from typing import final
+
+from fedvol.errors import MessageError
+from fedvol.files import store_error, write_atomic
+from fedvol.identity import SignedBody
+from fedvol.store import write_state
+from fedvol.transport.headers import TensorFile
+from fedvol.types import Digest, State
+
+
+@final
+class Outbox:
+    """Answers by the digest of their request; one process uses it.
+
+    Args:
+        folder: Made when it is needed.
+        keep: Answers that are kept; older ones go when a new one comes.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 8) -> None:
+        self._folder = folder
+        self._keep = keep
+
+    def write_tensors(self, request: Digest, tensors: State) -> TensorFile | None:
+        """Write an answer's tensors, whole or not at all.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        if not tensors:
+            return None
+        path = self.tensors(request)
+        digest = write_state(path, tensors.items(), metadata={})
+        return TensorFile(digest=digest, size_bytes=path.stat().st_size)
+
+    def put(self, request: Digest, body: SignedBody) -> None:
+        """Keep an answer, after its tensors.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        write_atomic(self._header(request), body.to_bytes())
+        self._prune()
+
+    def find(self, request: Digest) -> SignedBody | None:
+        """The answer to a request; None if there is none, or it is damaged.
+
+        What is damaged is made again, as if it had never been there.
+        """
+        path = self._header(request)
+        try:
+            body = SignedBody.parse(path.read_bytes(), where=str(path), limit_bytes=4 << 20)
+        except (FileNotFoundError, MessageError):
+            return None
+        except OSError as error:
+            raise store_error(path, error) from error
+        return body
+
+    def tensors(self, request: Digest) -> Path:
+        """The file of an answer's tensors, where it has some."""
+        return self._folder / f"{request}.safetensors"
+
+    def _prune(self) -> None:
+        headers = sorted(self._folder.glob("*.json"), key=lambda one: one.stat().st_mtime_ns)
+        for old in headers[: -self._keep]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def _header(self, request: Digest) -> Path:
+        return self._folder / f"{request}.json"

@@ -1,0 +1,132 @@
+"""`SignedServer`: the server's end of a network link. It signs, and believes signatures alone."""
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import final
+
+from fedvol.errors import BlobDamagedError, SignatureError
+from fedvol.federation import Reply, Request
+from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
+from fedvol.store import StateOnDisk, write_state
+from fedvol.transport.blob_folder import BlobFolder
+from fedvol.transport.calls import SiteKeys
+from fedvol.transport.engine import RecordDict
+from fedvol.transport.headers import (
+    ReplyHeader,
+    TensorFile,
+    malformed,
+    request_header,
+)
+from fedvol.transport.signed_records import (
+    digest_of,
+    from_records,
+    open_header,
+    sign_header,
+    to_records,
+)
+from fedvol.types import Digest, SiteId, State
+
+_NO_TENSORS: State = MappingProxyType({})
+
+
+@final
+class SignedServer:
+    """Makes requests under the server's signature and takes answers under their site's.
+
+    Args:
+        key: The server's identity.
+        sites: Identities of the active sites.
+        blobs: Where weights lie on their way.
+    """
+
+    def __init__(self, key: IdentityKey, *, sites: SiteKeys, blobs: BlobFolder) -> None:
+        self._key = key
+        self._sites = sites
+        self._blobs = blobs
+        self._last: tuple[State, TensorFile | None] | None = None
+        self._asked: dict[SiteId, Digest] = {}
+        self._brought: dict[SiteId, Digest] = {}
+
+    def encode(self, request: Request) -> tuple[RecordDict, int]:
+        """A request as records, and how many bytes go down for it."""
+        tensors = self._give_out(request.state)
+        body = sign_header(self._key, Tag.REQUEST, request_header(request, tensors=tensors))
+        digest = digest_of(body)
+        if self._asked.get(request.site) != digest:
+            # What the site brought for another question is of no use any more.
+            self._blobs.clear(request.site)
+            self._asked[request.site] = digest
+        return to_records(body), len(body.to_bytes()) + (tensors.size_bytes if tensors else 0)
+
+    def decode(self, content: RecordDict, *, request: Request, bytes_down: int) -> Reply:
+        """The answer to a request; its tensors are read one by one from the file that came.
+
+        Raises:
+            MessageError: It is malformed, or answers something else.
+            SignatureError: It is not from the site that was asked.
+        """
+        body = from_records(content)
+        header = open_header(
+            body,
+            Tag.REPLY,
+            ReplyHeader,
+            signer=self._identity(request.site),
+            where=f"answer of {request.site}",
+        )
+        if header.request != self._asked.get(request.site):
+            raise malformed("the reply answers another question than was asked")
+        reply = header.reply(
+            _NO_TENSORS,
+            request=request,
+            bytes_up=len(body.to_bytes()) + (header.tensors.size_bytes if header.tensors else 0),
+            bytes_down=bytes_down,
+        )
+        if header.tensors is None:
+            return reply
+        return replace(reply, tensors=self._take(request, header.tensors))
+
+    def release(self, reply: Reply) -> None:
+        """Remove the file that an answer's tensors came in."""
+        digest = self._brought.pop(reply.site, None)
+        if digest is not None:
+            self._blobs.remove(reply.site, digest)
+
+    def _give_out(self, state: State) -> TensorFile | None:
+        """The file of a state; one state goes to many sites and is written once."""
+        if self._last is None or self._last[0] is not state:
+            self._last = (state, self._written(state) if state else None)
+        return self._last[1]
+
+    def _written(self, state: State) -> TensorFile:
+        folder = self._blobs.down(Digest("0" * 64)).parent
+        incoming = folder / "outgoing"
+        digest = write_state(incoming, state.items(), metadata={})
+        target = self._blobs.down(digest)
+        for other in folder.glob("*.safetensors"):
+            if other != target:
+                other.unlink()
+        incoming.replace(target)
+        return TensorFile(digest=digest, size_bytes=target.stat().st_size)
+
+    def _take(self, request: Request, tensors: TensorFile) -> State:
+        digest = Digest(tensors.digest)
+        path = self._blobs.up(request.site, digest)
+        if not path.is_file() or path.stat().st_size != tensors.size_bytes:
+            raise malformed("its tensors did not come")
+        try:
+            state = StateOnDisk(path)
+        except BlobDamagedError as error:
+            raise malformed("its tensors are no tensors") from error
+        self._brought[request.site] = digest
+        return state
+
+    def _identity(self, site: SiteId) -> PublicKey:
+        key = self._sites.identity(site)
+        if key is None:
+            raise SignatureError(
+                f"answer of {site}",
+                "the site is not active in the roster any more",
+                "Nothing of it is used; see why the site was suspended or revoked.",
+            )
+        return key
+

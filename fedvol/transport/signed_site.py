@@ -1,0 +1,149 @@
+"""`SignedSite`: a site's end of a network link."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol, TypeVar, final
+
+from fedvol.errors import LinkDownError
+from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
+from fedvol.store import StateOnDisk
+from fedvol.transport.carriers import Handle, require_meant
+from fedvol.transport.clock import Clock
+from fedvol.transport.engine import RecordDict
+from fedvol.transport.headers import ReplyHeader, RequestHeader, TensorFile, reply_header
+from fedvol.transport.outbox import Outbox
+from fedvol.transport.signed_records import (
+    digest_of,
+    from_records,
+    open_header,
+    sign_header,
+    to_records,
+)
+from fedvol.types import Digest, SiteId, State
+
+_NO_TENSORS: State = MappingProxyType({})
+_RETRY_S = 1.0
+_MAX_RETRY_S = 20.0
+_Found = TypeVar("_Found")
+
+
+class Blobs(Protocol):
+    """How weights come and go; `BlobClient` over the network."""
+
+    def fetch(self, digest: Digest, *, size_bytes: int, target: Path) -> None:
+        """Fetch a blob into a file."""
+        ...
+
+    def bring(self, path: Path, *, digest: Digest) -> None:
+        """Bring a blob."""
+        ...
+
+
+@final
+class SignedSite:
+    """Takes requests under the server's signature and answers under the site's.
+
+    Args:
+        key: The site's identity.
+        server: The server's identity, as the roster has it.
+        blobs: How weights come and go.
+        outbox: Where answers are kept.
+        incoming: Folder of weights that came down.
+        clock: How to wait where the link is down.
+    """
+
+    def __init__(
+        self,
+        key: IdentityKey,
+        *,
+        server: PublicKey,
+        blobs: Blobs,
+        outbox: Outbox,
+        incoming: Path,
+        clock: Clock,
+    ) -> None:
+        self._key = key
+        self._server = server
+        self._blobs = blobs
+        self._outbox = outbox
+        self._incoming = incoming
+        self._clock = clock
+
+    def answer(
+        self, handle: Handle, content: RecordDict, *, site: SiteId, action: str
+    ) -> RecordDict:
+        """What goes back for the records of a request.
+
+        A request that was answered before has the same answer again.
+
+        Raises:
+            MessageError: The request is malformed, or meant for another site or action.
+            SignatureError: It is not from the server.
+            LinkDownError: The server was away for longer than the request's limit.
+            StoreError: An answer cannot be kept.
+        """
+        asked = from_records(content)
+        header = open_header(
+            asked, Tag.REQUEST, RequestHeader, signer=self._server, where="request of the server"
+        )
+        require_meant(header.request(_NO_TENSORS), site=site, action=action)
+        key = digest_of(asked)
+        deadline_s = self._clock.now_s() + header.limit_s
+        body, tensors = self._kept(key) or self._made(
+            handle, header, key=key, site=site, deadline_s=deadline_s
+        )
+        if tensors is not None:
+            path = self._outbox.tensors(key)
+            self._patiently(
+                lambda: self._blobs.bring(path, digest=Digest(tensors.digest)),
+                deadline_s=deadline_s,
+            )
+        return to_records(body)
+
+    def _kept(self, key: Digest) -> tuple[SignedBody, TensorFile | None] | None:
+        body = self._outbox.find(key)
+        if body is None:
+            return None
+        header = open_header(
+            body, Tag.REPLY, ReplyHeader, signer=self._key.public, where="kept answer"
+        )
+        return body, header.tensors
+
+    def _made(
+        self, handle: Handle, header: RequestHeader, *, key: Digest, site: SiteId, deadline_s: float
+    ) -> tuple[SignedBody, TensorFile | None]:
+        request = header.request(self._fetched(header.tensors, deadline_s=deadline_s))
+        contribution = handle(site, request)
+        tensors = self._outbox.write_tensors(key, contribution.tensors)
+        said = reply_header(contribution, request=request, tensors=tensors, request_digest=key)
+        body = sign_header(self._key, Tag.REPLY, said)
+        self._outbox.put(key, body)
+        return body, tensors
+
+    def _fetched(self, tensors: TensorFile | None, *, deadline_s: float) -> State:
+        if tensors is None:
+            return _NO_TENSORS
+        target = self._incoming / f"{tensors.digest}.safetensors"
+        for other in self._incoming.glob("*") if self._incoming.is_dir() else ():
+            if other.stem != tensors.digest:
+                other.unlink()
+        self._patiently(
+            lambda: self._blobs.fetch(
+                Digest(tensors.digest), size_bytes=tensors.size_bytes, target=target
+            ),
+            deadline_s=deadline_s,
+        )
+        return StateOnDisk(target)
+
+    def _patiently(self, do: Callable[[], _Found], *, deadline_s: float) -> _Found:
+        """Try again while the link is down, until the request's limit has passed."""
+        wait_s = _RETRY_S
+        while True:
+            try:
+                return do()
+            except LinkDownError:
+                if self._clock.now_s() + wait_s > deadline_s:
+                    raise
+            self._clock.wait(wait_s)
+            wait_s = min(2 * wait_s, _MAX_RETRY_S)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar, final
 
 from fedvol.errors import LinkDownError
+from fedvol.federation import Action, Request
 from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
 from fedvol.store import StateOnDisk
 from fedvol.transport.carriers import Handle, require_meant
@@ -49,6 +50,7 @@ class SignedSite:
         server: The server's identity, as the roster has it.
         blobs: How weights come and go.
         outbox: Where answers are kept.
+        allows: Whether the site still agrees to a request; a kept answer leaves only then.
         incoming: Folder of weights that came down.
         clock: How to wait where the link is down.
     """
@@ -60,6 +62,7 @@ class SignedSite:
         server: PublicKey,
         blobs: Blobs,
         outbox: Outbox,
+        allows: Callable[[Request], bool],
         incoming: Path,
         clock: Clock,
     ) -> None:
@@ -67,6 +70,7 @@ class SignedSite:
         self._server = server
         self._blobs = blobs
         self._outbox = outbox
+        self._allows = allows
         self._incoming = incoming
         self._clock = clock
 
@@ -75,7 +79,8 @@ class SignedSite:
     ) -> RecordDict:
         """What goes back for the records of a request.
 
-        A request that was answered before has the same answer again.
+        A training or a judgement that was asked for before has the same answer again, as long as
+        the site still agrees to it. Health, and whatever was refused, is looked at anew.
 
         Raises:
             MessageError: The request is malformed, or meant for another site or action.
@@ -87,10 +92,12 @@ class SignedSite:
         header = open_header(
             asked, Tag.REQUEST, RequestHeader, signer=self._server, where="request of the server"
         )
-        require_meant(header.request(_NO_TENSORS), site=site, action=action)
+        bare = header.request(_NO_TENSORS)
+        require_meant(bare, site=site, action=action)
         key = digest_of(asked)
         deadline_s = self._clock.now_s() + header.limit_s
-        body, tensors = self._kept(key) or self._made(
+        kept = self._kept(key) if self._allows(bare) else None
+        body, tensors = kept or self._made(
             handle, header, key=key, site=site, deadline_s=deadline_s
         )
         if tensors is not None:
@@ -118,7 +125,8 @@ class SignedSite:
         tensors = self._outbox.write_tensors(key, contribution.tensors)
         said = reply_header(contribution, request=request, tensors=tensors, request_digest=key)
         body = sign_header(self._key, Tag.REPLY, said)
-        self._outbox.put(key, body)
+        if not contribution.code and request.action is not Action.HEALTH:
+            self._outbox.put(key, body)
         return body, tensors
 
     def _fetched(self, tensors: TensorFile | None, *, deadline_s: float) -> State:

@@ -14,8 +14,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from fedvol.errors import BlobRefusedError, CallRefusedError, StoreError
-from fedvol.transport.blob_folder import BlobFolder
-from fedvol.transport.calls import Call, CallGuard
+from fedvol.transport.network.blob_folder import BlobFolder
+from fedvol.transport.network.calls import Call, CallGuard
 from fedvol.types import Digest, SiteId
 
 OFFSET = "upload-offset"

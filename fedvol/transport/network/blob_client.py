@@ -11,8 +11,8 @@ import httpx
 from fedvol.errors import BlobRefusedError, LinkDownError, NotAdmittedError
 from fedvol.files import digest_file, store_error
 from fedvol.identity import IdentityKey
-from fedvol.transport.blob_routes import COMPLETE, OFFSET
-from fedvol.transport.calls import sign_call
+from fedvol.transport.network.blob_routes import COMPLETE, OFFSET
+from fedvol.transport.network.calls import sign_call
 from fedvol.types import Digest, SiteId
 
 PIECE_BYTES = 1 << 20

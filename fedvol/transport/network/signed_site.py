@@ -13,8 +13,8 @@ from fedvol.transport.carriers import Handle, require_meant
 from fedvol.transport.clock import Clock
 from fedvol.transport.engine import RecordDict
 from fedvol.transport.headers import ReplyHeader, RequestHeader, TensorFile, reply_header
-from fedvol.transport.outbox import Outbox
-from fedvol.transport.signed_records import (
+from fedvol.transport.network.outbox import Outbox
+from fedvol.transport.network.signed_records import (
     digest_of,
     from_records,
     open_header,

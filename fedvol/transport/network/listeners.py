@@ -10,7 +10,7 @@ from typing import final
 import uvicorn
 
 from fedvol.errors import LinkDownError
-from fedvol.transport.public_gate import Asgi
+from fedvol.transport.network.public_gate import Asgi
 
 _READY_S = 30.0
 _STEP_S = 0.02

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedvol.errors import LinkDownError, NotAdmittedError, RunEndedError
 from fedvol.transport.engine import Message, set_message_id
-from fedvol.transport.fleet_engine import (
+from fedvol.transport.network.fleet_engine import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
     FleetHttpClient,

@@ -8,8 +8,8 @@ from fedvol.errors import BlobDamagedError, SignatureError
 from fedvol.federation import Reply, Request
 from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
 from fedvol.store import StateOnDisk, write_state
-from fedvol.transport.blob_folder import BlobFolder
-from fedvol.transport.calls import SiteKeys
+from fedvol.transport.network.blob_folder import BlobFolder
+from fedvol.transport.network.calls import SiteKeys
 from fedvol.transport.engine import RecordDict
 from fedvol.transport.headers import (
     ReplyHeader,
@@ -17,7 +17,7 @@ from fedvol.transport.headers import (
     malformed,
     request_header,
 )
-from fedvol.transport.signed_records import (
+from fedvol.transport.network.signed_records import (
     digest_of,
     from_records,
     open_header,

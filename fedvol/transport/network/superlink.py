@@ -15,7 +15,7 @@ from typing import final
 from fastapi import FastAPI
 
 from fedvol.errors import SiteRegistrationError
-from fedvol.transport.superlink_engine import (
+from fedvol.transport.network.superlink_engine import (
     ACCESS_TOKEN,
     HEARTBEAT_DEFAULT_INTERVAL,
     NOOP_ACCOUNT_NAME,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import httpx
 
 from fedvol.errors import LinkDownError
-from fedvol.transport.bundle import thin_bundle
+from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.engine import Grid, set_task_identity
-from fedvol.transport.superlink import bearer
-from fedvol.transport.superlink_engine import (
+from fedvol.transport.network.superlink import bearer
+from fedvol.transport.network.superlink_engine import (
     ACQUIRE_TASK,
     SERVER_APP_TASK,
     AcquireTaskRequest,

@@ -1,0 +1,83 @@
+"""Conducting a run over the network: the coordinator's process, which may be killed at any moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedvol.federation import MetricSums
+from fedvol.identity import IdentityKey
+from fedvol.plan import Plan
+from fedvol.server.clock import SystemClock
+from fedvol.server.coordinator import Coordinator, Outcome
+from fedvol.server.front_door import MAX_BLOB_BYTES, ServerFolder
+from fedvol.store import BlobStore, RunStore, open_engine
+from fedvol.telemetry import Observer
+from fedvol.transport.network.blob_folder import BlobFolder
+from fedvol.transport.network.calls import SiteKeys
+from fedvol.transport.flower import FlowerLink
+from fedvol.transport.network.server_run import PrivateAddress, server_run
+from fedvol.transport.network.signed_server import SignedServer
+from fedvol.types import RunId, SiteId, State
+
+POLL_S = 0.5
+"""Seconds between two looks for answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conducted:
+    """A run that was conducted to its end.
+
+    Attributes:
+        outcome: The release, and what sites said of their data.
+        tests: Sums of each site's test cases.
+    """
+
+    outcome: Outcome
+    tests: Mapping[SiteId, MetricSums]
+
+
+def conduct(
+    run: RunId,
+    *,
+    plan: Plan,
+    initial: State,
+    folder: ServerFolder,
+    private_port: int,
+    key: IdentityKey,
+    sites: SiteKeys,
+    observer: Observer,
+    poll_s: float = POLL_S,
+) -> Conducted:
+    """Bring a run to its end, from wherever its record stands, and have its release judged.
+
+    Args:
+        run: The run.
+        plan: What it does.
+        initial: Its initial weights.
+        folder: The server's state folder.
+        private_port: Where the engine listens on the loopback address.
+        key: The server's identity.
+        sites: Identities of the active sites.
+        observer: Hears of progress.
+        poll_s: Seconds between two looks for answers.
+
+    Raises:
+        QuorumError: Too few sites, too often.
+        TransportError: The engine is not there; start again.
+    """
+    coordinator = Coordinator(
+        run=run,
+        plan=plan,
+        initial=initial,
+        store=RunStore(open_engine(folder.store)),
+        blobs=BlobStore(folder.blobs(run)),
+        clock=SystemClock(),
+        observer=observer,
+    )
+    carrier = SignedServer(
+        key, sites=sites, blobs=BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
+    )
+    private = PrivateAddress(port=private_port, secret=folder.secret())
+    with server_run(private) as grid:
+        link = FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
+        outcome = coordinator.conduct(link)
+        return Conducted(outcome=outcome, tests=coordinator.test(link, outcome))

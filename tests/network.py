@@ -1,0 +1,191 @@
+"""A server and sites as processes of their own, on loopback with TLS, for tests that kill them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tiny import Events
+
+from fedvol.client import AgentSpec
+from fedvol.identity import Authority, IdentityKey, NodeKey, PublicKey
+from fedvol.plan import Plan
+from fedvol.types import SiteId, State
+
+HOST = "127.0.0.1"
+START_S = 300.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind((HOST, 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass(kw_only=True)
+class Party:
+    """A process that is part of a federation, and what it says.
+
+    Attributes:
+        name: For its log.
+        words: What is run.
+        folder: Where its log lies.
+    """
+
+    name: str
+    words: Sequence[str]
+    folder: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self.folder / f"{self.name}.log"
+
+    def start(self) -> None:
+        """Start it."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "network_parties", *self.words],
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).parent,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end, and wait."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} did not end: {self.log.read_text()[-2000:]}") from None
+
+    def wait(self, timeout_s: float) -> int:
+        """Its exit status."""
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What it told of one kind."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            if line.startswith("{") and f'"event": "{name}"' in line:
+                found.append(json.loads(line))
+        return found
+
+    def await_event(self, name: str, *, timeout_s: float = START_S, count: int = 1) -> None:
+        """Wait until it told something."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self.log.exists() or len(self.events(name)) < count:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise AssertionError(f"{self.name} ended: {self.log.read_text()[-3000:]}")
+            if time.monotonic() > deadline_s:
+                raise AssertionError(f"{self.name}: no {name}: {self.log.read_text()[-3000:]}")
+            time.sleep(0.05)
+
+
+@dataclass(kw_only=True)
+class Network:
+    """A server and its sites, on one machine.
+
+    Attributes:
+        folder: Everything of them.
+        plan: What is run.
+        initial: Its initial weights.
+        agents: Each site's agent; its folder is the site's.
+    """
+
+    folder: Path
+    plan: Plan
+    initial: State
+    agents: Mapping[SiteId, AgentSpec]
+    public_port: int = field(default_factory=free_port)
+    private_port: int = field(default_factory=free_port)
+    heartbeat_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        from fedvol.store import write_state
+
+        now = datetime.now(UTC)
+        self.keys.mkdir(parents=True)
+        authority = Authority.create(self.keys / "authority.pem", consortium="test", now=now)
+        (self.keys / "ca.pem").write_bytes(authority.certificate_pem)
+        authority.issue(self.keys / "server-tls.pem", hosts=[HOST], now=now)
+        server = IdentityKey.create(self.keys / "server.pem")
+        sites = {}
+        for site in self.agents:
+            identity = IdentityKey.create(self.keys / f"{site}.pem")
+            node = NodeKey.create(self.keys / f"{site}-node.pem")
+            sites[site] = {"identity": identity.public.hex, "node": node.public.hex}
+        (self.keys / "sites.json").write_text(json.dumps(sites))
+        (self.keys / "server.json").write_text(json.dumps(server.public.hex))
+        (self.folder / "plan.json").write_text(self.plan.model_dump_json())
+        write_state(self.folder / "initial.safetensors", self.initial.items(), metadata={})
+        for site, spec in self.agents.items():
+            (self.folder / f"{site}.json").write_text(spec.model_dump_json())
+        self.engine = self._party("engine")
+        self.coordinator = self._party("coordinator")
+        self.sites = {site: self._party("site", site) for site in self.agents}
+
+    @property
+    def keys(self) -> Path:
+        """Everybody's keys."""
+        return self.folder / "keys"
+
+    @property
+    def server(self) -> Path:
+        """The server's state folder."""
+        return self.folder / "server"
+
+    def __enter__(self) -> "Network":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for party in (self.coordinator, *self.sites.values(), self.engine):
+            if party.process is not None and party.process.poll() is None:
+                party.kill()
+
+    def start(self) -> None:
+        """Start engine and sites, and wait until all of them are there."""
+        self.engine.start()
+        self.engine.await_event("listening")
+        for party in self.sites.values():
+            party.start()
+        for party in self.sites.values():
+            party.await_event("link.up")
+
+    def run(self, *, timeout_s: float = 600.0) -> dict[str, Any]:
+        """Conduct the run to its end; what the coordinator says of it."""
+        self.coordinator.start()
+        status = self.coordinator.wait(timeout_s)
+        if status != 0:
+            raise AssertionError(self.coordinator.log.read_text()[-4000:])
+        return self.coordinator.events("conducted")[-1]
+
+    def _party(self, kind: str, site: str = "") -> Party:
+        words = [kind, str(self.folder), str(self.public_port), str(self.private_port)]
+        return Party(
+            name=site or kind,
+            words=[*words, str(self.heartbeat_s), *([site] if site else [])],
+            folder=self.folder,
+        )

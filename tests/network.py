@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tiny import Events
-
 from fedvol.client import AgentSpec
-from fedvol.identity import Authority, IdentityKey, NodeKey, PublicKey
+from fedvol.identity import Authority, IdentityKey, NodeKey
 from fedvol.plan import Plan
+from fedvol.store import write_state
 from fedvol.types import SiteId, State
 
 HOST = "127.0.0.1"
@@ -124,8 +122,6 @@ class Network:
     heartbeat_s: float = 10.0
 
     def __post_init__(self) -> None:
-        from fedvol.store import write_state
-
         now = datetime.now(UTC)
         self.keys.mkdir(parents=True)
         authority = Authority.create(self.keys / "authority.pem", consortium="test", now=now)
@@ -144,7 +140,7 @@ class Network:
         for site, spec in self.agents.items():
             (self.folder / f"{site}.json").write_text(spec.model_dump_json())
         self.engine = self._party("engine")
-        self.coordinator = self._party("coordinator")
+        self.coordinator = self.coordinator_of("federated")
         self.sites = {site: self._party("site", site) for site in self.agents}
 
     @property
@@ -174,18 +170,27 @@ class Network:
         for party in self.sites.values():
             party.await_event("link.up")
 
-    def run(self, *, timeout_s: float = 600.0) -> dict[str, Any]:
-        """Conduct the run to its end; what the coordinator says of it."""
+    def begin(self, run: str) -> Party:
+        """Start a coordinator for a run, new or begun."""
+        self.coordinator = self.coordinator_of(run)
         self.coordinator.start()
+        return self.coordinator
+
+    def finish(self, *, timeout_s: float = 600.0) -> dict[str, Any]:
+        """Wait for the end of the run; what the coordinator says of it."""
         status = self.coordinator.wait(timeout_s)
         if status != 0:
             raise AssertionError(self.coordinator.log.read_text()[-4000:])
         return self.coordinator.events("conducted")[-1]
 
-    def _party(self, kind: str, site: str = "") -> Party:
+    def coordinator_of(self, run: str) -> Party:
+        """The coordinator of a run."""
+        return self._party("coordinator", run)
+
+    def _party(self, kind: str, name: str = "") -> Party:
         words = [kind, str(self.folder), str(self.public_port), str(self.private_port)]
         return Party(
-            name=site or kind,
-            words=[*words, str(self.heartbeat_s), *([site] if site else [])],
+            name="-".join(filter(None, (kind, name))),
+            words=[*words, str(self.heartbeat_s), name],
             folder=self.folder,
         )

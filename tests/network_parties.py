@@ -47,7 +47,7 @@ def engine(folder: Path, public: int, private: int, stop: threading.Event) -> No
     door.close()
 
 
-def coordinator(folder: Path, private: int) -> None:
+def coordinator(folder: Path, private: int, run: str) -> None:
     from fedvol.plan import Plan
     from fedvol.server.conducting import conduct
     from fedvol.server.front_door import ServerFolder
@@ -56,7 +56,7 @@ def coordinator(folder: Path, private: int) -> None:
     with StateFile(folder / "initial.safetensors") as file:
         initial = file.read_all()
     done = conduct(
-        RunId("federated"),
+        RunId(run),
         plan=Plan.model_validate_json((folder / "plan.json").read_text()),
         initial=initial,
         folder=ServerFolder(folder=folder / "server"),
@@ -108,7 +108,7 @@ def main(words: list[str]) -> None:
         case "engine":
             engine(folder, public, private, stop)
         case "coordinator":
-            coordinator(folder, private)
+            coordinator(folder, private, words[5])
         case _:
             site(folder, public, heartbeat_s, words[5], stop)
 

@@ -1,8 +1,10 @@
 """Conducting a run over the network: the coordinator's process, which may be killed at any moment."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedvol.errors import TransportError
 from fedvol.federation import MetricSums
 from fedvol.identity import IdentityKey
 from fedvol.plan import Plan
@@ -20,6 +22,11 @@ from fedvol.types import RunId, SiteId, State
 
 POLL_S = 0.5
 """Seconds between two looks for answers."""
+
+AWAY_S = 3600.0
+"""How long the engine may be away before the coordinator gives up; the run can be gone on with."""
+
+RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +69,7 @@ def conduct(
 
     Raises:
         QuorumError: Too few sites, too often.
-        TransportError: The engine is not there; start again.
+        TransportError: The engine was away for longer than `AWAY_S`.
     """
     coordinator = Coordinator(
         run=run,
@@ -73,11 +80,25 @@ def conduct(
         clock=SystemClock(),
         observer=observer,
     )
-    carrier = SignedServer(
-        key, sites=sites, blobs=BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
-    )
     private = PrivateAddress(port=private_port, secret=folder.secret())
-    with server_run(private) as grid:
-        link = FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
-        outcome = coordinator.conduct(link)
-        return Conducted(outcome=outcome, tests=coordinator.test(link, outcome))
+    clock = SystemClock()
+    last_up_s = clock.monotonic_s()
+    while True:
+        try:
+            with server_run(private) as grid:
+                link = FlowerLink(
+                    grid, carrier=_carrier(folder, key, sites), poll_s=poll_s, awaits_return=True
+                )
+                last_up_s = clock.monotonic_s()
+                outcome = coordinator.conduct(link)
+                return Conducted(outcome=outcome, tests=coordinator.test(link, outcome))
+        except TransportError as error:
+            if clock.monotonic_s() - last_up_s > AWAY_S:
+                raise
+            observer.event("engine.down", name=run, what=error.what)
+            time.sleep(RETRY_S)
+
+
+def _carrier(folder: ServerFolder, key: IdentityKey, sites: SiteKeys) -> SignedServer:
+    blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
+    return SignedServer(key, sites=sites, blobs=blobs)

@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedvol.errors import FedvolError, PlanMismatchError, QuorumError, StoreError
+from fedvol.errors import (
+    FedvolError,
+    PlanMismatchError,
+    QuorumError,
+    StoreError,
+    TransportError,
+)
 from fedvol.federation import HealthReport, Link, MetricSums, RoundState, RunState
 from fedvol.plan import Plan, state_digest
 from fedvol.server.clock import Clock
@@ -73,11 +79,13 @@ class Coordinator:
         Raises:
             QuorumError: Too few sites, too often; the run has failed, with this reason.
             PlanMismatchError: The record belongs to another plan.
-            TransportError: The link is down; the run can be resumed.
+            TransportError: The link is down; the run stays as it is, to be gone on with.
         """
         resumed = self._begin()
         try:
             outcome = self._play(link, resumed=resumed)
+        except TransportError:
+            raise
         except FedvolError as error:
             self._fail(error)
             raise

@@ -1,6 +1,8 @@
 """The same study over a network as in one process: other processes, TLS, signatures, same bits."""
 
+import os
 import shutil
+import signal
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from fedvol.config.loading import parse_open_study
 from fedvol.privacy import verify_audit
 from fedvol.server import Outcome
 from fedvol.simulation.output import open_output
-from fedvol.simulation.session import Session, open_session
+from fedvol.simulation.session import FEDERATED, Session, open_session
 from fedvol.store import RunStore, open_engine
 from fedvol.types import RunId
 
@@ -53,8 +55,10 @@ def expected(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Gener
     session.engine.close()
 
 
-def network_of(expected: Expected, folder: Path) -> Network:
+@pytest.fixture(scope="module")
+def network(expected: Expected, tmp_path_factory: pytest.TempPathFactory) -> Generator[Network]:
     """Sites with the same cases, each with a folder of its own."""
+    folder = tmp_path_factory.mktemp("network")
     agents = {}
     for site in expected.session.sites:
         own = folder / "sites" / site
@@ -64,35 +68,73 @@ def network_of(expected: Expected, folder: Path) -> Network:
         agents[site] = spec.model_copy(
             update={"folder": str(own), "plan_file": str(plan), "cases": {site: str(own)}}
         )
-    return Network(
+    with Network(
         folder=folder,
         plan=expected.session.plan,
         initial=expected.session.initial,
         agents=agents,
-    )
+    ) as network:
+        network.start()
+        yield network
 
 
-def require_same(expected: Expected, network: Network, told: dict[str, Any]) -> None:
+def require_same(expected: Expected, network: Network, run: str, told: dict[str, Any]) -> None:
+    """The weights of every round, and the release, are those of one process."""
     assert told["release"] == expected.outcome.release
     assert told["best_round"] == expected.outcome.best_round
     assert told["tests"] == sorted(expected.session.sites)
-    store = RunStore(open_engine(network.server / "server.db"))
-    run = RunId("federated")
-    ours = [(r.index, r.aggregate) for r in store.rounds(run)]
-    theirs = [(r.index, r.aggregate) for r in expected.session.store.rounds(run)]
-    assert ours == theirs
+    engine = open_engine(network.server / "server.db")
+    ours = [(r.index, r.attempt, r.aggregate) for r in RunStore(engine).rounds(RunId(run))]
+    engine.dispose()
+    records = expected.session.store.rounds(FEDERATED)
+    assert ours == [(r.index, r.attempt, r.aggregate) for r in records]
 
 
-def test_same_weights_over_the_network(expected: Expected, tmp_path: Path) -> None:
-    with network_of(expected, tmp_path) as network:
-        network.start()
-        told = network.run()
-        require_same(expected, network, told)
-        assert not told["torch"], "the coordinator loaded torch"
-        for party in network.sites.values():
-            assert party.stop() == 0
-        assert network.engine.stop() == 0
+def test_same_weights_over_the_network(expected: Expected, network: Network) -> None:
+    network.begin("undisturbed")
+    told = network.finish()
+    require_same(expected, network, "undisturbed", told)
+    assert not told["torch"], "the coordinator loaded torch"
     for site in expected.session.sites:
-        # Two rounds of training and judging, the test cases, and health.
-        assert verify_audit(tmp_path / "sites" / site / "audit.jsonl").records == 6
+        # Health, two rounds of training and judging, the test cases.
+        audit = network.folder / "sites" / site / "audit.jsonl"
+        assert verify_audit(audit).records == 6
     assert list((network.server / "exchange" / "up").rglob("*.safetensors")) == []
+
+
+SITE, WORKER, COORDINATOR, ENGINE = "site", "worker", "coordinator", "engine"
+KILLS = [
+    (WORKER, SITE, "site.training"),
+    (WORKER, SITE, "site.evaluating"),
+    (SITE, SITE, "site.training"),
+    (SITE, SITE, "site.evaluating"),
+    (SITE, COORDINATOR, "site.contributed"),
+    (COORDINATOR, SITE, "site.training"),
+    (COORDINATOR, COORDINATOR, "site.contributed"),
+    (COORDINATOR, COORDINATOR, "round.closed"),
+    (ENGINE, SITE, "site.training"),
+    (ENGINE, SITE, "site.evaluating"),
+    (ENGINE, COORDINATOR, "round.closed"),
+]
+
+
+@pytest.mark.parametrize(("victim", "watched", "moment"), KILLS)
+def test_killed(
+    expected: Expected, network: Network, victim: str, watched: str, moment: str
+) -> None:
+    """Whoever is killed, and when: the same weights, and no round is played twice."""
+    run = f"{victim}-{watched}-{moment}"
+    site = network.sites[min(network.sites)]
+    heard = len(site.events(moment))
+    coordinator = network.begin(run)
+    if watched == SITE:
+        site.await_event(moment, count=heard + 1)
+    else:
+        coordinator.await_event(moment)
+    if victim == WORKER:
+        os.kill(site.events("worker.started")[-1]["process"], signal.SIGKILL)
+    else:
+        party = {SITE: site, COORDINATOR: coordinator, ENGINE: network.engine}[victim]
+        party.kill()
+        party.start()
+    require_same(expected, network, run, network.finish())

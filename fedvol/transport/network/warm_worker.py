@@ -61,4 +61,6 @@ class WarmWorker:
         self._pool.close()
 
     def _started(self) -> ProcessPool:
-        return self._start(self._open_app, num_workers=1, observer=self._observer)
+        pool = self._start(self._open_app, num_workers=1, observer=self._observer)
+        self._observer.event("worker.started", process=pool.processes[0])
+        return pool

@@ -22,7 +22,7 @@ def atomic_path(target: Path) -> Generator[Path]:
         DiskFullError: No space is left.
         StoreError: The folder cannot be written.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = _temporary(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -37,15 +37,48 @@ def atomic_path(target: Path) -> Generator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_atomic(target: Path, data: bytes) -> None:
+def write_atomic(target: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all.
+
+    Args:
+        target: Where; its folder is made where absent.
+        data: The content.
+        mode: Permissions from the first byte on, less the process's mask.
 
     Raises:
         DiskFullError: No space is left.
         StoreError: The folder cannot be written.
     """
     with atomic_path(target) as temporary:
-        temporary.write_bytes(data)
+        _write(temporary, data, mode=mode)
+
+
+def write_new(target: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file that is not there yet: whole or not at all, and never over another.
+
+    Args:
+        target: Where; its folder is made where absent.
+        data: The content.
+        mode: Permissions from the first byte on, less the process's mask.
+
+    Raises:
+        FileExistsError: Something is there already; it is left as it was.
+        DiskFullError: No space is left.
+        StoreError: The folder cannot be written, or its file system has no hard links.
+    """
+    temporary = _temporary(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(temporary, data, mode=mode)
+        os.link(temporary, target)  # a rename would replace what is there
+        _sync_folder(target.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise store_error(target, error) from error
+    finally:
+        with suppress(OSError):  # a folder that is a file: the first error says so already
+            temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -113,6 +146,19 @@ def store_error(target: Path, error: OSError) -> StoreError:
     return StoreError(
         str(target), error.strerror or "cannot be written", "Check the path and its permissions."
     )
+
+
+def _write(path: Path, data: bytes, *, mode: int) -> None:
+    path.unlink(missing_ok=True)  # of a killed process that bore our number
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
 
 
 def _sync_folder(folder: Path) -> None:

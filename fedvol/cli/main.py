@@ -13,7 +13,7 @@ import click
 import typer
 
 import fedvol
-from fedvol.cli import audit, data, simulate, study
+from fedvol.cli import audit, data, root, simulate, study
 from fedvol.cli.environment import prepare_environment
 from fedvol.cli.output import AsJson, emit, say
 from fedvol.errors import CaseTableError, FedvolError, StudyError, UsageError
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(audit.app, name="audit")
+app.add_typer(root.app, name="root")
 app.command()(simulate.simulate)
 app.command()(simulate.demo)
 app.command()(simulate.report)
@@ -44,7 +45,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def root(
+def fedvol_command(
     _version: Annotated[
         bool,
         typer.Option(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fedvol.client import AgentSpec
 from fedvol.identity import Authority, IdentityKey, NodeKey
@@ -75,7 +75,9 @@ class Party:
             return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{self.name} did not end: {self.log.read_text()[-2000:]}") from None
+            raise AssertionError(
+                f"{self.name} did not end: {self.log.read_text()[-2000:]}"
+            ) from None
 
     def wait(self, timeout_s: float) -> int:
         """Its exit status."""
@@ -153,7 +155,7 @@ class Network:
         """The server's state folder."""
         return self.folder / "server"
 
-    def __enter__(self) -> "Network":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,8 @@ HOST = "127.0.0.1"
 
 class Printing:
     def event(self, name: str, /, **fields: Json) -> None:
-        print(json.dumps({"event": name, **fields}), flush=True)
+        sys.stdout.write(json.dumps({"event": name, **fields}) + "\n")
+        sys.stdout.flush()
 
 
 class Keys:

@@ -13,9 +13,9 @@ from fedvol.server.coordinator import Coordinator, Outcome
 from fedvol.server.front_door import MAX_BLOB_BYTES, ServerFolder
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
+from fedvol.transport.flower import FlowerLink
 from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.calls import SiteKeys
-from fedvol.transport.flower import FlowerLink
 from fedvol.transport.network.server_run import PrivateAddress, server_run
 from fedvol.transport.network.signed_server import SignedServer
 from fedvol.types import RunId, SiteId, State

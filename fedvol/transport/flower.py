@@ -277,9 +277,7 @@ class _Asked:
         return _Waiting(request=self.request, deadline_s=self.deadline_s)
 
 
-def _answer(
-    handle: Handle, carrier: SiteCarrier, message: Message, context: Context
-) -> Message:
+def _answer(handle: Handle, carrier: SiteCarrier, message: Message, context: Context) -> Message:
     try:
         site = SiteId(str(context.node_config.get(SITE_KEY, "")))
         content = carrier.answer(

@@ -25,8 +25,8 @@ from typing import Final, cast, final
 from fedvol.errors import EngineError
 from fedvol.telemetry import Observer, set_up_logging
 from fedvol.transport.engine import App, Context, Message
-from fedvol.transport.frames import from_frames, to_frames
 from fedvol.transport.flower import node_context
+from fedvol.transport.frames import from_frames, to_frames
 from fedvol.transport.simulated_grid import RUN_ID
 from fedvol.transport.worker_grid import Answer
 from fedvol.types import Json

@@ -58,9 +58,7 @@ class BlobFolder:
         part = self._part(site, digest)
         return (part.stat().st_size if part.is_file() else 0), False
 
-    def open_part(
-        self, site: SiteId, digest: Digest, *, offset: int, size_bytes: int
-    ) -> Path:
+    def open_part(self, site: SiteId, digest: Digest, *, offset: int, size_bytes: int) -> Path:
         """The file to which the next bytes of a blob are appended.
 
         Args:

@@ -1,8 +1,8 @@
 """The routes by which weights go down and come up, resumed where a link was cut.
 
-    GET   /fedvol/v1/blobs/DIGEST     a blob the server gives out; `Range` is honoured
-    HEAD  /fedvol/v1/uploads/DIGEST   how much of the caller's blob is here: `Upload-Offset`
-    PATCH /fedvol/v1/uploads/DIGEST   bytes from `Upload-Offset` on; 201 once it is whole
+GET   /fedvol/v1/blobs/DIGEST     a blob the server gives out; `Range` is honoured
+HEAD  /fedvol/v1/uploads/DIGEST   how much of the caller's blob is here: `Upload-Offset`
+PATCH /fedvol/v1/uploads/DIGEST   bytes from `Upload-Offset` on; 201 once it is whole
 """
 
 from collections.abc import AsyncIterator

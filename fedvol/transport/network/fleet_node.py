@@ -26,10 +26,10 @@ from fedvol.errors import (
 )
 from fedvol.files import write_atomic
 from fedvol.telemetry import Observer
-from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.engine import App, Message, set_task_identity
-from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.transport.flower import SITE_KEY, failed_reply, node_context
+from fedvol.transport.network.bundle import thin_bundle
+from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.types import SiteId
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import httpx
 
 from fedvol.errors import LinkDownError
-from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.engine import Grid, set_task_identity
+from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.network.superlink import bearer
 from fedvol.transport.network.superlink_engine import (
     ACQUIRE_TASK,
@@ -169,4 +169,3 @@ def _as_link_down(private: PrivateAddress) -> Generator[None, None, None]:
             f"it does not answer ({type(error).__name__})",
             "Start the server again; runs go on where they stopped.",
         ) from error
-

@@ -6,10 +6,8 @@ from typing import final
 
 from fedvol.errors import BlobDamagedError, SignatureError
 from fedvol.federation import Reply, Request
-from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
+from fedvol.identity import IdentityKey, PublicKey, Tag
 from fedvol.store import StateOnDisk, write_state
-from fedvol.transport.network.blob_folder import BlobFolder
-from fedvol.transport.network.calls import SiteKeys
 from fedvol.transport.engine import RecordDict
 from fedvol.transport.headers import (
     ReplyHeader,
@@ -17,6 +15,8 @@ from fedvol.transport.headers import (
     malformed,
     request_header,
 )
+from fedvol.transport.network.blob_folder import BlobFolder
+from fedvol.transport.network.calls import SiteKeys
 from fedvol.transport.network.signed_records import (
     digest_of,
     from_records,
@@ -129,4 +129,3 @@ class SignedServer:
                 "Nothing of it is used; see why the site was suspended or revoked.",
             )
         return key
-

@@ -84,3 +84,10 @@ class PlanningError(ConfigError):
 
     code = "FV-CONF-020"
     title = "no plan possible"
+
+
+class ServerFileError(StudyError):
+    """A server file breaks its schema or contradicts itself; carries every problem found."""
+
+    code = "FV-CONF-030"
+    title = "server file invalid"

@@ -51,3 +51,45 @@ class NoLabelsError(FederationError):
 
     code = "FV-FED-006"
     title = "no labels"
+
+
+class ProposalUnknownError(FederationError):
+    """Nothing of this name was proposed to this site."""
+
+    code = "FV-FED-007"
+    title = "no such proposal"
+
+
+class ConsentRefusedError(FederationError):
+    """A site's word on a proposal came too late: a later one is held, or the run has ended."""
+
+    code = "FV-FED-008"
+    title = "consent not recorded"
+
+
+class NoConsentError(FederationError):
+    """A site has not agreed to this, or does not agree any more; it is not asked."""
+
+    code = "FV-FED-009"
+    title = "no consent"
+
+
+class RunPausedError(FederationError):
+    """The operator paused the run; nothing is lost."""
+
+    code = "FV-FED-010"
+    title = "run paused"
+
+
+class RunStoppedError(FederationError):
+    """The operator stopped the run for good."""
+
+    code = "FV-FED-011"
+    title = "run stopped"
+
+
+class RunRequestError(FederationError):
+    """A run cannot be proposed, started, paused, resumed or stopped as it stands."""
+
+    code = "FV-FED-012"
+    title = "run cannot do this now"

@@ -116,3 +116,24 @@ class CertificateError(IdentityError):
 
     code = "FV-TRAN-025"
     title = "certificate unusable"
+
+
+class InvitationUsedError(InvitationRefusedError):
+    """The token of an invitation was used before."""
+
+    code = "FV-TRAN-026"
+    title = "invitation used already"
+
+
+class InvitationNameError(InvitationRefusedError):
+    """The token belongs to an invitation of another site."""
+
+    code = "FV-TRAN-027"
+    title = "invitation of another site"
+
+
+class OperatorRefusedError(IdentityError):
+    """A call of the operators' interface has no user's token, or the user may not do this."""
+
+    code = "FV-TRAN-029"
+    title = "operator not allowed"

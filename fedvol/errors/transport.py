@@ -72,3 +72,10 @@ class CallRefusedError(TransportError):
 
     code = "FV-TRAN-009"
     title = "call not proved"
+
+
+class TooManyCallsError(TransportError):
+    """Too many attempts in too short a time."""
+
+    code = "FV-TRAN-028"
+    title = "too many attempts"

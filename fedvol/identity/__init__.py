@@ -8,7 +8,7 @@ from fedvol.identity.addresses import split_address
 from fedvol.identity.certificates import Authority
 from fedvol.identity.drafts import RosterDraft, next_roster
 from fedvol.identity.fingerprint import same_fingerprint
-from fedvol.identity.invitation import Invitation, TokenRecord
+from fedvol.identity.invitation import Invitation, TokenRecord, token_digest
 from fedvol.identity.keys import IdentityKey, PublicKey, PublicKeyField
 from fedvol.identity.moments import Moment, write_moment
 from fedvol.identity.node_key import NodeKey, NodePublicKey, NodePublicKeyField
@@ -60,5 +60,6 @@ __all__ = [
     "site_fingerprint",
     "split_address",
     "tagged_digest",
+    "token_digest",
     "write_moment",
 ]

@@ -16,7 +16,12 @@ from pydantic import Field
 
 from fedvol.config.base import Section
 from fedvol.config.data import Name
-from fedvol.errors import InvitationError, InvitationExpiredError, InvitationRefusedError
+from fedvol.errors import (
+    InvitationError,
+    InvitationExpiredError,
+    InvitationRefusedError,
+    InvitationUsedError,
+)
 from fedvol.identity.addresses import Address
 from fedvol.identity.certificates import certificate_from_text, certificate_text
 from fedvol.identity.documents import read_document, write_document
@@ -149,7 +154,7 @@ class TokenRecord(Section):
         """The record of an invitation just made."""
         return cls(
             site=invitation.site,
-            digest=_token_digest(invitation.token),
+            digest=token_digest(invitation.token),
             expires=invitation.expires,
         )
 
@@ -159,17 +164,18 @@ class TokenRecord(Section):
         Whether a token was used or is too old, only its holder learns.
 
         Raises:
-            InvitationRefusedError: It is another token, or was used already.
+            InvitationRefusedError: It is another token.
+            InvitationUsedError: It was used already.
             InvitationExpiredError: Its time is over.
         """
-        if not hmac.compare_digest(_token_digest(token).encode(), self.digest.encode()):
+        if not hmac.compare_digest(token_digest(token).encode(), self.digest.encode()):
             raise InvitationRefusedError(
                 f"site {self.site}",
                 "the token is not the one of its invitation",
                 "Invite the site again if it asks for it.",
             )
         if self.used_at is not None:
-            raise InvitationRefusedError(
+            raise InvitationUsedError(
                 f"site {self.site}",
                 f"its token was used at {write_moment(self.used_at)}",
                 "If that was not the hospital, somebody else has read the invitation: compare "
@@ -197,7 +203,8 @@ def _check_sum(data: bytes) -> bytes:
     return tagged_digest("invitation", data)[:_CHECK_BYTES]
 
 
-def _token_digest(token: str) -> str:
+def token_digest(token: str) -> str:
+    """What the server keeps of a token, and finds its invitation by."""
     return tagged_digest("token", token.encode()).hex()
 
 

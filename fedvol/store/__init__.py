@@ -3,6 +3,24 @@
 from fedvol.store.blobs import BlobStore
 from fedvol.store.catalogue import SqlCatalogue
 from fedvol.store.database import open_engine, prepare_schema
+from fedvol.store.federation_records import (
+    ActionRecord,
+    AnswerRecord,
+    ConsentRecord,
+    ContributionKey,
+    Decision,
+    InvitationRecord,
+    ProposalRecord,
+    Role,
+    RosterEntry,
+    RunRequest,
+    SiteKeysRecord,
+    SiteRecord,
+    SiteStanding,
+    UserRecord,
+    Wanted,
+)
+from fedvol.store.federation_store import FederationStore
 from fedvol.store.records import (
     ALL_SITES,
     CheckpointKind,
@@ -17,17 +35,33 @@ from fedvol.store.tensor_files import StateFile, StateOnDisk, write_state
 
 __all__ = [
     "ALL_SITES",
+    "ActionRecord",
+    "AnswerRecord",
     "BlobStore",
     "CheckpointKind",
     "CheckpointRecord",
+    "ConsentRecord",
+    "ContributionKey",
+    "Decision",
+    "FederationStore",
+    "InvitationRecord",
+    "ProposalRecord",
+    "Role",
+    "RosterEntry",
     "RoundKey",
     "RoundRecord",
     "RunRecord",
+    "RunRequest",
     "RunStore",
+    "SiteKeysRecord",
+    "SiteRecord",
     "SiteRound",
+    "SiteStanding",
     "SqlCatalogue",
     "StateFile",
     "StateOnDisk",
+    "UserRecord",
+    "Wanted",
     "open_engine",
     "prepare_schema",
     "write_state",

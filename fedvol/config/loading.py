@@ -152,6 +152,11 @@ def _without_null(schema: Any) -> Any:
 
 
 def read_text(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        ConfigFileError: It is absent, no file, too large, or not UTF-8.
+    """
     where = str(path)
     try:
         if path.is_dir():
@@ -183,6 +188,11 @@ def read_text(path: Path) -> str:
 
 
 def parse_toml(text: str, *, where: str) -> dict[str, Any]:
+    """The values of a TOML document.
+
+    Raises:
+        ConfigFileError: The text is not TOML.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -111,6 +111,7 @@ from fedvol.errors.store import (
 )
 from fedvol.errors.transport import (
     BlobRefusedError,
+    BodyTooLargeError,
     CallRefusedError,
     LinkDownError,
     MessageError,
@@ -185,6 +186,7 @@ __all__ = [
     "StrangeBundleError",
     "TooManyCallsError",
     "BlobRefusedError",
+    "BodyTooLargeError",
     "IdentityError",
     "KeyFileError",
     "SignatureError",

@@ -79,3 +79,10 @@ class TooManyCallsError(TransportError):
 
     code = "FV-TRAN-028"
     title = "too many attempts"
+
+
+class BodyTooLargeError(TransportError):
+    """A body is larger than the route takes."""
+
+    code = "FV-TRAN-030"
+    title = "body too large"

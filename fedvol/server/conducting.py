@@ -3,14 +3,16 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, final
 
 from fedvol.errors import TransportError
-from fedvol.federation import MetricSums
+from fedvol.federation import Link, MetricSums, Request
 from fedvol.identity import IdentityKey
 from fedvol.plan import Plan
 from fedvol.server.clock import SystemClock
 from fedvol.server.coordinator import Coordinator, Outcome
-from fedvol.server.front_door import MAX_BLOB_BYTES, ServerFolder
+from fedvol.server.front_door import MAX_BLOB_BYTES
+from fedvol.server.server_folder import ServerFolder
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
 from fedvol.transport.flower import FlowerLink
@@ -18,7 +20,7 @@ from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.calls import SiteKeys
 from fedvol.transport.network.server_run import PrivateAddress, server_run
 from fedvol.transport.network.signed_server import SignedServer
-from fedvol.types import RunId, SiteId, State
+from fedvol.types import Digest, RunId, SiteId, State
 
 POLL_S = 0.5
 """Seconds between two looks for answers."""
@@ -36,10 +38,50 @@ class Conducted:
     Attributes:
         outcome: The release, and what sites said of their data.
         tests: Sums of each site's test cases.
+        personal_tests: The same of each site's personal model; empty where there are none.
     """
 
     outcome: Outcome
     tests: Mapping[SiteId, MetricSums]
+    personal_tests: Mapping[SiteId, MetricSums]
+
+
+class Gate(Protocol):
+    """What stands between a run and its sites: consent, and what the operator wants."""
+
+    def admitted(self, link: Link) -> Link:
+        """The link to those sites alone that may be asked; waits until enough are there.
+
+        Raises:
+            QuorumError: They did not come in time.
+            RunPausedError: The operator paused the run meanwhile.
+            RunStoppedError: The operator stopped it.
+        """
+        ...
+
+    def between_rounds(self) -> None:
+        """Called before each round and after the last; may raise as `admitted` does."""
+        ...
+
+    def answered(self, request: Request, digest: Digest, tensors: Digest | None) -> None:
+        """Take note of a signed answer."""
+        ...
+
+
+@final
+class OpenGate:
+    """Every connected site is asked, and nobody interferes; for tests of the network alone."""
+
+    def admitted(self, link: Link) -> Link:
+        """The same link."""
+        return link
+
+    def between_rounds(self) -> None:
+        """Nothing happens."""
+
+    def answered(self, request: Request, digest: Digest, tensors: Digest | None) -> None:
+        """Nothing is noted."""
+        del request, digest, tensors
 
 
 def conduct(
@@ -52,6 +94,7 @@ def conduct(
     key: IdentityKey,
     sites: SiteKeys,
     observer: Observer,
+    gate: Gate | None = None,
     poll_s: float = POLL_S,
 ) -> Conducted:
     """Bring a run to its end, from wherever its record stands, and have its release judged.
@@ -65,12 +108,16 @@ def conduct(
         key: The server's identity.
         sites: Identities of the active sites.
         observer: Hears of progress.
+        gate: Who may be asked, and whether to go on; None: everybody, always.
         poll_s: Seconds between two looks for answers.
 
     Raises:
         QuorumError: Too few sites, too often.
+        RunPausedError: The gate said so.
+        RunStoppedError: The gate said so.
         TransportError: The engine was away for longer than `AWAY_S`.
     """
+    door = gate or OpenGate()
     coordinator = Coordinator(
         run=run,
         plan=plan,
@@ -79,19 +126,21 @@ def conduct(
         blobs=BlobStore(folder.blobs(run)),
         clock=SystemClock(),
         observer=observer,
+        between_rounds=door.between_rounds,
     )
+    blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
     private = PrivateAddress(port=private_port, secret=folder.secret())
     clock = SystemClock()
     last_up_s = clock.monotonic_s()
     while True:
         try:
             with server_run(private) as grid:
-                link = FlowerLink(
-                    grid, carrier=_carrier(folder, key, sites), poll_s=poll_s, awaits_return=True
+                carrier = SignedServer(key, sites=sites, blobs=blobs, answered=door.answered)
+                link = door.admitted(
+                    FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
                 )
                 last_up_s = clock.monotonic_s()
-                outcome = coordinator.conduct(link)
-                return Conducted(outcome=outcome, tests=coordinator.test(link, outcome))
+                return _conducted(coordinator, link)
         except TransportError as error:
             if clock.monotonic_s() - last_up_s > AWAY_S:
                 raise
@@ -99,6 +148,9 @@ def conduct(
             time.sleep(RETRY_S)
 
 
-def _carrier(folder: ServerFolder, key: IdentityKey, sites: SiteKeys) -> SignedServer:
-    blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
-    return SignedServer(key, sites=sites, blobs=blobs)
+def _conducted(coordinator: Coordinator, link: Link) -> Conducted:
+    outcome = coordinator.conduct(link)
+    tests = coordinator.test(link, outcome)
+    is_personal = outcome.personal_round is not None
+    personal = coordinator.test_personal(link, outcome) if is_personal else {}
+    return Conducted(outcome=outcome, tests=tests, personal_tests=personal)

@@ -1,12 +1,14 @@
 """`Coordinator`: carries a run from its plan to a release, and on from any record of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fedvol.errors import (
     FedvolError,
     PlanMismatchError,
     QuorumError,
+    RunPausedError,
+    RunStoppedError,
     StoreError,
     TransportError,
 )
@@ -52,6 +54,8 @@ class Coordinator:
         blobs: Weights.
         clock: Time.
         observer: Hears of progress.
+        between_rounds: Called before each round that is to be played and after the last one; may
+            raise `RunPausedError` or `RunStoppedError`, and the run is left as they say.
     """
 
     def __init__(
@@ -64,7 +68,9 @@ class Coordinator:
         blobs: BlobStore,
         clock: Clock,
         observer: Observer,
+        between_rounds: Callable[[], None] = lambda: None,
     ) -> None:
+        self._between_rounds = between_rounds
         self._run = run
         self._plan = plan
         self._initial = initial
@@ -78,6 +84,8 @@ class Coordinator:
 
         Raises:
             QuorumError: Too few sites, too often; the run has failed, with this reason.
+            RunPausedError: It is paused, to be gone on with.
+            RunStoppedError: It is stopped for good.
             PlanMismatchError: The record belongs to another plan.
             TransportError: The link is down; the run stays as it is, to be gone on with.
         """
@@ -85,6 +93,9 @@ class Coordinator:
         try:
             outcome = self._play(link, resumed=resumed)
         except TransportError:
+            raise
+        except (RunPausedError, RunStoppedError) as error:
+            self._leave(error)
             raise
         except FedvolError as error:
             self._fail(error)
@@ -133,6 +144,14 @@ class Coordinator:
             model=model,
             health=outcome.health,
         )
+
+    def _leave(self, error: RunPausedError | RunStoppedError) -> None:
+        """Record that an operator paused or stopped the run; a finished one stays finished."""
+        if self._state() is not RunState.RUNNING:
+            return
+        state = RunState.PAUSED if isinstance(error, RunPausedError) else RunState.STOPPED
+        self._store.set_run_state(self._run, state, reason=error.what)
+        self._observer.event("run.left", name=self._run, status=state.value)
 
     def _fail(self, error: FedvolError) -> None:
         """Record why the run failed; a run that had finished stays finished."""
@@ -209,6 +228,7 @@ class Coordinator:
         while index <= stage.rounds:
             played = stage.closed_record(index)
             if played is None:
+                self._between_rounds()
                 self._observer.event(
                     "round.opened",
                     stage=stage.stage,
@@ -231,6 +251,7 @@ class Coordinator:
             assert played.aggregate is not None
             base = played.aggregate
             index += 1
+        self._between_rounds()
         best = stage.best()
         assert best is not None
         return best

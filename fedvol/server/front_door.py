@@ -1,79 +1,26 @@
 """`FrontDoor`: the server's two ports. Public: what sites need, under TLS 1.3. Private: the rest."""
 
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import final
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from fedvol.errors import StoreError
-from fedvol.files import atomic_path
 from fedvol.identity import NodePublicKey
+from fedvol.server.server_folder import ServerFolder
 from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.blob_routes import blob_routes
 from fedvol.transport.network.calls import CallGuard, SiteKeys
 from fedvol.transport.network.listeners import Certificate, Listener
-from fedvol.transport.network.public_gate import PublicGate
-from fedvol.transport.network.superlink import MIN_SECRET_BYTES, SuperLink, SuperLinkSettings
+from fedvol.transport.network.private_gate import PrivateGate
+from fedvol.transport.network.public_gate import Asgi, PublicGate
+from fedvol.transport.network.superlink import SuperLink, SuperLinkSettings
 from fedvol.types import SiteId
 
 MAX_BLOB_BYTES = 8 << 30
 """Largest file of weights that a site may bring, whatever the run."""
 
 LOOPBACK = "127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFolder:
-    """What lies where in the server's state folder.
-
-    Attributes:
-        folder: The folder.
-    """
-
-    folder: Path
-
-    @property
-    def engine(self) -> Path:
-        """Nodes and messages of the engine."""
-        return self.folder / "flower.db"
-
-    @property
-    def store(self) -> Path:
-        """Runs, rounds, sites' results."""
-        return self.folder / "server.db"
-
-    @property
-    def exchange(self) -> Path:
-        """Weights on their way."""
-        return self.folder / "exchange"
-
-    def blobs(self, run: str) -> Path:
-        """Weights of a run."""
-        return self.folder / "blobs" / run
-
-    def secret(self) -> bytes:
-        """What the coordinator proves itself by to the engine; made where it is absent.
-
-        Raises:
-            StoreError: The file is open to others, or damaged.
-        """
-        path = self.folder / "secret"
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                temporary.touch(mode=0o600)
-                temporary.write_bytes(secrets.token_bytes(MIN_SECRET_BYTES))
-        content = path.read_bytes()
-        if len(content) != MIN_SECRET_BYTES or path.stat().st_mode & 0o077:
-            raise StoreError(
-                str(path),
-                "the server's secret is damaged, or others can read it",
-                "Remove the file; the server makes another when it starts.",
-            )
-        return content
 
 
 @final
@@ -83,18 +30,29 @@ class FrontDoor:
     Args:
         folder: The server's state folder.
         sites: Identities of the active sites.
+        guard: Lets sites' calls through; None: one of its own, from `sites`.
         routes: Further routes of ours under `/fedvol/v1/`.
+        operators: What operators of this machine reach; None: nothing.
     """
 
     def __init__(
-        self, folder: ServerFolder, *, sites: SiteKeys, routes: Sequence[BaseRoute] = ()
+        self,
+        folder: ServerFolder,
+        *,
+        sites: SiteKeys,
+        guard: CallGuard | None = None,
+        routes: Sequence[BaseRoute] = (),
+        operators: Asgi | None = None,
     ) -> None:
         self.superlink = SuperLink(
             SuperLinkSettings(database=folder.engine, secret=folder.secret())
         )
         blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
-        guard = CallGuard(sites)
-        self._own = Starlette(routes=[*blob_routes(blobs, guard), *routes])
+        # One guard for all routes: it remembers which calls were made already.
+        self._own = Starlette(routes=[*blob_routes(blobs, guard or CallGuard(sites)), *routes])
+        self._private: Asgi = (
+            PrivateGate(self.superlink.app, operators) if operators else self.superlink.app
+        )
         self._listeners: list[Listener] = []
 
     def set_sites(self, nodes: Mapping[SiteId, NodePublicKey]) -> None:
@@ -116,7 +74,7 @@ class FrontDoor:
         """
         return self._open(
             Listener(
-                self.superlink.app,
+                self._private,
                 host=LOOPBACK,
                 port=port,
                 certificate=None,

@@ -77,6 +77,10 @@ class RunStore:
             engine, component=COMPONENT, version=SCHEMA_VERSION, metadata=RunsBase.metadata
         )
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
     # --- runs ---------------------------------------------------------------------------------
 
     def create_run(self, run: RunId, *, plan: Plan) -> RunRecord:

@@ -1,5 +1,6 @@
 """`SignedServer`: the server's end of a network link. It signs, and believes signatures alone."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 from typing import final
@@ -37,9 +38,19 @@ class SignedServer:
         key: The server's identity.
         sites: Identities of the active sites.
         blobs: Where weights lie on their way.
+        answered: Told of each answer whose signature held, before it is used: the question, the
+            digest of the answer as signed, and of the file of tensors it names.
     """
 
-    def __init__(self, key: IdentityKey, *, sites: SiteKeys, blobs: BlobFolder) -> None:
+    def __init__(
+        self,
+        key: IdentityKey,
+        *,
+        sites: SiteKeys,
+        blobs: BlobFolder,
+        answered: Callable[[Request, Digest, Digest | None], None] | None = None,
+    ) -> None:
+        self._answered = answered
         self._key = key
         self._sites = sites
         self._blobs = blobs
@@ -81,6 +92,9 @@ class SignedServer:
             bytes_up=len(body.to_bytes()) + (header.tensors.size_bytes if header.tensors else 0),
             bytes_down=bytes_down,
         )
+        if self._answered is not None:
+            tensors = Digest(header.tensors.digest) if header.tensors else None
+            self._answered(request, digest_of(body), tensors)
         if header.tensors is None:
             return reply
         return replace(reply, tensors=self._take(request, header.tensors))

@@ -7,6 +7,7 @@ site installed.
 """
 
 import hmac
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from fedvol.transport.network.superlink_engine import (
     AccountInfo,
     ControlAuthnPlugin,
     LinkState,
+    NodeModel,
+    NodeStatus,
+    SqlLinkState,
     SuperLinkLifespan,
     SuperLinkLifespanConfig,
     create_app,
@@ -82,6 +86,7 @@ class SuperLink:
             isolation="process",
             runtime_dependency_install=False,
         )
+        self._setting = threading.Lock()
         self.app: FastAPI = create_app(config, SuperLinkLifespan)
 
     @property
@@ -94,6 +99,11 @@ class SuperLink:
         nodes = self._state.get_node_info(statuses=["registered", "online", "offline"])
         return {SiteId(node.name): node.node_id for node in nodes}
 
+    def online(self) -> tuple[SiteId, ...]:
+        """Registered sites whose node is there now, sorted."""
+        nodes = self._state.get_node_info(statuses=["online"])
+        return tuple(sorted(SiteId(node.name) for node in nodes))
+
     def set_sites(self, keys: Mapping[SiteId, bytes]) -> None:
         """Register exactly these sites; whoever else was registered is let in no more.
 
@@ -103,6 +113,10 @@ class SuperLink:
         Raises:
             SiteRegistrationError: Two sites have one key.
         """
+        with self._setting:
+            self._set_sites(keys)
+
+    def _set_sites(self, keys: Mapping[SiteId, bytes]) -> None:
         state = self._state
         present = {
             node.node_id: (SiteId(node.name), bytes(node.public_key))
@@ -113,6 +127,7 @@ class SuperLink:
             if entry not in wanted:
                 state.delete_node(NOOP_FLWR_AID, node)
         for site, key in sorted(wanted - set(present.values())):
+            _forget_unregistered(state, site=site, key=key)
             try:
                 state.create_node(
                     NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=site
@@ -123,6 +138,17 @@ class SuperLink:
                     "its node key is in use by another site, or was in use before",
                     "Have the site make a new node key and enrol again.",
                 ) from error
+
+
+def _forget_unregistered(state: LinkState, *, site: SiteId, key: bytes) -> None:
+    """Let a site that was out come back with its key: Flower never takes a key a second time."""
+    assert isinstance(state, SqlLinkState)
+    with state.session() as session:
+        session.query(NodeModel).filter(
+            NodeModel.public_key == key,
+            NodeModel.name == site,
+            NodeModel.status == NodeStatus.UNREGISTERED,
+        ).delete()
 
 
 def bearer(secret: bytes) -> str:

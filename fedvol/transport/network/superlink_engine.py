@@ -17,7 +17,9 @@ from flwr.proto.runtime_pb2 import (
     PushTaskOutputRequest,
 )
 from flwr.server.superlink.linkstate import LinkState
+from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
 from flwr.supercore.auth.typing import AccountInfo
+from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
@@ -27,6 +29,7 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.state.schema.linkstate_models import Node as NodeModel
 from flwr.superlink.auth_plugin import ControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
@@ -57,6 +60,8 @@ __all__ = [
     "HeartbeatSender",
     "HttpGrid",
     "LinkState",
+    "NodeModel",
+    "NodeStatus",
     "ListRunsRequest",
     "ProtobufCall",
     "ProtobufRequestContext",
@@ -64,6 +69,7 @@ __all__ = [
     "PushTaskOutputRequest",
     "RuntimeHttpClient",
     "RuntimeVersionHttpInterceptor",
+    "SqlLinkState",
     "StartRunRequest",
     "Status",
     "StopRunRequest",

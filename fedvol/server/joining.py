@@ -1,0 +1,172 @@
+"""Routes by which a hospital joins: it enrols, then fetches the roster.
+
+POST /fedvol/v1/enrol    a signed body with the token and the site's public keys
+GET  /fedvol/v1/roster   the newest roster, as the root signed it
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, final
+
+from pydantic import Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fedvol.config.base import Section
+from fedvol.config.data import Name
+from fedvol.errors import (
+    InvitationError,
+    InvitationNameError,
+    InvitationRefusedError,
+    MessageError,
+    RosterError,
+)
+from fedvol.identity import (
+    NodePublicKeyField,
+    PublicKeyField,
+    SignedBody,
+    Tag,
+    TokenRecord,
+    site_fingerprint,
+    token_digest,
+)
+from fedvol.server.calls import Throttle, read_small, refusal, refusing
+from fedvol.store import FederationStore, InvitationRecord, SiteKeysRecord
+from fedvol.types import SiteId
+
+ENROL = "/fedvol/v1/enrol"
+ROSTER = "/fedvol/v1/roster"
+
+_TOKEN = re.compile("[0-9a-f]{64}")
+_ATTEMPTS, _PERIOD_S = 30, 60.0
+_WHERE = "enrolment"
+
+
+class Enrolment(Section):
+    """What a hospital brings when it joins, or when it changes its keys."""
+
+    site: Name
+    """Its name, as in its invitation."""
+    token: Annotated[str, Field(max_length=200)]
+    """The invitation's token."""
+    identity: PublicKeyField
+    """Its new identity key, which signs the enrolment."""
+    node: NodePublicKeyField
+    """Its node's new key."""
+    software: Annotated[str, Field(pattern="^[0-9A-Za-z.+-]{1,50}$")]
+    """Its version of fedvol."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@final
+class EnrolmentDesk:
+    """Takes hospitals' keys, each for one token.
+
+    Args:
+        store: Invitations and sites.
+        now: Gives the time, UTC.
+    """
+
+    def __init__(self, store: FederationStore, *, now: Callable[[], datetime] = _utc_now) -> None:
+        self._store = store
+        self._now = now
+
+    def enrol(self, data: bytes) -> str:
+        """Take an enrolment.
+
+        Args:
+            data: The signed body as it came.
+
+        Returns:
+            The fingerprint of the site, which its people and the operator compare.
+
+        Raises:
+            MessageError: It is malformed.
+            SignatureError: It is not signed by the key that it brings.
+            InvitationError: The token is malformed.
+            InvitationRefusedError: It is unknown, of another site, or used.
+            InvitationExpiredError: Its time is over.
+            RosterDuplicateError: Another site has one of the keys.
+        """
+        body = SignedBody.parse(data, where=_WHERE)
+        enrolment = _enrolment(body.payload)  # nothing of it counts before the signature held
+        body.open(Tag.ENROLMENT, signer=enrolment.identity, where=_WHERE)
+        if not _TOKEN.fullmatch(enrolment.token):
+            raise InvitationError(
+                f"site {enrolment.site}",
+                "the token is damaged",
+                "Copy the whole line of the invitation again.",
+            )
+        self._store.sites.enrol(
+            SiteId(enrolment.site),
+            keys=SiteKeysRecord(identity=enrolment.identity.hex, node=enrolment.node.hex),
+            software=enrolment.software,
+            token_digest=token_digest(enrolment.token),
+            admit=lambda invitation: self._admit(invitation, enrolment),
+        )
+        return site_fingerprint(enrolment.site, identity=enrolment.identity, node=enrolment.node)
+
+    def _admit(self, invitation: InvitationRecord | None, enrolment: Enrolment) -> datetime:
+        if invitation is None:
+            raise InvitationRefusedError(
+                f"site {enrolment.site}",
+                "no invitation has this token, or a newer one took its place",
+                "Invite the site again if it asks for it.",
+            )
+        if invitation.site != enrolment.site:
+            raise InvitationNameError(
+                f"site {enrolment.site}",
+                f"the token is of an invitation of {invitation.site}",
+                "The site must enrol under the name in its invitation.",
+            )
+        record = TokenRecord(
+            site=invitation.site,
+            digest=invitation.token_digest,
+            expires=invitation.expires,
+            used_at=invitation.used,
+        )
+        used = record.used(enrolment.token, now=self._now()).used_at
+        assert used is not None
+        return used
+
+
+def joining_routes(store: FederationStore, desk: EnrolmentDesk) -> list[Route]:
+    """The routes.
+
+    Args:
+        store: Rosters.
+        desk: Takes enrolments.
+    """
+    throttle = Throttle(attempts=_ATTEMPTS, period_s=_PERIOD_S)
+
+    async def enrol(request: Request) -> Response:
+        throttle.admit()
+        data = await read_small(request)
+        fingerprint = await run_in_threadpool(desk.enrol, data)
+        return JSONResponse({"status": "waiting", "fingerprint": fingerprint})
+
+    async def roster(_request: Request) -> Response:
+        content = await run_in_threadpool(store.sites.roster)
+        if content is None:
+            return refusal(404, RosterError.code)
+        return Response(content, media_type="application/json")
+
+    return [
+        Route(ENROL, refusing(enrol), methods=["POST"]),
+        Route(ROSTER, refusing(roster), methods=["GET"]),
+    ]
+
+
+def _enrolment(payload: str) -> Enrolment:
+    try:
+        return Enrolment.model_validate_json(payload)
+    except ValidationError as error:
+        raise MessageError(
+            _WHERE, "it does not follow the schema", "Bring site and server to one version."
+        ) from error

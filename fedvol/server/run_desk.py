@@ -1,0 +1,236 @@
+"""`RunDesk`: what operators do about runs, as functions of values."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast, final
+
+from pydantic import ValidationError
+
+from fedvol.errors import MessageError, QuorumError, RunRequestError
+from fedvol.federation import RunState
+from fedvol.identity import write_moment
+from fedvol.plan import Plan
+from fedvol.server.operator_desk import require_name
+from fedvol.server.proposing import keep_initial, require_proposable, run_proposal
+from fedvol.server.server_state import ServerState
+from fedvol.store import (
+    CheckpointKind,
+    Decision,
+    ProposalRecord,
+    RoundRecord,
+    RunRequest,
+    SiteRound,
+    Wanted,
+)
+from fedvol.types import Json, RunId, SiteId
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@final
+class RunDesk:
+    """Proposes, starts, shows, pauses, resumes and stops runs.
+
+    Args:
+        state: The server's folder, read.
+        online: Sites whose node is there now.
+        now: Gives the time, UTC.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        *,
+        online: Callable[[], tuple[SiteId, ...]],
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._state = state
+        self._online = online
+        self._now = now
+
+    def propose(self, run: str, *, plan_json: str, by: str) -> dict[str, Json]:
+        """Put a run to its sites; its initial weights are here already.
+
+        Raises:
+            MessageError: The plan is no plan.
+            RunRequestError: The name is taken, or a site is not active.
+            PlanMismatchError: The initial weights are not those of the plan.
+        """
+        require_name(run, of="run")
+        try:
+            plan = Plan.model_validate_json(plan_json)
+        except ValidationError as error:
+            raise MessageError(
+                f"run {run}", "its plan is no plan", "Bring command and server to one version."
+            ) from error
+        name = RunId(run)
+        require_proposable(plan, active=self._state.registry.active())
+        keep_initial(self._state.folder, name, plan=plan)
+        proposal = run_proposal(name, plan=plan, key=self._state.key, operator=by, now=self._now())
+        self._state.store.agreements.propose(proposal)
+        self._state.runs.create_run(name, plan=plan)
+        return self.show(run)
+
+    def require_new(self, run: str) -> RunId:
+        """A name under which nothing was proposed.
+
+        Raises:
+            RunRequestError: It is taken.
+            UsageError: It is no name.
+        """
+        require_name(run, of="run")
+        if self._state.store.agreements.request(RunId(run)) is not None:
+            raise RunRequestError(
+                f"run {run}", "there is one of this name", "Choose another with --name."
+            )
+        return RunId(run)
+
+    def initial_path(self, run: RunId) -> Path:
+        """Where the initial weights of a run are brought to."""
+        return self._state.folder.initial(run)
+
+    def want(self, run: str, *, verb: str, reason: str, by: str) -> dict[str, Json]:
+        """Start, pause, resume or stop a run.
+
+        Raises:
+            RunRequestError: It cannot be as things stand.
+            QuorumError: Fewer sites consented than the study's minimum.
+        """
+        agreements, name = self._state.store.agreements, RunId(run)
+        proposal, request = self._found(run)
+        if verb in ("start", "resume"):
+            self._require_startable(proposal, request, verb=verb)
+            agreements.want(name, Wanted.STARTED, by=by, reason=reason, again=verb == "resume")
+        else:
+            wanted = Wanted.PAUSED if verb == "pause" else Wanted.STOPPED
+            agreements.want(name, wanted, by=by, reason=reason)
+        return self.show(run)
+
+    def runs(self) -> list[Json]:
+        """Every run, oldest first."""
+        return [
+            {
+                "run": one.run,
+                "wanted": one.wanted.value,
+                "state": self._run_state(one.run).value,
+                "reason": one.reason,
+                "by": one.by,
+                "consented": len(self._state.store.agreements.consenting(one.run)),
+            }
+            for one in self._state.store.agreements.requests()
+        ]
+
+    def show(self, run: str) -> dict[str, Json]:
+        """Everything about one run that an operator asks for.
+
+        Raises:
+            RunRequestError: There is no such run.
+        """
+        proposal, request = self._found(run)
+        name = RunId(run)
+        record = self._state.runs.run(name)
+        plan = record.plan if record else None
+        rounds = self._state.runs.rounds(name)
+        releases = self._state.runs.checkpoints(name, kind=CheckpointKind.RELEASE)
+        return {
+            "run": run,
+            "study": record.study if record else "",
+            "plan": proposal.plan_digest,
+            "wanted": request.wanted.value,
+            "state": self._run_state(name).value,
+            "reason": (record.reason if record else "") or request.reason,
+            "by": request.by,
+            "at": write_moment(request.at),
+            "proposed_by": proposal.created_by,
+            "rounds": [stage.rounds for stage in plan.study.stages] if plan else [],
+            "closed": sum(one.state.value == "closed" for one in rounds),
+            "round": _round(rounds[-1]) if rounds else None,
+            "sites": cast("list[Json]", self._sites(proposal, rounds)),
+            "release": releases[-1].digest if releases else None,
+            "receipts": len(self._state.store.agreements.receipts(name)),
+        }
+
+    def _sites(
+        self, proposal: ProposalRecord, rounds: tuple[RoundRecord, ...]
+    ) -> list[dict[str, Json]]:
+        consents = self._state.store.agreements.consents(proposal.id)
+        online, active = set(self._online()), set(self._state.registry.active())
+        last = {one.site: one for one in rounds[-1].sites} if rounds else {}
+        found: list[dict[str, Json]] = []
+        for site in proposal.sites:
+            consent = consents.get(site)
+            found.append(
+                {
+                    "site": site,
+                    "takes_part": site in active,
+                    "online": site in online,
+                    "consent": consent.decision.value if consent else "waiting",
+                    "why_not": consent.reason
+                    if consent and consent.decision is not Decision.APPROVE
+                    else "",
+                    **_site_round(last.get(site)),
+                }
+            )
+        return found
+
+    def _found(self, run: str) -> tuple[ProposalRecord, RunRequest]:
+        agreements = self._state.store.agreements
+        proposal, request = agreements.proposal(run), agreements.request(RunId(run))
+        if proposal is None or request is None:
+            raise RunRequestError(
+                f"run {run}"[:200], "there is no such run", "List them: fedvol run list."
+            )
+        return proposal, request
+
+    def _require_startable(
+        self, proposal: ProposalRecord, request: RunRequest, *, verb: str
+    ) -> None:
+        state = self._run_state(proposal.run)
+        if verb == "resume" and request.wanted is Wanted.PROPOSED:
+            raise RunRequestError(
+                f"run {proposal.run}", "it was not started yet", "Start it: fedvol run start."
+            )
+        if state in (RunState.FINISHED, RunState.STOPPED):
+            raise RunRequestError(
+                f"run {proposal.run}", f"it is {state.value} for good", "Propose a new run."
+            )
+        record = self._state.runs.run(proposal.run)
+        minimum = record.plan.study.federation.min_sites if record else 1
+        consenting = self._state.store.agreements.consenting(proposal.id)
+        if len(consenting) < minimum:
+            waiting = ", ".join(site for site in proposal.sites if site not in consenting)
+            raise QuorumError(
+                f"run {proposal.run}",
+                f"{len(consenting)} of at least {minimum} sites consented (without: {waiting})",
+                "Ask those sites to look at their proposals: fedvol consent list.",
+            )
+
+    def _run_state(self, run: RunId) -> RunState:
+        record = self._state.runs.run(run)
+        return record.state if record is not None else RunState.PROPOSED
+
+
+def _round(record: RoundRecord) -> dict[str, Json]:
+    return {
+        "stage": record.stage,
+        "round": record.index,
+        "attempt": record.attempt,
+        "state": record.state.value,
+        "reason": record.reason,
+        "seconds": record.seconds,
+    }
+
+
+def _site_round(site: SiteRound | None) -> dict[str, Json]:
+    if site is None:
+        return {"state": "", "code": "", "title": "", "steps": None, "train_seconds": None}
+    return {
+        "state": site.state.value,
+        "code": site.code,
+        "title": site.title,
+        "steps": site.steps,
+        "train_seconds": site.train_seconds,
+    }

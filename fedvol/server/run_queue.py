@@ -1,0 +1,130 @@
+"""`RunQueue`: takes started runs one after the other; each ends in a final state with a reason."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import final
+
+from fedvol.errors import FedvolError, RunPausedError, RunStoppedError, TransportError
+from fedvol.federation import RunState
+from fedvol.plan import Plan
+from fedvol.server.clock import SystemClock
+from fedvol.server.conducting import Conducted, Gate, conduct
+from fedvol.server.receipts import issue_receipts
+from fedvol.server.run_gate import RunGate
+from fedvol.server.server_state import ServerState
+from fedvol.store import RunRequest, StateFile, Wanted
+from fedvol.telemetry import Observer
+from fedvol.types import RunId
+
+POLL_S = 1.0
+_COORDINATOR = "coordinator"
+_OPEN = (RunState.PROPOSED, RunState.RUNNING, RunState.PAUSED)
+
+Conduct = Callable[[RunId, Plan, Gate], Conducted]
+
+_log = logging.getLogger(__name__)
+
+
+@final
+class RunQueue:
+    """The coordinator's work; it may be killed at any moment, all is in the store.
+
+    Args:
+        state: The server's folder, read.
+        observer: Hears of progress.
+        conducts: Brings one run to its end; None: over the network.
+        wait: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        *,
+        observer: Observer,
+        conducts: Conduct | None = None,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._state = state
+        self._observer = observer
+        self._conducts = conducts or self._over_network
+        self._wait = wait
+
+    def serve(self) -> None:
+        """Take runs for ever."""
+        while True:
+            if not self.step():
+                self._wait(POLL_S)
+
+    def step(self) -> bool:
+        """Take the next run, if there is one; returns whether there was.
+
+        Raises:
+            TransportError: The engine was away for too long; the run stays as it is.
+            StoreError: The store cannot be used.
+        """
+        self._settle_stopped()
+        requests = self._state.store.agreements.requests()
+        started = [one for one in requests if one.wanted is Wanted.STARTED]
+        if not started:
+            return False
+        self._take(started[0])
+        return True
+
+    def _take(self, request: RunRequest) -> None:
+        run = request.run
+        record = self._state.runs.run(run)
+        try:
+            if record is None:
+                # The server died between the proposal and the run's record.
+                raise FedvolError(f"run {run}", "its record is missing", "Propose it again.")
+            gate = RunGate(
+                run,
+                plan=record.plan,
+                state=self._state,
+                clock=SystemClock(),
+                wait=self._wait,
+                observer=self._observer,
+            )
+            self._conducts(run, record.plan, gate)
+        except RunPausedError:
+            return  # the run's record says so, or it had not begun; it waits to be resumed
+        except TransportError:
+            raise
+        except RunStoppedError as error:
+            self._end(run, RunState.STOPPED, reason=error.what)
+        except FedvolError as error:
+            _log.warning("run.failed", extra={"run": run, "code": error.code})
+            self._end(run, RunState.FAILED, reason=str(error))
+        else:
+            self._end(run, RunState.FINISHED, reason="")
+
+    def _settle_stopped(self) -> None:
+        for one in self._state.store.agreements.requests():
+            if one.wanted is Wanted.STOPPED:
+                reason = f"{one.by} stopped it" + (f": {one.reason}" if one.reason else "")
+                self._end(one.run, RunState.STOPPED, reason=reason)
+
+    def _end(self, run: RunId, state: RunState, *, reason: str) -> None:
+        """Write the final state, if the run has none, and take it off the queue."""
+        record = self._state.runs.run(run)
+        if record is not None and record.state in _OPEN and state is not RunState.FINISHED:
+            self._state.runs.set_run_state(run, state, reason=reason)
+        issue_receipts(run, runs=self._state.runs, store=self._state.store, key=self._state.key)
+        self._state.store.agreements.want(run, Wanted.ENDED, by=_COORDINATOR, reason=reason)
+        self._observer.event("run.ended", name=run, status=state.value, reason=reason)
+
+    def _over_network(self, run: RunId, plan: Plan, gate: Gate) -> Conducted:
+        with StateFile(self._state.folder.initial(run)) as file:
+            initial = file.read_all()
+        return conduct(
+            run,
+            plan=plan,
+            initial=initial,
+            folder=self._state.folder,
+            private_port=self._state.config.listen.private_port,
+            key=self._state.key,
+            sites=self._state.registry,
+            observer=self._observer,
+            gate=gate,
+        )

@@ -13,7 +13,7 @@ import click
 import typer
 
 import fedvol
-from fedvol.cli import audit, data, root, simulate, study
+from fedvol.cli import audit, data, root, run, server, simulate, site_admin, study, user
 from fedvol.cli.environment import prepare_environment
 from fedvol.cli.output import AsJson, emit, say
 from fedvol.errors import CaseTableError, FedvolError, StudyError, UsageError
@@ -33,6 +33,10 @@ app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(audit.app, name="audit")
 app.add_typer(root.app, name="root")
+app.add_typer(server.app, name="server")
+app.add_typer(site_admin.app, name="site-admin")
+app.add_typer(run.app, name="run")
+app.add_typer(user.app, name="user")
 app.command()(simulate.simulate)
 app.command()(simulate.demo)
 app.command()(simulate.report)

@@ -1,4 +1,4 @@
-"""`FrontDoor`: the server's two ports. Public: what sites need, under TLS 1.3. Private: the rest."""
+"""`FrontDoor`: the server's two ports. Public: what sites need, by TLS 1.3. Private: the rest."""
 
 from collections.abc import Mapping, Sequence
 from typing import final

@@ -252,7 +252,7 @@ def _caller(request: Request, users: Callable[[str], UserRecord | None]) -> User
         raise OperatorRefusedError(
             "call of the operators' interface",
             "it brings no user's token",
-            "Name the file with your token with --access; an operator can add you: fedvol user add.",
+            "Name the file with your token by --access; operators can add you: fedvol user add.",
         )
     return user
 

@@ -1,4 +1,4 @@
-"""`ServerState`: what every process of a server opens first; and `create_server`, which makes it."""
+"""`ServerState`: what every process of a server opens first; `create_server` makes it."""
 
 import secrets
 from dataclasses import dataclass

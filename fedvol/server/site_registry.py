@@ -1,4 +1,4 @@
-"""`SiteRegistry`: the sites that may take part now, by the newest roster and the operator's word."""
+"""`SiteRegistry`: the sites that may take part now, by newest roster and operator's word."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,0 +1,141 @@
+"""`serve_server`: the server's main process: both listeners, and the coordinator beside it."""
+
+import threading
+from pathlib import Path
+from typing import final
+
+import fedvol
+from fedvol.errors import FedvolError
+from fedvol.files import locked_folder, remove_unfinished
+from fedvol.identity import write_moment
+from fedvol.server.agreeing import AgreementDesk, agreement_routes
+from fedvol.server.coordinator_process import CoordinatorProcess, coordinator_words
+from fedvol.server.front_door import FrontDoor
+from fedvol.server.joining import EnrolmentDesk, joining_routes
+from fedvol.server.operator_api import operator_app
+from fedvol.server.operator_desk import OperatorDesk
+from fedvol.server.run_desk import RunDesk
+from fedvol.server.server_state import ServerState
+from fedvol.store import Wanted
+from fedvol.telemetry import Observer
+from fedvol.transport.network.calls import CallGuard
+from fedvol.types import Json, SiteId
+
+SYNC_S = 30.0
+"""Seconds between two looks at who may take part: a roster ends by itself."""
+
+
+def serve_server(folder: Path, *, observer: Observer, stop: threading.Event) -> None:
+    """Serve until told to stop.
+
+    Args:
+        folder: The server's folder.
+        observer: Hears of starts and ends.
+        stop: Ends it.
+
+    Raises:
+        FolderLockedError: Another process serves this folder.
+        ConfigError: `server.toml` is absent or wrong.
+        CertificateError: Sites would not accept the server's certificate.
+        LinkDownError: A port is in use.
+    """
+    state = ServerState.open(folder)
+    with locked_folder(folder):
+        remove_unfinished(folder)
+        ends = state.require_certificate()
+        server = _Server(state, observer=observer)
+        try:
+            public, private = server.open()
+            observer.event(
+                "server.listening",
+                address=state.config.address,
+                port=public,
+                private_port=private,
+                certificate_until=write_moment(ends),
+            )
+            while not stop.wait(SYNC_S):
+                server.sync()
+        finally:
+            server.close()
+            state.close()
+    observer.event("server.ended")
+
+
+@final
+class _Server:
+    """Everything that runs in the main process."""
+
+    def __init__(self, state: ServerState, *, observer: Observer) -> None:
+        self._state = state
+        self._syncing = threading.Lock()
+        guard = CallGuard(state.registry)
+        agreements = AgreementDesk(state.store, sites=state.registry)
+        self._door = FrontDoor(
+            state.folder,
+            sites=state.registry,
+            guard=guard,
+            routes=[
+                *joining_routes(state.store, EnrolmentDesk(state.store)),
+                *agreement_routes(agreements, guard),
+            ],
+            operators=operator_app(
+                OperatorDesk(state, online=self._online, changed=self.sync),
+                RunDesk(state, online=self._online),
+                users=state.store.people.user_of,
+                actions=state.store.people,
+                status=self._status,
+            ),
+        )
+        self._coordinator = CoordinatorProcess(
+            coordinator_words(state.folder.folder), observer=observer
+        )
+        self._is_coordinated = False
+        self._observer = observer
+
+    def open(self) -> tuple[int, int]:
+        """Listen, then start the coordinator; returns the public and the private port."""
+        self.sync()
+        listen = self._state.config.listen
+        private = self._door.open_private(port=listen.private_port)
+        public = self._door.open_public(
+            host=listen.host, port=listen.port, certificate=self._state.certificate
+        )
+        self._coordinator.start()
+        self._is_coordinated = True
+        return public, private
+
+    def sync(self) -> None:
+        """Let exactly those sites in that may take part now."""
+        with self._syncing:
+            try:
+                self._door.set_sites(self._state.registry.nodes())
+            except FedvolError as error:
+                # One site's bad key must not take the server down; the operator sees it here.
+                self._observer.event("sites.failed", code=error.code, what=error.what)
+
+    def close(self) -> None:
+        """End the coordinator, then the listeners."""
+        if self._is_coordinated:
+            self._coordinator.stop()
+        self._door.close()
+
+    def _online(self) -> tuple[SiteId, ...]:
+        return self._door.superlink.online()
+
+    def _status(self) -> dict[str, Json]:
+        roster = self._state.registry.roster()
+        requests = self._state.store.agreements.requests()
+        return {
+            "version": fedvol.__version__,
+            "consortium": self._state.config.consortium,
+            "address": self._state.config.address,
+            "identity": self._state.key.public.fingerprint,
+            "certificate_until": write_moment(self._state.require_certificate()),
+            "roster": roster.version if roster else None,
+            "roster_until": write_moment(roster.not_after) if roster else None,
+            "sites_active": len(self._state.registry.active()),
+            "sites_online": len(self._online()),
+            "coordinator": self._coordinator.pid,
+            "coordinator_starts": self._coordinator.starts,
+            "runs_started": sum(one.wanted is Wanted.STARTED for one in requests),
+        }

@@ -4,6 +4,7 @@
 # (typer declares its options with a type that lacks its argument)
 
 import json
+import logging
 import signal
 import sys
 import threading
@@ -100,6 +101,7 @@ def start(folder: Folder, as_json: AsJson = False) -> None:
     from fedvol.telemetry import set_up_logging
 
     set_up_logging(sys.stderr)
+    _quieten_flower()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -115,6 +117,7 @@ def coordinate(folder: Folder) -> None:
     from fedvol.telemetry import set_up_logging
 
     set_up_logging(sys.stderr)
+    _quieten_flower()
     # Ctrl-C in a terminal reaches children too; the server ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     conduct_runs(folder)
@@ -151,6 +154,13 @@ port = {port}
 # For operators and the coordinator, on this machine alone.
 private_port = {private_port}
 """
+
+
+def _quieten_flower() -> None:
+    """Its logger has a handler and a level of its own; warnings reach ours all the same."""
+    flower = logging.getLogger("flwr")
+    flower.handlers.clear()
+    flower.setLevel(logging.WARNING)
 
 
 class _Telling:

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from fedvol.config.server import CertificateFiles, ServerConfig
 from fedvol.config.server_loading import load_server, parse_server
@@ -17,10 +17,12 @@ from fedvol.identity import (
     check_server_certificate,
     split_address,
 )
+from fedvol.plan import canonical_json
 from fedvol.server.server_folder import ServerFolder
 from fedvol.server.site_registry import SiteRegistry
 from fedvol.store import FederationStore, Role, RunStore, open_engine
 from fedvol.transport.network.listeners import Certificate
+from fedvol.types import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +146,7 @@ def create_server(folder: Path, *, config_text: str, root: RootRecord, operator:
     place = ServerFolder(folder=folder, database=config.store.url)
     folder.chmod(0o700)
     write_atomic(place.config, config_text.encode())
-    write_atomic(place.root, root.model_dump_json().encode())
+    write_atomic(place.root, canonical_json(cast("Json", root.model_dump(mode="json"))))
     IdentityKey.create(place.identity)
     now = datetime.now(UTC)
     if not isinstance(config.certificate, CertificateFiles):

@@ -1,5 +1,8 @@
 """Calling a server's operators' interface from this machine, with the token in a file."""
 
+# pyright: reportUnknownMemberType=false
+# (typer declares its options with a type that lacks its argument)
+
 import json
 from collections.abc import Iterator
 from pathlib import Path

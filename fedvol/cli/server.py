@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -103,8 +104,12 @@ def start(folder: Folder, as_json: AsJson = False) -> None:
     set_up_logging(sys.stderr)
     _quieten_flower()
     stop = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     serve_server(folder, observer=_Telling(), stop=stop)
     if as_json:
         emit({"folder": str(folder), "ended": True})

@@ -1,0 +1,137 @@
+"""How hospitals join: each refusal has its own code, and says no more than that."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from server_parties import Consortium, Hospital, invitation_line
+from starlette.applications import Starlette
+from asgi_client import AsgiClient
+
+from fedvol.identity import IdentityKey, Invitation, SiteStatus, site_fingerprint
+from fedvol.server.joining import ENROL, ROSTER, EnrolmentDesk, joining_routes
+from fedvol.server.server_state import ServerState
+from fedvol.store import SiteStanding
+from fedvol.types import SiteId
+
+
+@pytest.fixture
+def client(state: ServerState) -> AsgiClient:
+    return AsgiClient(Starlette(routes=joining_routes(state.store, EnrolmentDesk(state.store))))
+
+
+@pytest.fixture
+def north() -> Hospital:
+    return Hospital(name="north")
+
+
+def token(state: ServerState, site: str = "north") -> str:
+    return Invitation.parse(invitation_line(state, site)).token
+
+
+def refusal(client: AsgiClient, body: bytes) -> tuple[int, str]:
+    answer = client.post(ENROL, content=body)
+    assert set(answer.json()) == {"code"}
+    return answer.status_code, answer.json()["code"]
+
+
+def test_a_hospital_enrols_and_the_root_signs(
+    client: AsgiClient, state: ServerState, consortium: Consortium, north: Hospital
+) -> None:
+    answer = client.post(ENROL, content=north.enrolment(token(state)))
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "waiting",
+        "fingerprint": site_fingerprint(
+            "north", identity=north.identity.public, node=north.node.public
+        ),
+    }
+    assert state.registry.active() == ()
+    assert client.get(ROSTER).status_code == 404
+    signed = consortium.sign_roster(state)
+    roster = state.registry.put(signed, where="roster", by="operator")
+    assert [(one.site, one.status) for one in roster.sites] == [("north", SiteStatus.ACTIVE)]
+    assert state.registry.active() == ("north",)
+    assert state.registry.identity(SiteId("north")) == north.identity.public
+    assert client.get(ROSTER).content == signed
+
+
+def test_a_token_that_was_used(client: AsgiClient, state: ServerState, north: Hospital) -> None:
+    used = token(state)
+    assert client.post(ENROL, content=north.enrolment(used)).status_code == 200
+    assert client.post(ENROL, content=north.enrolment(used)).status_code == 200  # answer was lost
+    other = Hospital(name="north")
+    assert refusal(client, other.enrolment(used)) == (403, "FV-TRAN-026")
+
+
+def test_a_token_that_is_unknown_or_replaced(
+    client: AsgiClient, state: ServerState, north: Hospital
+) -> None:
+    assert refusal(client, north.enrolment("0" * 64)) == (403, "FV-TRAN-024")
+    old = token(state)
+    token(state)
+    assert refusal(client, north.enrolment(old)) == (403, "FV-TRAN-024")
+
+
+def test_a_token_that_is_damaged(client: AsgiClient, state: ServerState, north: Hospital) -> None:
+    assert refusal(client, north.enrolment(token(state)[:-1])) == (403, "FV-TRAN-022")
+
+
+def test_a_token_of_another_site(client: AsgiClient, state: ServerState) -> None:
+    body = Hospital(name="south").enrolment(token(state, "north"))
+    assert refusal(client, body) == (403, "FV-TRAN-027")
+
+
+def test_a_token_that_is_too_old(state: ServerState, north: Hospital) -> None:
+    late = EnrolmentDesk(state.store, now=lambda: datetime.now(UTC) + timedelta(days=15))
+    client = AsgiClient(Starlette(routes=joining_routes(state.store, late)))
+    assert refusal(client, north.enrolment(token(state))) == (403, "FV-TRAN-023")
+
+
+def test_a_signature_of_another_key(
+    client: AsgiClient, state: ServerState, north: Hospital
+) -> None:
+    body = north.enrolment(token(state), signer=IdentityKey.generate())
+    assert refusal(client, body) == (400, "FV-TRAN-012")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b"\xff" * 10, b"[" * 60_000, b'{"payload":"{}","signer":"","signature":""}'],
+)
+def test_what_is_no_enrolment(client: AsgiClient, body: bytes) -> None:
+    assert refusal(client, body) == (400, "FV-TRAN-001")
+
+
+def test_a_field_too_many(client: AsgiClient, state: ServerState, north: Hospital) -> None:
+    assert refusal(client, north.enrolment(token(state), more="x")) == (400, "FV-TRAN-001")
+
+
+def test_a_body_that_is_too_large(client: AsgiClient) -> None:
+    assert refusal(client, b"x" * (65 << 10)) == (413, "FV-TRAN-030")
+
+
+def test_too_many_attempts(client: AsgiClient, state: ServerState, north: Hospital) -> None:
+    for _ in range(30):
+        refusal(client, b"{}")
+    assert refusal(client, north.enrolment(token(state))) == (429, "FV-TRAN-028")
+
+
+def test_new_keys_wait_for_the_root(
+    client: AsgiClient, state: ServerState, consortium: Consortium, north: Hospital
+) -> None:
+    consortium.join(state, north)
+    newer = Hospital(name="north")
+    assert client.post(ENROL, content=newer.enrolment(token(state))).status_code == 200
+    assert state.registry.identity(SiteId("north")) == north.identity.public
+    state.registry.put(consortium.sign_roster(state), where="roster", by="operator")
+    assert state.registry.identity(SiteId("north")) == newer.identity.public
+
+
+def test_a_suspended_site_is_out_at_once_and_in_the_next_draft(
+    state: ServerState, consortium: Consortium, north: Hospital
+) -> None:
+    consortium.join(state, north)
+    state.store.sites.want(SiteId("north"), SiteStanding.SUSPENDED)
+    assert state.registry.identity(SiteId("north")) is None
+    assert state.registry.nodes() == {}
+    assert state.registry.draft().sites[0].status is SiteStatus.SUSPENDED

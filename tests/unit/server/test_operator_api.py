@@ -1,0 +1,223 @@
+"""The operators' interface: a token, a role, and a record of every action."""
+
+import json
+from typing import Any
+
+import pytest
+from arithmetic_sites import INITIAL, SPECS
+from asgi_client import AsgiClient
+from server_parties import Consortium, Hospital
+from tiny import tiny_study
+
+from fedvol.identity import Invitation
+from fedvol.plan import NetworkDescription, Plan, state_digest
+from fedvol.server.operator_api import operator_app
+from fedvol.server.operator_desk import OperatorDesk
+from fedvol.server.run_desk import RunDesk
+from fedvol.server.server_state import ServerState
+from fedvol.store import ConsentRecord, Decision, Role, write_state
+from fedvol.types import SiteId, State
+
+PREFIX = "/fedvol/operator/v1/"
+STUDY = tiny_study(more="\n[federation]\nmin_sites = 1\n")
+READS = ["status", "sites", "runs", "roster/draft"]
+WRITES = [
+    ("PUT", "users/bob"),
+    ("DELETE", "users/operator"),
+    ("POST", "sites/north/invite"),
+    ("POST", "sites/north/suspend"),
+    ("POST", "sites/north/resume"),
+    ("POST", "sites/north/remove"),
+    ("PUT", "roster"),
+    ("PUT", "runs/tiny-1/initial"),
+    ("POST", "runs/tiny-1/propose"),
+    ("POST", "runs/tiny-1/start"),
+    ("POST", "runs/tiny-1/pause"),
+    ("POST", "runs/tiny-1/resume"),
+    ("POST", "runs/tiny-1/stop"),
+]
+
+
+class Api:
+    def __init__(self, state: ServerState, token: str) -> None:
+        self.state, self.token = state, token
+        self.changes = 0
+        self.client = AsgiClient(
+            operator_app(
+                OperatorDesk(state, online=lambda: (SiteId("north"),), changed=self.changed),
+                RunDesk(state, online=lambda: (SiteId("north"),)),
+                users=state.store.people.user_of,
+                actions=state.store.people,
+                status=lambda: {"version": "0"},
+            )
+        )
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    def call(
+        self, method: str, path: str, content: Any = b"", *, token: str | None = None
+    ) -> tuple[int, Any]:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        headers = {"authorization": f"Bearer {self.token if token is None else token}"}
+        answer = self.client.request(method, PREFIX + path, content=data, headers=headers)
+        return answer.status_code, answer.json()
+
+    def done(self, method: str, path: str, content: Any = b"") -> Any:
+        status, body = self.call(method, path, content)
+        assert status == 200, body
+        return body
+
+    def actions(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (one.user, one.action, one.subject, one.outcome)
+            for one in self.state.store.people.actions()
+        ]
+
+
+@pytest.fixture
+def api(state: ServerState, consortium: Consortium) -> Api:
+    return Api(state, consortium.token)
+
+
+def plan_for(*sites: str) -> Plan:
+    network = NetworkDescription(tensors=SPECS, initial_digest=state_digest(INITIAL))
+    return Plan(software="0.1.0", study=STUDY, sites=sites, network=network)
+
+
+def bring(api: Api, run: str, state: State) -> None:
+    file = api.state.folder.folder / "brought.safetensors"
+    write_state(file, state.items(), metadata={})
+    api.done("PUT", f"runs/{run}/initial", file.read_bytes())
+
+
+@pytest.mark.parametrize("token", ["", "0" * 64, "Bearer"])
+def test_without_a_token_nothing_is_answered(api: Api, token: str) -> None:
+    for method, path in [*(("GET", read) for read in READS), *WRITES]:
+        status, body = api.call(method, path, token=token)
+        assert (status, body["code"]) == (401, "FV-TRAN-029"), path
+    assert ("", "invite", "north", "FV-TRAN-029") in api.actions()
+
+
+@pytest.mark.parametrize("role", [Role.OBSERVER, Role.AUDITOR])
+def test_who_only_looks_changes_nothing(api: Api, role: Role) -> None:
+    token = api.done("PUT", "users/eve", {"role": role.value})["token"]
+    for read in READS:
+        assert api.call("GET", read, token=token)[0] == 200, read
+    for method, path in WRITES:
+        status, body = api.call(method, path, token=token)
+        assert (status, body["code"]) == (403, "FV-TRAN-029"), path
+    wanted = 200 if role is Role.AUDITOR else 403
+    assert api.call("GET", "actions", token=token)[0] == wanted
+    assert api.call("GET", "users", token=token)[0] == wanted
+
+
+def test_what_is_done_is_recorded_under_its_user(api: Api) -> None:
+    made = api.done("PUT", "users/ada", {"role": "operator"})
+    api.token = made["token"]
+    line = api.done("POST", "sites/north/invite")["line"]
+    assert Invitation.parse(line).site == "north"
+    api.call("POST", "sites/south/suspend")
+    api.done("DELETE", "users/operator")
+    assert api.actions()[1:] == [
+        ("operator", "add_user", "ada", "done"),
+        ("ada", "invite", "north", "done"),
+        ("ada", "suspend_site", "south", "FV-CONF-004"),
+        ("ada", "remove_user", "operator", "done"),
+    ]
+    told = json.dumps(api.done("GET", "actions"))
+    assert made["token"] not in told
+    assert line not in told
+
+
+def test_a_removed_user_is_let_in_no_more(api: Api) -> None:
+    token = api.done("PUT", "users/eve", {"role": "observer"})["token"]
+    api.done("DELETE", "users/eve")
+    assert api.call("GET", "status", token=token)[0] == 401
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{", b'{"role": 1}', b'{"role": "operator", "more": "x"}', b"[" * 5000]
+)
+def test_a_malformed_body(api: Api, body: bytes) -> None:
+    status, told = api.call("PUT", "users/ada", body)
+    assert (status, told["code"]) == (400, "FV-TRAN-001")
+
+
+def test_a_role_that_is_none(api: Api) -> None:
+    status, told = api.call("PUT", "users/ada", {"role": "root"})
+    assert (status, told["code"]) == (400, "FV-CONF-004")
+
+
+def test_a_roster_is_drafted_and_put(api: Api, consortium: Consortium) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+    assert api.done("GET", "roster/draft")["sites"][0]["site"] == "north"
+    put = api.done("PUT", "roster", consortium.sign_roster(api.state))
+    assert (put["version"], put["active"], api.changes) == (2, ["north"], 1)
+    (site,) = api.done("GET", "sites")["sites"]
+    assert (site["status"], site["online"], site["waits_for_root"]) == ("active", True, False)
+    suspended = api.done("POST", "sites/north/suspend")
+    assert (suspended["takes_part"], suspended["waits_for_root"], api.changes) == (False, True, 2)
+    status, told = api.call("PUT", "roster", b"{}")
+    assert (status, told["code"]) == (400, "FV-TRAN-013")
+
+
+def test_a_run_is_proposed_and_started_once_sites_agree(api: Api, consortium: Consortium) -> None:
+    north = Hospital(name="north")
+    consortium.join(api.state, north)
+    plan = plan_for("north")
+    bring(api, "tiny-1", INITIAL)
+    shown = api.done("POST", "runs/tiny-1/propose", {"plan": plan.model_dump_json()})
+    assert (shown["state"], shown["plan"]) == ("proposed", plan.digest)
+    assert shown["sites"][0]["consent"] == "waiting"
+    status, told = api.call("POST", "runs/tiny-1/start", {})
+    assert (status, told["code"]) == (400, "FV-FED-001")
+    assert "without: north" in told["what"]
+    api.state.store.agreements.consent(
+        ConsentRecord(
+            proposal="tiny-1",
+            site=SiteId("north"),
+            decision=Decision.APPROVE,
+            reason="",
+            signed=b"",
+            said=api.state.store.agreements.proposals()[0].created,
+        )
+    )
+    assert api.done("POST", "runs/tiny-1/start", {})["wanted"] == "started"
+    paused = api.done("POST", "runs/tiny-1/pause", {"reason": "maintenance"})
+    assert (paused["wanted"], paused["reason"], paused["by"]) == (
+        "paused",
+        "maintenance",
+        "operator",
+    )
+    assert api.done("POST", "runs/tiny-1/resume", {})["wanted"] == "started"
+    assert api.done("POST", "runs/tiny-1/stop", {"reason": "wrong labels"})["wanted"] == "stopped"
+    status, told = api.call("POST", "runs/tiny-1/start", {})
+    assert (status, told["code"]) == (400, "FV-FED-012")
+    assert [one["run"] for one in api.done("GET", "runs")["runs"]] == ["tiny-1"]
+
+
+def test_what_cannot_be_proposed(api: Api, consortium: Consortium) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+    plan = plan_for("north").model_dump_json()
+    codes = {
+        "no weights": api.call("POST", "runs/a/propose", {"plan": plan}),
+        "no plan": api.call("POST", "runs/a/propose", {"plan": "{}"}),
+        "no name": api.call("PUT", "runs/-a/initial", b""),
+        "no run": api.call("GET", "runs/a"),
+    }
+    bring(api, "a", INITIAL)
+    strangers = plan_for("north", "south").model_dump_json()
+    codes["strangers"] = api.call("POST", "runs/a/propose", {"plan": strangers})
+    bring(api, "b", {"w": INITIAL["w"] + 1})
+    codes["other weights"] = api.call("POST", "runs/b/propose", {"plan": plan})
+    assert {name: body.get("code", "") for name, (_, body) in codes.items()} == {
+        "no weights": "FV-FED-012",
+        "no plan": "FV-TRAN-001",
+        "no name": "FV-CONF-004",
+        "no run": "FV-FED-012",
+        "strangers": "FV-FED-012",
+        "other weights": "FV-FED-003",
+    }
+    api.done("POST", "runs/a/propose", {"plan": plan})
+    assert api.call("PUT", "runs/a/initial", b"")[1]["code"] == "FV-FED-012"

@@ -1,0 +1,215 @@
+"""Runs one after the other: with consent alone, paused and stopped between rounds, receipts."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from arithmetic_sites import INITIAL, SPECS, Events, FakeLink
+from server_parties import Consortium, Hospital
+from tiny import tiny_study
+
+from fedvol.errors import NoConsentError
+from fedvol.federation import RunState, SiteState
+from fedvol.identity import Tag, open_body
+from fedvol.plan import NetworkDescription, Plan, state_digest
+from fedvol.server import Coordinator, SystemClock
+from fedvol.server.conducting import Conducted, Gate
+from fedvol.server.proposing import run_proposal
+from fedvol.server.run_queue import RunQueue
+from fedvol.server.server_state import ServerState
+from fedvol.store import BlobStore, ConsentRecord, Decision, Wanted
+from fedvol.types import RunId, SiteId
+
+STUDY = tiny_study(more="\n[federation]\nmin_sites = 1\n")
+FIRST, SECOND = RunId("first"), RunId("second")
+A, B = SiteId("a"), SiteId("b")
+Between = Callable[[RunId, int], None]
+
+
+class Here:
+    """Conducts runs over sites that answer with arithmetic."""
+
+    def __init__(self, state: ServerState, *, between: Between | None = None) -> None:
+        self.state, self.between = state, between
+        self.links: list[FakeLink] = []
+        self.waits = 0
+        self.queue = RunQueue(state, observer=Events(), conducts=self.conduct, wait=self.wait)
+
+    def wait(self, _seconds: float) -> None:
+        self.waits += 1
+        assert self.waits < 100, "it waits for ever"
+
+    def conduct(self, run: RunId, plan: Plan, gate: Gate) -> Conducted:
+        link = FakeLink(plan)
+        self.links.append(link)
+
+        def between() -> None:
+            if self.between is not None:
+                closed = [one for one in self.state.runs.rounds(run) if one.ended]
+                self.between(run, len(closed))
+            gate.between_rounds()
+
+        coordinator = Coordinator(
+            run=run,
+            plan=plan,
+            initial=INITIAL,
+            store=self.state.runs,
+            blobs=BlobStore(self.state.folder.blobs(run)),
+            clock=SystemClock(),
+            observer=Events(),
+            between_rounds=between,
+        )
+        outcome = coordinator.conduct(gate.admitted(link))
+        return Conducted(outcome=outcome, tests={}, personal_tests={})
+
+
+@pytest.fixture(autouse=True)
+def joined(state: ServerState, consortium: Consortium) -> None:
+    consortium.join(state, Hospital(name="a"), Hospital(name="b"))
+
+
+def propose(state: ServerState, run: RunId, *agreed: SiteId, start: bool = True) -> Plan:
+    network = NetworkDescription(tensors=SPECS, initial_digest=state_digest(INITIAL))
+    plan = Plan(software="0.1.0", study=STUDY, sites=("a", "b"), network=network)
+    proposal = run_proposal(run, plan=plan, key=state.key, operator="ada", now=datetime.now(UTC))
+    state.store.agreements.propose(proposal)
+    state.runs.create_run(run, plan=plan)
+    for site in agreed:
+        say(state, run, site, Decision.APPROVE)
+    if start:
+        state.store.agreements.want(run, Wanted.STARTED, by="ada")
+    return plan
+
+
+def say(state: ServerState, run: RunId, site: SiteId, decision: Decision) -> None:
+    held = state.store.agreements.consents(run).get(site)
+    said = held.said + timedelta(seconds=1) if held else datetime.now(UTC)
+    state.store.agreements.consent(
+        ConsentRecord(proposal=run, site=site, decision=decision, reason="", signed=b"", said=said)
+        if held is None
+        else ConsentRecord(
+            proposal=run, site=site, decision=decision, reason="", signed=b"2", said=said
+        )
+    )
+
+
+def run_state(state: ServerState, run: RunId) -> tuple[RunState, str, Wanted]:
+    record, request = state.runs.run(run), state.store.agreements.request(run)
+    assert record is not None
+    assert request is not None
+    return record.state, record.reason, request.wanted
+
+
+def test_a_run_takes_the_sites_that_agreed_and_gives_receipts(state: ServerState) -> None:
+    plan = propose(state, FIRST, A)
+    here = Here(state)
+    assert here.queue.step()
+    assert run_state(state, FIRST) == (RunState.FINISHED, "", Wanted.ENDED)
+    assert {site for site, _ in here.links[0].trained} == {A}
+    receipts = state.store.agreements.receipts(FIRST)
+    assert [(key.round, key.site) for key in receipts] == [(1, A), (2, A), (3, A)]
+    rounds = state.runs.rounds(FIRST)
+    for record, signed in zip(rounds, receipts.values(), strict=True):
+        told = open_body(signed, tag=Tag.RECEIPT, signer=state.key.public, where="receipt")
+        assert (told["plan"], told["global"]) == (plan.digest, record.aggregate)
+    assert not here.queue.step()
+
+
+def test_a_site_that_withdraws_is_asked_no_more(state: ServerState) -> None:
+    propose(state, FIRST, A, B)
+
+    def withdraw(run: RunId, closed: int) -> None:
+        if closed == 1:
+            say(state, run, B, Decision.WITHDRAW)
+
+    here = Here(state, between=withdraw)
+    here.queue.step()
+    assert run_state(state, FIRST)[0] is RunState.FINISHED
+    assert [one for one in here.links[0].trained if one[0] == B] == [(B, 1)]
+    last = state.runs.rounds(FIRST)[-1].sites
+    assert [(one.site, one.state, one.code) for one in last if one.site == B] == [
+        (B, SiteState.REFUSED, NoConsentError.code)
+    ]
+
+
+def test_pause_and_resume_lose_nothing(state: ServerState) -> None:
+    propose(state, FIRST, A, B)
+
+    def pause(run: RunId, closed: int) -> None:
+        if closed == 2:
+            state.store.agreements.want(run, Wanted.PAUSED, by="ada", reason="night")
+
+    here = Here(state, between=pause)
+    here.queue.step()
+    assert run_state(state, FIRST) == (RunState.PAUSED, "ada paused it: night", Wanted.PAUSED)
+    assert not here.queue.step()
+    here.between = None
+    state.store.agreements.want(FIRST, Wanted.STARTED, by="ada")
+    here.queue.step()
+    assert run_state(state, FIRST)[0] is RunState.FINISHED
+    assert [one.attempt for one in state.runs.rounds(FIRST)] == [1, 1, 1]
+    assert here.links[1].trained == [(B, 3), (A, 3)]
+
+
+def test_stop_ends_with_a_reason_and_the_next_run_goes_on(state: ServerState) -> None:
+    propose(state, FIRST, A)
+    propose(state, SECOND, B)
+
+    def stop(run: RunId, closed: int) -> None:
+        if run == FIRST and closed == 1:
+            state.store.agreements.want(run, Wanted.STOPPED, by="ada", reason="wrong labels")
+
+    here = Here(state, between=stop)
+    here.queue.step()
+    told = (RunState.STOPPED, "ada stopped it: wrong labels", Wanted.ENDED)
+    assert run_state(state, FIRST) == told
+    assert len(state.runs.rounds(FIRST)) == 1
+    here.queue.step()
+    assert run_state(state, SECOND)[0] is RunState.FINISHED
+
+
+def test_a_failed_run_does_not_block_the_next_and_can_be_resumed(state: ServerState) -> None:
+    propose(state, FIRST, A)
+    propose(state, SECOND, B)
+    here = Here(state)
+    broken = here.conduct
+
+    def fails(run: RunId, plan: Plan, gate: Gate) -> Conducted:
+        if run == FIRST:
+            plan = plan.model_copy(update={"software": "9.0.0"})  # no site is of this version
+        return broken(run, plan, gate)
+
+    queue = RunQueue(state, observer=Events(), conducts=fails, wait=here.wait)
+    queue.step()
+    found, reason, wanted = run_state(state, FIRST)
+    assert (found, wanted) == (RunState.FAILED, Wanted.ENDED)
+    assert reason.startswith("FV-FED-00")
+    queue.step()
+    assert run_state(state, SECOND)[0] is RunState.FINISHED
+    state.store.agreements.want(FIRST, Wanted.STARTED, by="ada", again=True)
+    here.queue.step()
+    assert run_state(state, FIRST)[0] is RunState.FINISHED
+
+
+def test_a_run_that_never_began_is_stopped(state: ServerState) -> None:
+    propose(state, FIRST, start=False)
+    state.store.agreements.want(FIRST, Wanted.STOPPED, by="ada", reason="a mistake")
+    assert not Here(state).queue.step()
+    told = (RunState.STOPPED, "ada stopped it: a mistake", Wanted.ENDED)
+    assert run_state(state, FIRST) == told
+
+
+def test_a_run_waits_for_its_sites_and_heeds_a_stop_meanwhile(state: ServerState) -> None:
+    propose(state, FIRST, start=False)
+    state.store.agreements.want(FIRST, Wanted.STARTED, by="ada")  # whoever agreed has withdrawn
+    here = Here(state)
+
+    def wait(_seconds: float) -> None:
+        here.waits += 1
+        if here.waits == 3:
+            state.store.agreements.want(FIRST, Wanted.STOPPED, by="ada")
+
+    RunQueue(state, observer=Events(), conducts=here.conduct, wait=wait).step()
+    assert here.waits == 3
+    assert run_state(state, FIRST) == (RunState.STOPPED, "ada stopped it", Wanted.ENDED)
+    assert here.links[0].trained == []

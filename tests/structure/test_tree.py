@@ -19,6 +19,8 @@ TORCH_FREE = (
     "fedvol.privacy",
     "fedvol.report",
     "fedvol.server",
+    "fedvol.server.service",
+    "fedvol.server.coordinator_process",
     "fedvol.store",
     "fedvol.transport",
 )

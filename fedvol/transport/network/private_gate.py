@@ -1,4 +1,4 @@
-"""`PrivateGate`: what the loopback listener serves: operators under a prefix of ours, the engine."""
+"""`PrivateGate`: what the loopback listener serves: operators under our prefix, and the engine."""
 
 from typing import final
 

@@ -29,7 +29,31 @@ COMMANDS = [
     ["audit"],
     ["audit", "verify"],
     ["report"],
+    ["server"],
+    ["server", "init"],
+    ["server", "start"],
+    ["server", "status"],
+    ["site-admin"],
+    ["site-admin", "invite"],
+    ["site-admin", "list"],
+    ["site-admin", "suspend"],
+    ["site-admin", "resume"],
+    ["site-admin", "remove"],
+    ["site-admin", "roster"],
+    ["site-admin", "roster", "draft"],
+    ["site-admin", "roster", "put"],
+    ["user"],
+    ["user", "add"],
+    ["user", "list"],
+    ["user", "remove"],
+    ["user", "actions"],
+    ["run"],
+    *(["run", verb] for verb in ("propose", "list", "show", "watch", "start", "pause")),
+    ["run", "resume"],
+    ["run", "stop"],
 ]
+GROUPS = (["study"], ["data"], ["audit"], ["server"], ["site-admin"], ["user"], ["run"])
+GROUPS += (["site-admin", "roster"],)
 STATUS = {
     "ConfigError": 2,
     "DataError": 3,
@@ -57,13 +81,11 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--help"]) == 0
     told = capsys.readouterr().out
     assert f"Usage: {' '.join(['fedvol', *words])}" in told
-    for option in (
-        ("--json",) if words and words not in (["study"], ["data"], ["audit"]) else ("--help",)
-    ):
+    for option in ("--json",) if words and words not in GROUPS else ("--help",):
         assert option in told
 
 
-@pytest.mark.parametrize("words", [[], ["study"], ["data"], ["audit"]])
+@pytest.mark.parametrize("words", [[], *GROUPS])
 def test_nothing_asked_is_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert "Usage: fedvol" in capsys.readouterr().out

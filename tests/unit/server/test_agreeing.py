@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from arithmetic_sites import INITIAL, SPECS
+from asgi_client import AsgiClient
 from server_parties import Consortium, Hospital
 from starlette.applications import Starlette
-from asgi_client import AsgiClient
 from tiny import tiny_study
 
 from fedvol.identity import Tag, open_body, write_moment

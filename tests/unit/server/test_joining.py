@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from asgi_client import AsgiClient
 from server_parties import Consortium, Hospital, invitation_line
 from starlette.applications import Starlette
-from asgi_client import AsgiClient
 
 from fedvol.identity import IdentityKey, Invitation, SiteStatus, site_fingerprint
 from fedvol.server.joining import ENROL, ROSTER, EnrolmentDesk, joining_routes

@@ -9,4 +9,4 @@ def prepare_environment() -> None:
     Spinning wins a few per cent on an idle machine, and makes a step many times slower on one
     that is shared, because a thread that spins takes the core another one needs.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by OpenMP alone
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251  # read by OpenMP alone

@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(_usage(error), words)
     except (click.Abort, KeyboardInterrupt):
         return _interrupted(words)
-    except Exception as error:  # the last door: told with its traceback
+    except Exception as error:  # noqa: BLE001  # the last door: told with its traceback
         traceback.print_exc()
         kind = type(error).__name__
         _emit_error(words, code=FedvolError.code, message=f"{kind}: {error}", exit_status=1)

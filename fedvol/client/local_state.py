@@ -55,7 +55,7 @@ class LocalState:
             file.require_metadata({"plan": self._plan})
             return file.read_all()
 
-    def control(self, *, round: int) -> State | None:
+    def control(self, *, round: int) -> State | None:  # noqa: A002
         """The site's control variate as of the end of exactly this round; None for round 0.
 
         Raises:
@@ -75,7 +75,7 @@ class LocalState:
             file.require_metadata({"plan": self._plan})
             return file.read_all()
 
-    def save_control(self, control: State, *, round: int, last_taken: int) -> None:
+    def save_control(self, control: State, *, round: int, last_taken: int) -> None:  # noqa: A002
         """Write the control variate at the end of a round; call it before `save`.
 
         Args:
@@ -92,7 +92,7 @@ class LocalState:
             if old not in (round, last_taken):
                 self._path("control", old).unlink(missing_ok=True)
 
-    def save(self, *, round: int, local: State, optimiser: State | None) -> None:
+    def save(self, *, round: int, local: State, optimiser: State | None) -> None:  # noqa: A002
         """Write the state at the end of a round; a second call for the round replaces it.
 
         Raises:
@@ -109,7 +109,7 @@ class LocalState:
         for done in self._folder.glob("round-*.progress"):
             done.unlink()
 
-    def release_norms(self, *, round: int) -> bool:
+    def release_norms(self, *, round: int) -> bool:  # noqa: A002
         """Whether local tensors may be given away for a round: for a single one, ever.
 
         The first round it agrees to is written down; the same round may be asked for again. The

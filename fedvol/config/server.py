@@ -14,7 +14,7 @@ SERVER_FILE = "server.toml"
 class Listen(Section):
     """Where the server listens on its own machine."""
 
-    host: str = "0.0.0.0"  # the public listener is meant to be reached
+    host: str = "0.0.0.0"  # noqa: S104  # the public listener is meant to be reached
     """Address of the public listener; `0.0.0.0` is every address of the machine."""
     port: Port
     """Port of the public listener; the one that the hospitals' firewalls must let out to."""

@@ -67,7 +67,7 @@ def _cross_checks(document: dict[str, Any], *, spots: set[str]) -> list[Problem]
     if not isinstance(document.get("listen"), dict):
         return found
     listen: dict[str, Any] = document["listen"]
-    host = listen.get("host", "0.0.0.0")  # compared, not listened on
+    host = listen.get("host", "0.0.0.0")  # noqa: S104  # compared, not listened on
     if isinstance(host, str) and "listen.host" not in spots and not _is_ip(host):
         found.append(
             Problem(

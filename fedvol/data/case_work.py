@@ -105,7 +105,7 @@ def process_case(
             task.where, "does not fit into the memory a case may use", "Crop or resample the case."
         )
         return record_of(task, error=error)
-    except Exception as error:  # foreign code met a volume that nobody thought of
+    except Exception as error:  # noqa: BLE001  # foreign code met a volume that nobody thought of
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         refusal = VolumeUnreadableError(
             task.where,

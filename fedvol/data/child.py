@@ -184,5 +184,5 @@ def _limit_memory(memory_bytes: int) -> None:
 
 
 def _address_space_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:  # no path of ours
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  # no path of ours
         return int(file.read().split()[0]) * resource.getpagesize()

@@ -57,7 +57,7 @@ def split_cells(name: str, text: str) -> tuple[list[tuple[int, list[str]]], tupl
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                lines.append((reader.line_num, cells))  # the lines before a fault
+                lines.append((reader.line_num, cells))  # noqa: PERF401  # the lines before a fault
     except csv.Error as error:
         return [], (
             Problem(

@@ -124,7 +124,7 @@ class Invitation(Section):
             invitation = read_document(cls, data, limit_bytes=MAX_LINE)
         except ValueError as error:
             raise _damaged(str(error)) from error
-        invitation.authority_pem  # a damaged certificate is told here, not on dialling
+        invitation.authority_pem  # noqa: B018  # a damaged certificate is told here, not on dialling
         return invitation
 
     def require_valid(self, now: datetime) -> None:

@@ -16,9 +16,7 @@ class Conv3d(nn.Conv3d):
     Parameters, names and mathematics are those of the base class.
     """
 
-    def forward(
-        self, input: Float[Tensor, "batch c i j k"]
-    ) -> Float[Tensor, "batch d i2 j2 k2"]:  # the base class's word
+    def forward(self, input: Float[Tensor, "batch c i j k"]) -> Float[Tensor, "batch d i2 j2 k2"]:  # noqa: A002  # the base class's word
         """Convolve; (batch, in, i, j, k) to (batch, out, i2, j2, k2)."""
         if not self._is_misjudged(input):
             return super().forward(input)

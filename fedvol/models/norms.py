@@ -22,7 +22,7 @@ class InstanceNorm(nn.InstanceNorm3d):
     def __init__(self, num_channels: int) -> None:
         super().__init__(num_channels, affine=True)
 
-    def forward(self, input: Tensor) -> Tensor:  # the base class's word
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the base class's word
         """Normalise each channel of each sample over its voxels; (batch, channel, i, j, k)."""
         samples = [
             functional.batch_norm(

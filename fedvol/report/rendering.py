@@ -31,7 +31,7 @@ def escape_markdown(text: str) -> str:
 def _environment(*, autoescape: bool) -> Environment:
     made = Environment(
         loader=PackageLoader("fedvol.report", "templates"),
-        autoescape=autoescape,  # Markdown alone: its template escapes by `md`
+        autoescape=autoescape,  # noqa: S701  # Markdown alone: its template escapes by `md`
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -78,7 +78,7 @@ class CoordinatorProcess:
 
     def _live(self) -> int | None:
         """One life; its exit status, or None if it was ended from here."""
-        child = subprocess.Popen(self._words, stdin=subprocess.PIPE)  # our own command
+        child = subprocess.Popen(self._words, stdin=subprocess.PIPE)  # noqa: S603  # our own command
         self._child = child
         self._starts += 1
         self._observer.event("coordinator.started", process=child.pid)

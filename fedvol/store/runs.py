@@ -263,7 +263,7 @@ class RunStore:
         run: RunId,
         *,
         stage: int,
-        round: int,  # the field's word
+        round: int,  # noqa: A002  # the field's word
         kind: CheckpointKind,
         digest: Digest,
         name: str = "",

@@ -48,7 +48,7 @@ class LocalCheckpoint:
         round: The round.
     """
 
-    def __init__(self, path: Path, *, plan: Digest, stage: int, round: int) -> None:
+    def __init__(self, path: Path, *, plan: Digest, stage: int, round: int) -> None:  # noqa: A002
         self._path = path
         self._metadata = {"plan": str(plan), "stage": str(stage), "round": str(round)}
 

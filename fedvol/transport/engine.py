@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 # Flower and Ray read these while imported or started, and take them from nowhere else.
-os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # no usage data leaves a hospital
-os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"  # nothing is asked of the internet
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # the same of Ray, where it is used
-os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # or it warns, and hides GPUs
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # noqa: TID251  # no usage data leaves a hospital
+os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"  # noqa: TID251  # nothing is asked of the internet
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # noqa: TID251  # the same of Ray, where it is used
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # noqa: TID251  # or it warns, and hides GPUs
 
 from flwr.app import (  # after the switches above
     Array,

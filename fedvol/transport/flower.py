@@ -284,7 +284,7 @@ def _answer(handle: Handle, carrier: SiteCarrier, message: Message, context: Con
             handle, message.content, site=site, action=message.metadata.message_type
         )
         return Message(content, reply_to=message)
-    except Exception:  # nothing of it may leave: the text can name a patient
+    except Exception:  # noqa: BLE001  # nothing of it may leave: the text can name a patient
         _log.exception("site.failed")
         return failed_reply(message, SiteFailedError.code)
 

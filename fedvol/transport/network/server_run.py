@@ -128,7 +128,7 @@ def _acquire(private: PrivateAddress) -> str:
 
 
 def _begin(grid: HttpGrid, *, run_id: int) -> HeartbeatSender:
-    client = grid._runtime_client  # the grid has no public way to begin its task
+    client = grid._runtime_client  # noqa: SLF001  # the grid has no public way to begin its task
     given = client.PullTaskInput(PullTaskInputRequest())
     if int(given.run.run_id) != run_id:
         raise LinkDownError(
@@ -143,7 +143,7 @@ def _begin(grid: HttpGrid, *, run_id: int) -> HeartbeatSender:
 
 def _end(grid: HttpGrid) -> None:
     """Tell the engine that the run has ended; if it is gone, it will find out by itself."""
-    client = grid._runtime_client  # as in `_begin`
+    client = grid._runtime_client  # noqa: SLF001  # as in `_begin`
     try:
         client.PushTaskOutput(PushTaskOutputRequest(sub_status="completed", details=""))
     except httpx.HTTPError:

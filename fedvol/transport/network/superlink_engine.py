@@ -42,7 +42,7 @@ ACQUIRE_TASK = "/flwr.proto.Runtime/AcquireTask"
 SERVER_APP_TASK = "flwr-serverapp"
 """Flower's name of the task that conducts a run."""
 
-ACCESS_TOKEN = "flwr-oidc-access-token"  # the name of a field, not a secret
+ACCESS_TOKEN = "flwr-oidc-access-token"  # noqa: S105  # the name of a field, not a secret
 """Under what name Flower hands a bearer token to the plugin that checks it."""
 
 __all__ = [

@@ -1,41 +1,31 @@
 """The coordinator over sites that answer with arithmetic: no network, no torch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from arithmetic_sites import INITIAL, SPECS, Answer, Events, FakeLink, judged, reply
+from arithmetic_sites import INITIAL, SPECS, Events, FakeLink, judged, reply
 from tiny import tiny_study
 
-from fedvol.config import Study
 from fedvol.errors import DiskFullError, PlanMismatchError, QuorumError, TransportError
 from fedvol.federation import (
     Action,
-    EvaluationReport,
-    HealthReport,
-    MetricSums,
     Reply,
     Request,
     RoundState,
     RunState,
     SiteState,
     TrainReport,
-    to_arrays,
 )
 from fedvol.plan import (
     NetworkDescription,
     Plan,
-    TensorKind,
-    TensorSpec,
-    class_names,
-    metric_keys,
-    selection_metrics,
     state_digest,
 )
 from fedvol.server import Coordinator, SystemClock
 from fedvol.store import BlobStore, RunStore, open_engine
-from fedvol.types import Digest, RunId, SiteId, State
+from fedvol.types import Digest, RunId, State
 
 RUN = RunId("run")
 

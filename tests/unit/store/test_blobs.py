@@ -69,4 +69,4 @@ def test_failed_put_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         blobs.put(fails(), metadata={})
-    assert os.listdir(tmp_path) == []  # hidden files too
+    assert os.listdir(tmp_path) == []  # noqa: PTH208  # hidden files too

@@ -19,6 +19,7 @@ from server_parties import Hospital
 from fedvol.identity import Invitation, client_context
 
 START_S = 120.0
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 class Server:
@@ -34,6 +35,7 @@ class Server:
         done = subprocess.run(
             [sys.executable, "-m", "fedvol", *map(str, words), "--json"],
             cwd=self.folder,
+            env=ENVIRONMENT,
             capture_output=True,
             check=False,
         )
@@ -41,14 +43,17 @@ class Server:
         return json.loads(done.stdout.splitlines()[-1])
 
     def start(self) -> None:
+        self.log.touch()
+        before = self.told("coordinator.started")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "fedvol", "server", "start", "server"],
                 cwd=self.folder,
+                env=ENVIRONMENT,
                 stdout=log,
                 stderr=log,
             )
-        self.await_(lambda: self.told("server.listening") and self.told("coordinator.started"))
+        self.await_(lambda: self.told("coordinator.started") > before)
 
     def told(self, event: str) -> int:
         return sum(line.startswith(event) for line in self.log.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Conducting a run over the network: the coordinator's process, which may be killed at any moment."""
+"""Conducting a run over the network, in a process that may be killed at any moment."""
 
 import time
 from collections.abc import Mapping

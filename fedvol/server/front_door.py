@@ -1,4 +1,4 @@
-"""`FrontDoor`: the server's two ports. Public: what sites need, under TLS 1.3. Private: the rest."""
+"""`FrontDoor`: the server's two ports. Public, with TLS 1.3: what sites need. Private: the rest."""
 
 import secrets
 from collections.abc import Mapping, Sequence

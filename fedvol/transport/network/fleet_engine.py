@@ -1,8 +1,8 @@
-"""The door to those internals of Flower that a site embeds; see `engine`."""
+"""The door to those internals of Flower that a site embeds; see `transport.engine`.
 
-from fedvol.transport import engine as engine  # first: it turns telemetry off
+That module was imported before this one, with the package, and turned telemetry off.
+"""
 
-# isort: split
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import (

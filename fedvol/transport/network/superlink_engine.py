@@ -1,8 +1,8 @@
-"""The door to those internals of Flower that the server embeds; see `engine`."""
+"""The door to those internals of Flower that the server embeds; see `transport.engine`.
 
-from fedvol.transport import engine as engine  # first: it turns telemetry off
+That module was imported before this one, with the package, and turned telemetry off.
+"""
 
-# isort: split
 from flwr.common.constant import (
     HEARTBEAT_DEFAULT_INTERVAL,
     NOOP_ACCOUNT_NAME,

@@ -13,7 +13,7 @@ from fedvol.server.coordinator import Coordinator, Outcome
 from fedvol.server.front_door import MAX_BLOB_BYTES, ServerFolder
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
-from fedvol.transport.flower import FlowerLink
+from fedvol.transport.flower_link import FlowerLink
 from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.calls import SiteKeys
 from fedvol.transport.network.server_run import PrivateAddress, server_run

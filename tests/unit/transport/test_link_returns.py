@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from fedvol.errors import TransportError
+from fedvol.errors import SignatureError, TransportError
 from fedvol.federation import Action, Request
 from fedvol.privacy.contribution import Kind, sealed
 from fedvol.transport import FlowerLink, VirtualClock, make_client_app
+from fedvol.transport.carriers import InlineServer
 from fedvol.transport.engine import Error, Message
 from fedvol.transport.flower import node_context
+from fedvol.transport.flower_link import MAX_FORGED
 from fedvol.transport.simulated_grid import SimulatedGrid, named
 from fedvol.types import Digest, RunId, SiteId
 
@@ -118,6 +120,45 @@ def test_the_limit_is_not_begun_anew() -> None:
     grid = ComingAndGoing([Away(1.0 + 2 * n, 2.0 + 2 * n) for n in range(1000)])
     assert ask(grid, limit_s=30.0) == []
     assert grid.clock.now_s() == pytest.approx(30.0, abs=1.0)
+
+
+class Forged(ComingAndGoing):
+    """The first answers in the site's name are somebody else's."""
+
+    def __init__(self, num: int) -> None:
+        super().__init__([])
+        self.num = num
+
+
+class Suspicious:
+    """Finds answers forged as long as the grid says so."""
+
+    def __init__(self, grid: Forged) -> None:
+        self.grid = grid
+        self.inner = InlineServer()
+
+    def encode(self, request: Request):
+        return self.inner.encode(request)
+
+    def decode(self, content, *, request: Request, bytes_down: int):
+        if self.grid.num:
+            self.grid.num -= 1
+            raise SignatureError("answer", "not the site's", "Trust nothing in it.")
+        return self.inner.decode(content, request=request, bytes_down=bytes_down)
+
+    def release(self, reply) -> None:
+        self.inner.release(reply)
+
+
+@pytest.mark.parametrize(
+    ("num", "code"), [(1, ""), (MAX_FORGED, ""), (MAX_FORGED + 1, SignatureError.code)]
+)
+def test_a_forged_answer_does_not_cost_the_site_its_own(num: int, code: str) -> None:
+    grid = Forged(num)
+    link = FlowerLink(grid, carrier=Suspicious(grid), poll_s=0.5, awaits_return=True)
+    (reply,) = link.ask([request()])
+    assert reply.code == code
+    assert len(grid.pushed) == min(num, MAX_FORGED) + 1
 
 
 def test_in_one_process_nobody_comes_back() -> None:

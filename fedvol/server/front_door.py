@@ -101,7 +101,7 @@ class FrontDoor:
         """Let exactly these sites connect.
 
         Raises:
-            SiteRegistrationError: Two of them have one key.
+            SiteRegistrationError: A key is another site's, or was replaced before.
         """
         self.superlink.set_sites({site: key.pem for site, key in nodes.items()})
 
@@ -135,7 +135,7 @@ class FrontDoor:
         """
         return self._open(
             Listener(
-                PublicGate(self.superlink.app, self._own),
+                PublicGate(self.superlink.app, self._own, admits=self.superlink.admits),
                 host=host,
                 port=port,
                 certificate=certificate,

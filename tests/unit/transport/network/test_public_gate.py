@@ -1,12 +1,16 @@
 """What the outside world reaches of the server."""
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from fedvol.transport.network.public_gate import MAX_FLEET_BYTES, PublicGate
+from fedvol.transport.network.public_gate import KEY_HEADER, MAX_FLEET_BYTES, PublicGate
+
+KEY = b"-----BEGIN PUBLIC KEY-----"
+SIGNED = {KEY_HEADER.decode(): base64.b64encode(KEY).decode()}
 
 
 class Reached:
@@ -40,12 +44,13 @@ def call(
         "method": method,
         "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
     }
-    asyncio.run(PublicGate(flower, own)(scope, receive, send))
+    gate = PublicGate(flower, own, admits=lambda key: key == KEY)
+    asyncio.run(gate(scope, receive, send))
     status = sent[0].get("status", sent[0].get("code", 0)) if sent else 0
     return status, flower.paths, own.paths
 
 
-SMALL = {"content-length": "10"}
+SMALL = {"content-length": "10", **SIGNED}
 
 
 @pytest.mark.parametrize(
@@ -109,17 +114,29 @@ def test_health_passes() -> None:
 
 
 def test_a_body_of_unknown_length_is_refused() -> None:
-    assert call("/v1/fleet/push-object") == (411, [], [])
-    assert call("/v1/fleet/push-object", headers={"content-length": "-1"}) == (411, [], [])
-    chunked = {"transfer-encoding": "chunked"}
+    assert call("/v1/fleet/push-object", headers=SIGNED) == (411, [], [])
+    negative = {"content-length": "-1", **SIGNED}
+    assert call("/v1/fleet/push-object", headers=negative) == (411, [], [])
+    chunked = {"transfer-encoding": "chunked", **SIGNED}
     assert call("/v1/fleet/push-object", headers=chunked) == (411, [], [])
 
 
 def test_a_large_body_is_refused_before_a_byte_is_read() -> None:
-    limit = {"content-length": str(MAX_FLEET_BYTES)}
+    limit = {"content-length": str(MAX_FLEET_BYTES), **SIGNED}
     assert call("/v1/fleet/push-object", headers=limit)[0] == 200
-    above = {"content-length": str(MAX_FLEET_BYTES + 1)}
+    above = {"content-length": str(MAX_FLEET_BYTES + 1), **SIGNED}
     assert call("/v1/fleet/push-object", headers=above) == (413, [], [])
+
+
+@pytest.mark.parametrize("text", ["", "x", "é", base64.b64encode(b"another").decode()])
+def test_whoever_is_not_of_a_site_does_not_reach_flower(text: str) -> None:
+    headers = {"content-length": "10", KEY_HEADER.decode(): text}
+    assert call("/v1/fleet/activate-node", headers=headers) == (401, [], [])
+
+
+def test_whoever_shows_no_key_does_not_reach_flower() -> None:
+    headers = {"content-length": "10"}
+    assert call("/v1/fleet/activate-node", headers=headers) == (401, [], [])
 
 
 def test_a_websocket_is_closed() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 import fedvol
+from fedvol.audit import AuditSink
 from fedvol.client.cases import SiteCase, SiteCases
 from fedvol.client.judging import inference_window, judge, rows_path
 from fedvol.client.local_state import LocalState
@@ -20,7 +21,7 @@ from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
 from fedvol.federation import Action, Exchange, HealthReport, Request, stage_exchange
 from fedvol.models import describe
 from fedvol.plan import NetworkDescription, Plan, class_names, selection_metrics
-from fedvol.privacy import AuditSink, Contribution, Releaser
+from fedvol.privacy import IN_PROCESS, Contribution, Delivery, Releaser
 from fedvol.telemetry import Observer
 from fedvol.training import place
 from fedvol.types import Digest, RunId, SiteId, State
@@ -44,6 +45,7 @@ class SiteAgent:
         device: Where the network runs.
         observer: Hears of progress, at the site.
         network: The plan's network, where agents of one process share it; None: one of its own.
+        delivery: To whom contributions go, and under which consent.
 
     Raises:
         PlanMismatchError: The network built here is not the plan's.
@@ -63,6 +65,7 @@ class SiteAgent:
         device: torch.device,
         observer: Observer,
         network: PlanNetwork | None = None,
+        delivery: Delivery = IN_PROCESS,
     ) -> None:
         self._site = site
         self._plan = plan
@@ -71,7 +74,9 @@ class SiteAgent:
         self._device = device
         self._observer = observer
         self._resampling_key = resampling_key
-        self._releaser = Releaser(site=site, plan=plan.digest, policy=policy, audit=audit)
+        self._releaser = Releaser(
+            site=site, plan=plan.digest, policy=policy, audit=audit, delivery=delivery
+        )
         network = network or PlanNetwork(plan, device=device)
         self._net, self._initial_local = network.net, network.initial_local
         self._sources: dict[int, BatchSource] = {}

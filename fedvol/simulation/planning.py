@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import ValidationError
 
 import fedvol
+from fedvol.audit import AuditLog
 from fedvol.client import FingerprintAgent, check_sites
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, close_study
 from fedvol.data import CaseRecord, read_entries
@@ -25,7 +26,6 @@ from fedvol.plan import (
     require_comparable,
     settings_of,
 )
-from fedvol.privacy import FileAudit
 from fedvol.simulation.federate import gather_fingerprints, make_plan
 from fedvol.simulation.output import Output
 from fedvol.telemetry import Observer
@@ -116,7 +116,7 @@ def plan_sites(study: OpenStudy, *, data: Path, output: Output, observer: Observ
             proposal=proposal,
             records=records,
             policy=SIMULATION_POLICY,
-            audit=FileAudit(output.site(site) / "audit.jsonl"),
+            audit=AuditLog(output.site(site) / "audit.jsonl"),
             observer=observer,
         )
         for site, records in checked.items()

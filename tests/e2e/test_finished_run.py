@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import load_file
 from tiny import events, figures, half_written
 
+from fedvol.audit import verify_log
 from fedvol.federation.metric_arrays import ARRAY_NAMES
 from fedvol.files import digest_file
 from fedvol.plan import Plan
-from fedvol.privacy import verify_audit
 from fedvol.report import Result, read_result
 
 SITES = ("hospital_1", "hospital_2", "hospital_3")
@@ -146,7 +146,7 @@ def test_audit_logs_hold_exactly_what_left(tiny_run) -> None:
     for site in SITES:
         path = tiny_run.out / "sites" / site / "audit.jsonl"
         left = [json.loads(line)["event"] for line in path.read_text().splitlines()]
-        assert verify_audit(path).records == len(left)
+        assert verify_log(path).records == len(left)
         rounds = [(kind, number) for kind in ("update", "evaluation") for number in (1, 2, 3)]
         test = ("evaluation", read_best(tiny_run.out))
         assert Counter((one["kind"], one["round"]) for one in left) == Counter(

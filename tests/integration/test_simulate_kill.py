@@ -14,9 +14,9 @@ import pytest
 from conftest import FinishedRun
 from tiny import events, fedvol_command, figures, half_written, personalise, tiny_text
 
+from fedvol.audit import verify_log
 from fedvol.federation import RoundState, RunState, SiteState
 from fedvol.files import digest_file
-from fedvol.privacy import verify_audit
 from fedvol.store import RunStore, open_engine
 
 NUM_CASES = 18
@@ -154,7 +154,7 @@ def require_same_end(out: Path, tiny_run, *, runs: set[str] = RUNS) -> None:
             closings.append((run, event["stage"], event["round"]))
     assert len(closings) == len(set(closings))
     for log in out.glob("**/audit.jsonl"):
-        assert verify_audit(log).records
+        assert verify_log(log).records
     for database in out.glob("sites/*/catalogue.db"):
         assert database.stat().st_size
 

@@ -11,6 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = sorted((REPOSITORY / "fedvol").rglob("*.py"))
 
 TORCH_FREE = (
+    "fedvol.audit",
     "fedvol.cli.main",
     "fedvol.data",
     "fedvol.config",
@@ -42,6 +43,7 @@ def test_help_imports_neither_torch_nor_flower() -> None:
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
+        ("cryptography", ("audit/ed25519.py",)),
         ("flwr", ("transport/engine.py",)),
         ("sqlalchemy", ("store/",)),
         ("typer", ("cli/",)),

@@ -28,6 +28,9 @@ COMMANDS = [
     ["data", "phantom"],
     ["audit"],
     ["audit", "verify"],
+    ["audit", "show"],
+    ["audit", "export"],
+    ["audit", "compare"],
     ["report"],
 ]
 STATUS = {

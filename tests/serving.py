@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedvol.identity import Authority, IdentityKey, NodeKey, PublicKey, client_context
 from fedvol.server.front_door import FrontDoor, ServerFolder
@@ -42,7 +41,7 @@ class Server:
     identities: Mapping[SiteId, IdentityKey]
     door: FrontDoor
 
-    def connect(self, key: ec.EllipticCurvePrivateKey) -> FleetConnection:
+    def connect(self, key: NodeKey) -> FleetConnection:
         return FleetConnection(f"{HOST}:{self.public}", tls=self.tls, key=key, heartbeat_s=10.0)
 
     def post(self, path: str, **options) -> httpx.Response:

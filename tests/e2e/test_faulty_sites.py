@@ -18,13 +18,13 @@ from tiny import (
     tiny_study,
 )
 
+from fedvol.audit import AuditLog
 from fedvol.client import AgentSpec
 from fedvol.client.local_state import LocalState
 from fedvol.config import SIMULATION_POLICY
 from fedvol.errors import AuditError, DiskFullError, QuorumError
 from fedvol.federation import Action, Reply, Request, RoundState, RunState, SiteState
 from fedvol.plan import canonical_json
-from fedvol.audit import AuditLog
 from fedvol.server import Coordinator, SystemClock
 from fedvol.simulation.engines import start_engine
 from fedvol.simulation.federate import Federated, federate_over

@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.control.control_http_client import ControlHttpClient
@@ -29,7 +30,6 @@ from fedvol.errors import LinkDownError, NotAdmittedError
 from fedvol.identity import Authority, client_context
 from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.network.fleet_connection import FleetConnection
-from fedvol.transport.network.fleet_engine import public_key_to_bytes
 from fedvol.transport.network.superlink_engine import (
     SERVER_APP_TASK,
     Fab,
@@ -79,7 +79,8 @@ def runtime(address: str) -> RuntimeHttpClient:
 
 
 def own_node() -> bytes:
-    return public_key_to_bytes(ec.generate_private_key(ec.SECP384R1()).public_key())
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def start_request() -> StartRunRequest:
@@ -144,14 +145,14 @@ def test_ours_wants_its_secret_on_the_private_port_too(server: Server) -> None:
 
 
 def test_a_stranger_with_the_certificate_alone_is_not_let_in(server: Server) -> None:
-    connection = server.connect(ec.generate_private_key(ec.SECP384R1()))
+    connection = server.connect(NodeKey(ec.generate_private_key(ec.SECP384R1())))
     with closing(connection), pytest.raises(NotAdmittedError):
         connection.activate()
 
 
 def test_a_site_that_was_taken_out_is_let_in_no_more_and_may_come_back(server: Server) -> None:
     keys = {site: key.public for site, key in server.nodes.items()}
-    with closing(server.connect(server.nodes[NEIGHBOUR].private)) as removed:
+    with closing(server.connect(server.nodes[NEIGHBOUR])) as removed:
         node = removed.activate()
         server.door.set_sites({SITE: keys[SITE]})
         for call in (
@@ -170,8 +171,8 @@ def test_a_site_that_was_taken_out_is_let_in_no_more_and_may_come_back(server: S
 def test_a_site_cannot_speak_for_its_neighbour(server: Server) -> None:
     """Flower binds a call to the node's key: another's number is refused."""
     with (
-        closing(server.connect(server.nodes[SITE].private)) as site,
-        closing(server.connect(server.nodes[NEIGHBOUR].private)) as neighbour,
+        closing(server.connect(server.nodes[SITE])) as site,
+        closing(server.connect(server.nodes[NEIGHBOUR])) as neighbour,
     ):
         node = site.activate()
         for call in (
@@ -192,7 +193,7 @@ def test_another_server_is_not_spoken_to(server: Server, tmp_path: Path) -> None
     connection = FleetConnection(
         f"{HOST}:{server.public}",
         tls=client_context(other.certificate_pem),
-        key=server.nodes[SITE].private,
+        key=server.nodes[SITE],
         heartbeat_s=10.0,
     )
     with closing(connection), pytest.raises(LinkDownError):
@@ -224,7 +225,7 @@ def rubbish(number: int) -> bytes:
 
 def headers_of(server: Server) -> dict[str, str]:
     """What a real site's node would send with its next call."""
-    connection = server.connect(server.nodes[SITE].private)
+    connection = server.connect(server.nodes[SITE])
     caught: dict[str, str] = {}
 
     def catch(request: httpx.Request) -> None:
@@ -259,5 +260,5 @@ def test_rubbish_of_a_real_site_is_refused_and_the_server_stays_up(server: Serve
             statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
         assert client.get("/health").status_code == 200
     assert not {200, 201, 204} & set(statuses), statuses
-    with closing(server.connect(server.nodes[SITE].private)) as site:
+    with closing(server.connect(server.nodes[SITE])) as site:
         site.deactivate(site.activate())

@@ -12,8 +12,8 @@ import pytest
 from network import Network
 from tiny import CPU, Events, tiny_text
 
-from fedvol.config.loading import parse_open_study
 from fedvol.audit import verify_log
+from fedvol.config.loading import parse_open_study
 from fedvol.server import Outcome
 from fedvol.simulation.output import open_output
 from fedvol.simulation.session import FEDERATED, Session, open_session

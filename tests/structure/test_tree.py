@@ -16,6 +16,7 @@ TORCH_FREE = (
     "fedvol.data",
     "fedvol.config",
     "fedvol.federation",
+    "fedvol.identity",
     "fedvol.plan",
     "fedvol.privacy",
     "fedvol.report",
@@ -43,8 +44,15 @@ def test_help_imports_neither_torch_nor_flower() -> None:
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
-        ("cryptography", ("audit/ed25519.py",)),
-        ("flwr", ("transport/engine.py",)),
+        ("cryptography", ("audit/ed25519.py", "identity/")),
+        (
+            "flwr",
+            (
+                "transport/engine.py",
+                "transport/network/fleet_engine.py",
+                "transport/network/superlink_engine.py",
+            ),
+        ),
         ("sqlalchemy", ("store/",)),
         ("typer", ("cli/",)),
         ("monai", ("models/", "data/", "tasks/", "validation/")),

@@ -27,7 +27,7 @@ from network import free_port
 from serving import HOST, NEIGHBOUR, SITE, Server, serving
 
 from fedvol.errors import LinkDownError, NotAdmittedError
-from fedvol.identity import Authority, client_context
+from fedvol.identity import Authority, NodeKey, client_context
 from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.transport.network.superlink_engine import (

@@ -15,6 +15,7 @@ TORCH_FREE = (
     "fedvol.data",
     "fedvol.config",
     "fedvol.federation",
+    "fedvol.identity",
     "fedvol.plan",
     "fedvol.privacy",
     "fedvol.report",
@@ -43,6 +44,7 @@ def test_help_imports_neither_torch_nor_flower() -> None:
     ("library", "doors"),
     [
         ("flwr", ("transport/engine.py",)),
+        ("cryptography", ("identity/",)),
         ("sqlalchemy", ("store/",)),
         ("typer", ("cli/",)),
         ("monai", ("models/", "data/", "tasks/", "validation/")),

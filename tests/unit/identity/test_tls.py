@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from fedvol.errors import CertificateError
+from fedvol.errors import CertificateError, KeyFileError
 from fedvol.identity import (
     Authority,
     check_server_certificate,
@@ -121,10 +121,17 @@ def test_a_key_with_a_passphrase_is_told_and_nobody_asked(issued: Path, tmp_path
 
 def test_files_that_are_none_are_told(issued: Path, authority: Authority, tmp_path: Path) -> None:
     with pytest.raises(CertificateError, match="cannot be read"):
+        server_context(tmp_path / "absent.pem", issued)
+    with pytest.raises(KeyFileError, match="cannot be read"):
         server_context(tmp_path / "absent.pem")
+    (tmp_path / "text.pem").touch(mode=0o600)
     (tmp_path / "text.pem").write_text("text")
     with pytest.raises(CertificateError, match="no certificate in PEM"):
         server_context(tmp_path / "text.pem")
+    (tmp_path / "open.pem").write_bytes(issued.read_bytes())
+    (tmp_path / "open.pem").chmod(0o640)
+    with pytest.raises(KeyFileError, match="mode 0640"):
+        server_context(tmp_path / "open.pem")
     for pem in (b"", b"text", authority.certificate_pem[:100]):
         with pytest.raises(CertificateError, match="no certificate to read"):
             client_context(pem)

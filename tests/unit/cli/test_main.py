@@ -31,6 +31,10 @@ COMMANDS = [
     ["audit", "show"],
     ["audit", "export"],
     ["audit", "compare"],
+    ["root"],
+    ["root", "init"],
+    ["root", "sign-roster"],
+    ["root", "revoke"],
     ["report"],
 ]
 STATUS = {
@@ -61,12 +65,14 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     assert f"Usage: {' '.join(['fedvol', *words])}" in told
     for option in (
-        ("--json",) if words and words not in (["study"], ["data"], ["audit"]) else ("--help",)
+        ("--json",)
+        if words and words not in (["study"], ["data"], ["audit"], ["root"])
+        else ("--help",)
     ):
         assert option in told
 
 
-@pytest.mark.parametrize("words", [[], ["study"], ["data"], ["audit"]])
+@pytest.mark.parametrize("words", [[], ["study"], ["data"], ["audit"], ["root"]])
 def test_nothing_asked_is_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert "Usage: fedvol" in capsys.readouterr().out

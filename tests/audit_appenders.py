@@ -37,7 +37,7 @@ def work(said: dict[str, Any], *, process: int, heard: int) -> None:
     log_module.append_bytes = dying
     signer = Signer() if process < 2 else None
     cadence = Cadence(num_records=7)
-    log = AuditLog(Path(said["path"]), signer=signer, key=Signer().public, cadence=cadence)
+    log = AuditLog(Path(said["path"]), signer=signer, key=Signer().public.hex, cadence=cadence)
     for event in range(said["num"]):
         log.append(record(event, run=f"process {process}"))
         os.write(heard, f"{process} {event}\n".encode())  # whole, whoever else writes

@@ -17,7 +17,7 @@ from fedvol.audit import (
     RequestReceived,
     RequestSent,
 )
-from fedvol.audit.ed25519 import signed_digest
+from fedvol.identity import IdentityKey, PublicKey, Tag
 from fedvol.plan import digest_bytes
 from fedvol.types import Digest
 
@@ -30,16 +30,17 @@ class Signer:
     """An Ed25519 key of its own; the same name, the same key."""
 
     def __init__(self, name: str = "site") -> None:
-        self._key = Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"\0"))
+        secret = name.encode().ljust(32, b"\0")
+        self._key = IdentityKey(Ed25519PrivateKey.from_private_bytes(secret))
         self.num_signed = 0
 
     @property
-    def public(self) -> str:
-        return self._key.public_key().public_bytes_raw().hex()
+    def public(self) -> PublicKey:
+        return self._key.public
 
-    def sign(self, tag: str, payload: bytes, /) -> bytes:
+    def sign(self, tag: Tag, payload: bytes, /) -> bytes:
         self.num_signed += 1
-        return self._key.sign(signed_digest(tag, payload))
+        return self._key.sign(tag, payload)
 
 
 def clock(*, start: datetime = NOW, step: timedelta = timedelta(0)) -> Callable[[], datetime]:

@@ -5,27 +5,25 @@ from datetime import timedelta
 from typing import Final, Protocol, Self
 
 from fedvol.audit.chain import ChainEnd
-from fedvol.audit.ed25519 import is_signed
+from fedvol.errors import SignatureError
+from fedvol.identity import PublicKey, Tag
 from fedvol.plan import canonical_json
 from fedvol.types import Digest, Json
 
 CHECKPOINT: Final = "checkpoint"
 """Kind of a checkpoint's line."""
 
-TAG: Final = "audit-checkpoint"
-"""What a checkpoint's signature is for."""
-
 
 class CheckpointSigner(Protocol):
-    """An Ed25519 key that signs checkpoints."""
+    """Whoever vouches for a log; an `IdentityKey`."""
 
     @property
-    def public(self) -> str:
-        """The public key, 64 lower-case hexadecimal digits."""
+    def public(self) -> PublicKey:
+        """The key by which its signatures are verified."""
         ...
 
-    def sign(self, tag: str, payload: bytes, /) -> bytes:
-        """Signature (64 bytes) over `signed_digest(tag, payload)`."""
+    def sign(self, tag: Tag, payload: bytes, /) -> bytes:
+        """Signature (64 bytes) over a payload, for one purpose."""
         ...
 
 
@@ -65,14 +63,14 @@ class Checkpoint:
     @classmethod
     def sign(cls, end: ChainEnd, *, time: str, signer: CheckpointSigner) -> Self:
         """Vouch for a chain up to its end."""
-        payload = _payload(end, time=time, public=signer.public)
+        payload = _payload(end, time=time, public=signer.public.hex)
         return cls(
             records=end.records,
             head=end.head,
             size_bytes=end.size_bytes,
             time=time,
-            public=signer.public,
-            signature=signer.sign(TAG, payload).hex(),
+            public=signer.public.hex,
+            signature=signer.sign(Tag.CHECKPOINT, payload).hex(),
         )
 
     @classmethod
@@ -106,12 +104,13 @@ class Checkpoint:
 
     def is_genuine(self) -> bool:
         """Whether the key it names signed what it says."""
-        return is_signed(
-            self.public,
-            tag=TAG,
-            payload=_payload(self.end, time=self.time, public=self.public),
-            signature=self.signature,
-        )
+        payload = _payload(self.end, time=self.time, public=self.public)
+        try:
+            signature = bytes.fromhex(self.signature)
+            PublicKey(self.public).verify(Tag.CHECKPOINT, payload, signature, where="checkpoint")
+        except (SignatureError, ValueError):
+            return False
+        return True
 
     def as_json(self) -> dict[str, Json]:
         """Its kind and every field by name."""

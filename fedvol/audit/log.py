@@ -77,7 +77,7 @@ class AuditLog:
         self._cadence = cadence or Cadence()
         with locked_for_writing(path) as file:
             size = file.seek(0, os.SEEK_END)
-            self._walk = _trusted(file, size=size, key=key or (signer.public if signer else ""))
+            self._walk = _trusted(file, size=size, key=key or (signer.public.hex if signer else ""))
             self._write(file, torn=self._follow(file, size=size))
         sync_folder(path.parent)
 

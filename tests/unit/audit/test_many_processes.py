@@ -43,7 +43,7 @@ def play() -> Iterator[Play]:
 def updates_of(path: Path) -> list[tuple[int, int]]:
     """Process and number of each event in a log, which must verify with its key."""
     found: list[LogLine] = []
-    summary = verify_log(path, keys=[Signer().public], take=found.append)
+    summary = verify_log(path, keys=[Signer().public.hex], take=found.append)
     assert summary.records == len(found)
     events = [line.event for line in found if line.event["kind"] == "update"]
     return [(int(str(event["run"]).split()[1]), int(str(event["round"]))) for event in events]

@@ -136,7 +136,7 @@ def test_a_log_written_anew_shows_against_what_was_noted(tmp_path: Path) -> None
 def test_an_empty_log_fits_everything_and_every_log_fits_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     AuditLog(path, signer=Signer()).close()
-    empty = verify_log(path, keys=[Signer().public])
+    empty = verify_log(path, keys=[Signer().public.hex])
     assert (empty.records, empty.head, empty.checkpoint) == (0, "0" * 64, None)
     known = KnownHead(records=0, head=empty.head)
     assert verify_log(written(path, 2), against=known).records == 2
@@ -147,15 +147,15 @@ def test_with_a_key_each_checkpoint_must_be_its(tmp_path: Path) -> None:
     written(path, 3, signer=owner)
     written(path, 1, signer=Signer("stranger"))
     assert verify_log(path).num_checkpoints == 2
-    with pytest.raises(AuditError, match=f"line 6: .*another key, {Signer('stranger').public}"):
-        verify_log(path, keys=[owner.public])
+    with pytest.raises(AuditError, match=f"line 6: .*another key, {Signer('stranger').public.hex}"):
+        verify_log(path, keys=[owner.public.hex])
 
 
 def test_with_a_key_a_log_without_checkpoints_does_not_verify(tmp_path: Path) -> None:
     """Else whoever writes a log anew would only have to leave them out."""
     path = written(tmp_path / "audit.jsonl", 3)
     with pytest.raises(AuditError, match="nothing in it is signed"):
-        verify_log(path, keys=[Signer().public])
+        verify_log(path, keys=[Signer().public.hex])
 
 
 def test_a_log_can_be_verified_while_others_append(tmp_path: Path) -> None:

@@ -42,15 +42,15 @@ def test_a_whole_log_for_scripts(signed: Path, capsys: Capture) -> None:
     said = json.loads(capsys.readouterr().out)
     assert said == {"file": str(signed), **verify_log(signed).as_json()}
     assert said["records"] == 5
-    assert said["checkpoint"]["public"] == Signer().public
+    assert said["checkpoint"]["public"] == Signer().public.hex
 
 
 def test_a_signed_log(signed: Path, capsys: Capture) -> None:
-    key = Signer().public
+    key = Signer().public.hex
     signed_up_to = f"1 checkpoint; signed up to record 3 ({NOW.isoformat()}) by"
     assert main(["audit", "verify", str(signed)]) == 0
     assert f"{signed_up_to} key {key}; 1 later record not" in capsys.readouterr().err
-    other = Signer("old").public
+    other = Signer("old").public.hex
     assert main(["audit", "verify", str(signed), "--key", other, "--key", key.upper()]) == 0
     assert f"{signed_up_to} the key given" in capsys.readouterr().err
     assert main(["audit", "verify", str(signed), "--key", other]) == 4

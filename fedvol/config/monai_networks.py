@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fedvol.config.base import Section
-from fedvol.config.stages import Output, Stages, Strides, Width
+from fedvol.config.levels import Output, Strides, UNetLevels, Width
 
 NormLayer = Literal["instance", "group", "batch"]
 """These networks all have norm layers; published weights want the published kind."""
@@ -24,7 +24,7 @@ class VNet(Section):
     """Normalisation after each convolution but the last."""
 
 
-class DynUNet(Stages):
+class DynUNet(UNetLevels):
     """MONAI's U-Net after nnU-Net, with residual blocks in the encoder (Futrega et al. 2021)."""
 
     predicts: ClassVar[Output] = "voxels"

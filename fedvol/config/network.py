@@ -5,6 +5,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.config.levels import (
+    Kernel,
+    KernelSide,
+    NormKind,
+    Output,
+    Stride,
+    Strides,
+    UNetLevels,
+    Width,
+)
 from fedvol.config.monai_networks import (
     UNETR,
     AttentionUNet,
@@ -18,16 +28,6 @@ from fedvol.config.monai_networks import (
     SegResNet,
     SwinUNETR,
     VNet,
-)
-from fedvol.config.stages import (
-    Kernel,
-    KernelSide,
-    NormKind,
-    Output,
-    Stages,
-    Stride,
-    Strides,
-    Width,
 )
 
 __all__ = [
@@ -46,19 +46,19 @@ __all__ = [
     "ResidualEncoderUNet",
     "ResidualUNet",
     "SegResNet",
-    "Stages",
     "Stride",
     "Strides",
     "SwinUNETR",
     "Kernel",
     "UNet",
     "UNETR",
+    "UNetLevels",
     "VNet",
     "Width",
 ]
 
 
-class _UNet(Stages):
+class _UNet(UNetLevels):
     convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 2
     """Convolutions in each decoder stage."""
 

@@ -15,8 +15,8 @@ from fedvol.config.network import (
     ResidualEncoderPreset,
     ResidualUNet,
     SegResNet,
-    Stages,
     Strides,
+    UNetLevels,
     VNet,
 )
 from fedvol.config.open_study import OpenNetwork, OpenPatches, PlannedNetwork
@@ -33,8 +33,8 @@ AnyNetwork = Network | OpenNetwork
 def network_alone(network: AnyNetwork) -> Iterator[Problem]:
     """Keys of the network that contradict each other."""
     match network:
-        case Stages():
-            yield from _stages(network)
+        case UNetLevels():
+            yield from _levels(network)
         case ResidualUNet() | AttentionUNet():
             strides, steps = network.strides, len(network.features) - 1
             if strides is not None and len(strides) != steps:
@@ -68,7 +68,7 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
             what="batch norm cannot learn its statistics from batches of one patch",
             fix='Raise patches.batch_size, or use "instance" or "group".',
         )
-    if isinstance(network, Stages) and any(_lengths(network)):
+    if isinstance(network, UNetLevels) and any(_lengths(network)):
         return  # a rule made of lists that do not fit would mislead
     if isinstance(network, ResidualUNet | AttentionUNet) and any(network_alone(network)):
         return
@@ -136,25 +136,25 @@ _OTHERS = {
 }
 
 
-def _stages(network: Stages) -> Iterator[Problem]:
+def _levels(network: UNetLevels) -> Iterator[Problem]:
     yield from _lengths(network)
     yield from _strides(network.strides or (), largest=2 if isinstance(network, DynUNet) else 4)
     yield from _kernels(network.kernels or ())
 
 
-def _lengths(network: Stages) -> Iterator[Problem]:
+def _lengths(network: UNetLevels) -> Iterator[Problem]:
     lengths: dict[str, int] = {}
     for name in ("features", "strides", "kernels", "blocks_per_stage"):
         entries = cast("tuple[object, ...] | None", getattr(network, name, None))
         if entries is not None:
             lengths[name] = len(entries)
-    first, stages = next(iter(lengths.items()), ("features", 0))
+    first, num_levels = next(iter(lengths.items()), ("features", 0))
     for name, length in lengths.items():
-        if length != stages:
+        if length != num_levels:
             yield Problem(
                 where=f"network.{name}",
-                what=f"{length} entries for {stages} stages",
-                fix=f"Give one entry for each of network.{first}, {stages} in all.",
+                what=f"{length} entries for {num_levels} stages",
+                fix=f"Give one entry for each of network.{first}, {num_levels} in all.",
             )
 
 
@@ -192,7 +192,7 @@ def _side(side: int, *, axis: int, rule: PatchRule, network: AnyNetwork) -> Iter
         reason = "the side of a token" if is_unetr else "the product of the network's strides"
         lower = side // step * step
         nearest = [f"{n}" for n in (lower, lower + step) if n >= max(rule.least, 8)]
-        fewer = ", or fewer network stages" if _has_stages(network) else ""
+        fewer = ", or fewer network stages" if _has_levels(network) else ""
         yield Problem(
             where=where,
             what=f"{side} voxels cannot be divided by {step}, {reason} along {'ijk'[axis]}",
@@ -206,5 +206,5 @@ def _side(side: int, *, axis: int, rule: PatchRule, network: AnyNetwork) -> Iter
         )
 
 
-def _has_stages(network: AnyNetwork) -> bool:
-    return isinstance(network, Stages | ResidualUNet | AttentionUNet | SegResNet)
+def _has_levels(network: AnyNetwork) -> bool:
+    return isinstance(network, UNetLevels | ResidualUNet | AttentionUNet | SegResNet)

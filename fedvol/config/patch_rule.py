@@ -69,9 +69,9 @@ def patch_rule(network: Network) -> PatchRule:
             assert_never(network)
 
 
-def default_strides(num_stages: int) -> tuple[Triple, ...]:
+def default_strides(num_levels: int) -> tuple[Triple, ...]:
     """Strides on entering each stage where a study gives none: 2 from the second stage on."""
-    return ((1, 1, 1), *((2, 2, 2) for _ in range(num_stages - 1)))
+    return ((1, 1, 1), *((2, 2, 2) for _ in range(num_levels - 1)))
 
 
 def inner_strides(network: ResidualUNet | AttentionUNet) -> tuple[Triple, ...]:

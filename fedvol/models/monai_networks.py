@@ -99,15 +99,15 @@ def _build(
         case SegResNet():
             from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
 
-            stages = config.blocks_per_stage
+            blocks = config.blocks_per_stage
             groups = ("group", {"num_groups": SEGRESNET_GROUPS})
             return MonaiSegResNet(
                 init_filters=config.features,
                 in_channels=in_channels,
                 out_channels=num_classes,
                 norm=groups if config.norm == "group" else "batch",
-                blocks_down=stages,
-                blocks_up=(1,) * (len(stages) - 1),
+                blocks_down=blocks,
+                blocks_up=(1,) * (len(blocks) - 1),
             ), SEGRESNET_PARTS
         case ResidualUNet():
             return _residual_unet(config, in_channels=in_channels, num_classes=num_classes)

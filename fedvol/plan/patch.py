@@ -93,7 +93,7 @@ def fit_patch(
         memory_gib: Memory of a site.
 
     Raises:
-        PlanningError: No patch fits, or the volumes are too small for a network of two stages.
+        PlanningError: No patch fits, or the volumes are too small for a network of two levels.
     """
     batch = batch_size or MIN_BATCH
     if patch is not None:
@@ -206,7 +206,7 @@ def _shrunk(
     if not able:
         return None
     axis = max(able, key=lambda axis: (patch[axis] / volumes.median[axis], patch[axis]))
-    # The coarsest stage may go with the step; then a smaller step is enough.
+    # The coarsest level may go with the step; then a smaller step is enough.
     less = _less(patch, axis, topology.factor[axis])
     step = network_topology(network, less, spacing_mm=volumes.spacing_mm).factor[axis]
     while (less := _less(patch, axis, step))[axis] >= _MIN_SIDE:

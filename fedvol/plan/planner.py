@@ -194,9 +194,9 @@ def _network_choice(
                 thick = ", ".join(
                     name for name, side in zip(AXES, kernels[0], strict=True) if side == 1
                 )
-                stages = "stage" if flat == 1 else f"{flat} stages"
+                few = "stage" if flat == 1 else f"{flat} stages"
                 reason = (
-                    f"1 along {thick} in the first {stages}, where voxel edges "
+                    f"1 along {thick} in the first {few}, where voxel edges "
                     f"({by_axis(spacing_mm)} mm at first) are at least twice the finest, then 3"
                 )
         case _:

@@ -1,4 +1,8 @@
-"""What networks of several stages have in common in a study."""
+"""What networks of several levels have in common in a study.
+
+A level is one grid of a network, finest first. Keys and texts of a study call it a stage, as the
+papers do (`blocks_per_stage`); in the code a stage is one of a run: finetune, personalise.
+"""
 
 from typing import Annotated, Literal
 
@@ -16,8 +20,8 @@ Output = Literal["voxels", "volume"]
 """What a network predicts: classes of each voxel, or of the whole volume."""
 
 
-class Stages(Section):
-    """A U-Net whose stages are given one by one."""
+class UNetLevels(Section):
+    """A U-Net whose levels are given one by one."""
 
     features: Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]
     """Channels per stage, finest first."""

@@ -1,6 +1,6 @@
 """What a study asks of each case: channels, labels, splits, and how volumes are prepared."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, final
 
 from pydantic import Field
 
@@ -96,6 +96,7 @@ class ClipZScore(Section):
 Normalisation = Annotated[ZScore | Window | ClipZScore, Field(discriminator="kind")]
 
 
+@final
 class Preprocessing(Section):
     """From a volume as stored to the array a network sees; done once per case."""
 
@@ -106,17 +107,25 @@ class Preprocessing(Section):
 
 
 PatchSide = Annotated[int, Field(ge=8, le=512)]
+PatchSize = tuple[PatchSide, PatchSide, PatchSide]
+BatchSize = Annotated[int, Field(ge=1, le=256)]
 
 
-class Patches(Section):
-    """What one training step sees."""
+class PatchDraws(Section):
+    """Abstract: what is never planned of patches."""
 
-    size: tuple[PatchSide, PatchSide, PatchSide]
-    """Voxels along i, j, k."""
-    batch_size: Annotated[int, Field(ge=1, le=256)] = 2
-    """Patches in one step."""
     foreground_share: Share = 0.33
     """Share of the patches centred on a labelled voxel, its class drawn uniformly."""
+
+
+@final
+class Patches(PatchDraws):
+    """What one training step sees."""
+
+    size: PatchSize
+    """Voxels along i, j, k."""
+    batch_size: BatchSize
+    """Patches in one step."""
 
 
 class Augmentation(Section):

@@ -20,16 +20,32 @@ Output = Literal["voxels", "volume"]
 """What a network predicts: classes of each voxel, or of the whole volume."""
 
 
-class UNetLevels(Section):
-    """A U-Net whose levels are given one by one."""
+Widths = Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]
+LevelStrides = Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)]
+LevelKernels = Annotated[tuple[Kernel, ...], Field(min_length=2, max_length=8)]
+Blocks = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=8)
+]
 
-    features: Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]
-    """Channels per stage, finest first."""
-    strides: Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)] | None = None
-    """Downsampling on entering each stage, the first 1; default 2 from the second on."""
-    kernels: Annotated[tuple[Kernel, ...], Field(min_length=2, max_length=8)] | None = None
-    """Kernel of each stage; default 3 along every axis."""
+
+def default_strides(num_levels: int) -> tuple[Strides, ...]:
+    """Strides on entering each level where a study gives none: 2 from the second level on."""
+    return ((1, 1, 1), *((2, 2, 2) for _ in range(num_levels - 1)))
+
+
+class UNetLevels(Section):
+    """Abstract: what is never planned of a U-Net whose levels are listed one by one."""
+
     norm: NormKind = "instance"
     """Normalisation after each convolution."""
     deep_supervision: bool = True
     """Whether coarser decoder stages have a training output of their own."""
+
+
+class LevelLists(Section):
+    """Abstract: lists with an entry for each level that may be left to their defaults."""
+
+    strides: LevelStrides | None = None
+    """Downsampling on entering each stage, the first 1; default 2 from the second on."""
+    kernels: LevelKernels | None = None
+    """Kernel of each stage; default 3 along every axis."""

@@ -1,11 +1,11 @@
 """Networks that MONAI implements and a study may ask for."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
 from fedvol.config.base import Section
-from fedvol.config.levels import Output, Strides, UNetLevels, Width
+from fedvol.config.levels import LevelLists, Output, Strides, UNetLevels, Width, Widths
 
 NormLayer = Literal["instance", "group", "batch"]
 """These networks all have norm layers; published weights want the published kind."""
@@ -24,7 +24,8 @@ class VNet(Section):
     """Normalisation after each convolution but the last."""
 
 
-class DynUNet(UNetLevels):
+@final
+class DynUNet(UNetLevels, LevelLists):
     """MONAI's U-Net after nnU-Net, with residual blocks in the encoder (Futrega et al. 2021)."""
 
     predicts: ClassVar[Output] = "voxels"
@@ -58,7 +59,7 @@ class SegResNet(Section):
 
 
 class _StridedUNet(Section):
-    features: Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)] = (
+    features: Widths = (
         16,
         32,
         64,

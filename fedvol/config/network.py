@@ -1,19 +1,17 @@
 """Networks a study may ask for."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
 from fedvol.config.base import Section
 from fedvol.config.levels import (
-    Kernel,
-    KernelSide,
+    Blocks,
+    LevelLists,
     NormKind,
     Output,
-    Stride,
-    Strides,
     UNetLevels,
-    Width,
+    Widths,
 )
 from fedvol.config.monai_networks import (
     UNETR,
@@ -36,55 +34,59 @@ __all__ = [
     "DenseNet3d",
     "DynUNet",
     "HighResNet",
-    "KernelSide",
     "MonaiNetwork",
     "Network",
-    "NormKind",
-    "Output",
     "ResNet3d",
     "ResidualEncoderPreset",
     "ResidualEncoderUNet",
     "ResidualUNet",
     "SegResNet",
-    "Stride",
-    "Strides",
     "SwinUNETR",
-    "Kernel",
     "UNet",
     "UNETR",
-    "UNetLevels",
     "VNet",
-    "Width",
 ]
 
 
-class _UNet(UNetLevels):
-    convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 2
-    """Convolutions in each decoder stage."""
-
-
-class UNet(_UNet):
-    """Plain 3D U-Net (Çiçek et al. 2016; nnU-Net, Isensee et al. 2021)."""
+class PlainUNet(UNetLevels):
+    """Abstract: what is never planned of a plain U-Net."""
 
     predicts: ClassVar[Output] = "voxels"
     kind: Literal["unet"]
+    convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 2
+    """Convolutions in each decoder stage."""
     convs_per_stage: Annotated[int, Field(ge=1, le=8)] = 2
     """Convolutions in each encoder stage."""
 
 
-class ResidualEncoderUNet(_UNet):
-    """U-Net with a residual encoder (nnU-Net revisited, Isensee et al. 2024)."""
+class ResidualEncoder(UNetLevels):
+    """Abstract: what is never planned of a U-Net with a residual encoder."""
 
     predicts: ClassVar[Output] = "voxels"
     kind: Literal["resenc_unet"]
-    blocks_per_stage: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=8)
-    ]
-    """Residual blocks in each encoder stage."""
     convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 1
     """Convolutions in each decoder stage."""
 
 
+@final
+class UNet(PlainUNet, LevelLists):
+    """Plain 3D U-Net (Çiçek et al. 2016; nnU-Net, Isensee et al. 2021)."""
+
+    features: Widths
+    """Channels per stage, finest first."""
+
+
+@final
+class ResidualEncoderUNet(ResidualEncoder, LevelLists):
+    """U-Net with a residual encoder (nnU-Net revisited, Isensee et al. 2024)."""
+
+    features: Widths
+    """Channels per stage, finest first."""
+    blocks_per_stage: Blocks
+    """Residual blocks in each encoder stage."""
+
+
+@final
 class ResidualEncoderPreset(Section):
     """The residual-encoder U-Net in a ready size: six stages, halved along every axis.
 

@@ -6,17 +6,17 @@ from typing import cast
 
 from fedvol.config.data import DataRequirement, Patches
 from fedvol.config.learning import Task
+from fedvol.config.levels import Kernel, Strides
 from fedvol.config.network import (
     UNETR,
     AttentionUNet,
     DynUNet,
-    Kernel,
     Network,
     ResidualEncoderPreset,
+    ResidualEncoderUNet,
     ResidualUNet,
     SegResNet,
-    Strides,
-    UNetLevels,
+    UNet,
     VNet,
 )
 from fedvol.config.open_study import OpenNetwork, OpenPatches, PlannedNetwork
@@ -28,13 +28,16 @@ SEGRESNET_GROUPS = 8
 _VNET_WIDTH = 16
 
 AnyNetwork = Network | OpenNetwork
+Levelled = UNet | ResidualEncoderUNet | DynUNet | PlannedNetwork
+"""Networks whose levels are listed one by one."""
 
 
 def network_alone(network: AnyNetwork) -> Iterator[Problem]:
     """Keys of the network that contradict each other."""
+    if isinstance(network, Levelled):
+        yield from _levels(network)
+        return
     match network:
-        case UNetLevels():
-            yield from _levels(network)
         case ResidualUNet() | AttentionUNet():
             strides, steps = network.strides, len(network.features) - 1
             if strides is not None and len(strides) != steps:
@@ -68,11 +71,11 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
             what="batch norm cannot learn its statistics from batches of one patch",
             fix='Raise patches.batch_size, or use "instance" or "group".',
         )
-    if isinstance(network, UNetLevels) and any(_lengths(network)):
+    if isinstance(network, Levelled) and any(_lengths(network)):
         return  # a rule made of lists that do not fit would mislead
     if isinstance(network, ResidualUNet | AttentionUNet) and any(network_alone(network)):
         return
-    if isinstance(network, PlannedNetwork) and network.features is None and network.strides is None:
+    if isinstance(network, PlannedNetwork) and network.fixed_strides is None:
         return  # planning makes a network that fits
     if patches.size is None:
         if not isinstance(network, PlannedNetwork | ResidualEncoderPreset):
@@ -91,7 +94,7 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
             what=f"no batch size can be planned for {network.kind}",
             fix="Write patches.batch_size.",
         )
-    rule = patch_rule(cast(Network, network))
+    rule = patch_rule(network)
     fitting = True
     for axis, side in enumerate(patches.size):
         for problem in _side(side, axis=axis, rule=rule, network=network):
@@ -136,13 +139,13 @@ _OTHERS = {
 }
 
 
-def _levels(network: UNetLevels) -> Iterator[Problem]:
+def _levels(network: Levelled) -> Iterator[Problem]:
     yield from _lengths(network)
     yield from _strides(network.strides or (), largest=2 if isinstance(network, DynUNet) else 4)
     yield from _kernels(network.kernels or ())
 
 
-def _lengths(network: UNetLevels) -> Iterator[Problem]:
+def _lengths(network: Levelled) -> Iterator[Problem]:
     lengths: dict[str, int] = {}
     for name in ("features", "strides", "kernels", "blocks_per_stage"):
         entries = cast("tuple[object, ...] | None", getattr(network, name, None))
@@ -207,4 +210,4 @@ def _side(side: int, *, axis: int, rule: PatchRule, network: AnyNetwork) -> Iter
 
 
 def _has_levels(network: AnyNetwork) -> bool:
-    return isinstance(network, UNetLevels | ResidualUNet | AttentionUNet | SegResNet)
+    return isinstance(network, Levelled | ResidualUNet | AttentionUNet | SegResNet)

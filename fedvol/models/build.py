@@ -10,9 +10,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fedvol.config import Study
+from fedvol.config.levels import default_strides
 from fedvol.config.network import Network, ResidualEncoderPreset, ResidualEncoderUNet
 from fedvol.config.network import UNet as PlainUNet
-from fedvol.config.patch_rule import default_strides, patch_rule
+from fedvol.config.patch_rule import patch_rule
 from fedvol.errors import NetworkConfigError
 from fedvol.models.blocks import (
     LEAKY_SLOPE,

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from torch import nn
 
+from fedvol.config.levels import default_strides
 from fedvol.config.monai_networks import (
     UNETR,
     AttentionUNet,
@@ -22,7 +23,7 @@ from fedvol.config.monai_networks import (
     VNet,
 )
 from fedvol.config.network_checks import SEGRESNET_GROUPS
-from fedvol.config.patch_rule import default_strides, inner_strides, patch_rule
+from fedvol.config.patch_rule import inner_strides, patch_rule
 from fedvol.errors import NetworkConfigError
 from fedvol.models.dynunet import DynUNetAdapter
 from fedvol.models.monai_adapter import MonaiAdapter, adopt_layers

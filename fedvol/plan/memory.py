@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Final, Literal
 
+from fedvol.config.levels import default_strides
 from fedvol.config.network import ResidualEncoderUNet, UNet
-from fedvol.config.patch_rule import default_strides
 from fedvol.types import Triple
 
 GIB: Final = 1 << 30

@@ -5,7 +5,6 @@ from typing import assert_never
 
 from fedvol.config.network import ResidualEncoderUNet, UNet
 from fedvol.config.open_study import OpenResidualEncoderUNet, OpenUNet, PlannedNetwork
-from fedvol.config.patch_rule import default_strides
 from fedvol.errors import PlanningError
 from fedvol.plan.choices import by_axis
 from fedvol.plan.topology import (
@@ -36,9 +35,7 @@ def network_topology(
     Raises:
         PlanningError: The patch cannot be halved even once.
     """
-    strides = network.strides
-    if strides is None and network.features is not None:
-        strides = default_strides(len(network.features))
+    strides = network.fixed_strides
     if strides is not None:
         kernels = kernels_of(strides, spacing_mm=spacing_mm)
         return Topology(strides=strides, kernels=kernels)

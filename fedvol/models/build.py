@@ -1,13 +1,12 @@
 """From a study's network section to a network."""
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from fedvol.config import Study
 from fedvol.config.levels import default_strides
@@ -65,7 +64,7 @@ def build_network(
     """
     match config:
         case PlainUNet() | ResidualEncoderUNet():
-            net = _unet_shape(config, in_channels=in_channels, num_classes=num_classes)
+            net = unet_shape(config, in_channels=in_channels, num_classes=num_classes)
             net.to_empty(device="cpu")
             _draw_weights(net, generator=torch.Generator().manual_seed(seed))
             return net
@@ -80,30 +79,14 @@ def build_network(
                 )
 
 
-def network_shape(
-    config: Network, *, in_channels: int, num_classes: int, patch: Triple | None = None
-) -> nn.Module:
-    """A network on the `meta` device: names and shapes, no weights, no memory.
-
-    Arguments and errors are those of `build_network`.
-    """
-    match config:
-        case PlainUNet() | ResidualEncoderUNet():
-            return _unet_shape(config, in_channels=in_channels, num_classes=num_classes)
-        case ResidualEncoderPreset():
-            return network_shape(
-                config.explicit(), in_channels=in_channels, num_classes=num_classes
-            )
-        case _:
-            with torch.device("meta"), _RampsOnCpu():
-                return build_monai(
-                    config, in_channels=in_channels, num_classes=num_classes, patch=patch
-                )
-
-
-def _unet_shape(
+def unet_shape(
     config: PlainUNet | ResidualEncoderUNet, *, in_channels: int, num_classes: int
 ) -> UNet:
+    """A U-Net on the `meta` device: names and shapes; its weights are drawn later.
+
+    Raises:
+        NetworkConfigError: The section's lists do not fit together.
+    """
     strides, kernels = _geometry(config)
     features, norm = config.features, config.norm
     num_decoder_levels = len(features) - 1
@@ -205,19 +188,3 @@ def _global_draws(*, seed: int) -> Generator[None]:
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
-
-
-class _RampsOnCpu(TorchFunctionMode):
-    """Keeps `linspace` off the `meta` device: the constructor of Swin UNETR reads its values."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],  # the base class's signature
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func is torch.linspace:
-            given["device"] = "cpu"
-        return func(*args, **given)

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 import torch
-from every_network import EVERY, Small
+from every_network import EVERY, Small, network_shape
 from torch import nn
 
 from fedvol.config.learning import AdamW, SegmentationTask, Training
@@ -14,7 +14,7 @@ from fedvol.config.network import Network
 from fedvol.config.patch_rule import patch_rule
 from fedvol.data.batch import Batch
 from fedvol.errors import NetworkConfigError
-from fedvol.models import build_network, describe, network_shape, to_arrays
+from fedvol.models import build_network, describe, to_arrays
 from fedvol.models.convolution import Conv3d
 from fedvol.models.norms import InstanceNorm
 from fedvol.plan import TensorKind, TensorSpec

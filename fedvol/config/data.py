@@ -1,6 +1,6 @@
 """What a study asks of each case: channels, labels, splits, and how volumes are prepared."""
 
-from typing import Annotated, Literal, final
+from typing import Annotated, Final, Literal, final
 
 from pydantic import Field
 
@@ -106,9 +106,12 @@ class Preprocessing(Section):
     """How intensities are brought to one scale."""
 
 
-PatchSide = Annotated[int, Field(ge=8, le=512)]
+MIN_PATCH_SIDE: Final = 8
+MAX_PATCH_SIDE: Final = 512
+MAX_BATCH: Final = 256
+PatchSide = Annotated[int, Field(ge=MIN_PATCH_SIDE, le=MAX_PATCH_SIDE)]
 PatchSize = tuple[PatchSide, PatchSide, PatchSide]
-BatchSize = Annotated[int, Field(ge=1, le=256)]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
 
 
 class PatchDraws(Section):

@@ -4,7 +4,7 @@ A level is one grid of a network, finest first. Keys and texts of a study call i
 papers do (`blocks_per_stage`); in the code a stage is one of a run: finetune, personalise.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -19,18 +19,25 @@ NormKind = Literal["instance", "group", "batch", "none"]
 Output = Literal["voxels", "volume"]
 """What a network predicts: classes of each voxel, or of the whole volume."""
 
+MAX_LEVELS: Final = 8
+_Listed = Field(min_length=2, max_length=MAX_LEVELS)
+Widths = Annotated[tuple[Width, ...], _Listed]
+LevelStrides = Annotated[tuple[Strides, ...], _Listed]
+LevelKernels = Annotated[tuple[Kernel, ...], _Listed]
+Blocks = Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], _Listed]
 
-Widths = Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]
-LevelStrides = Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)]
-LevelKernels = Annotated[tuple[Kernel, ...], Field(min_length=2, max_length=8)]
-Blocks = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=8)
-]
+NNUNET_WIDTHS: Final = (32, 64, 128, 256, 320, 320)
+"""Channels of nnU-Net's published networks of six levels."""
 
 
 def default_strides(num_levels: int) -> tuple[Strides, ...]:
     """Strides on entering each level where a study gives none: 2 from the second level on."""
     return ((1, 1, 1), *((2, 2, 2) for _ in range(num_levels - 1)))
+
+
+def default_kernels(num_levels: int) -> tuple[Kernel, ...]:
+    """Kernel of each level where a study gives none: 3 along every axis."""
+    return ((3, 3, 3),) * num_levels
 
 
 class UNetLevels(Section):

@@ -5,7 +5,16 @@ from typing import Annotated, ClassVar, Literal, final
 from pydantic import Field
 
 from fedvol.config.base import Section
-from fedvol.config.levels import LevelLists, Output, Strides, UNetLevels, Width, Widths
+from fedvol.config.levels import (
+    MAX_LEVELS,
+    NNUNET_WIDTHS,
+    LevelLists,
+    Output,
+    Strides,
+    UNetLevels,
+    Width,
+    Widths,
+)
 
 NormLayer = Literal["instance", "group", "batch"]
 """These networks all have norm layers; published weights want the published kind."""
@@ -30,13 +39,8 @@ class DynUNet(UNetLevels, LevelLists):
 
     predicts: ClassVar[Output] = "voxels"
     kind: Literal["dynunet"]
-    features: Annotated[tuple[Width, ...], Field(min_length=3, max_length=8)] = (
-        32,
-        64,
-        128,
-        256,
-        320,
-        320,
+    features: Annotated[tuple[Width, ...], Field(min_length=3, max_length=MAX_LEVELS)] = (
+        NNUNET_WIDTHS
     )
     """Channels per stage, finest first."""
     residual: bool = True

@@ -6,12 +6,17 @@ from pydantic import Field
 
 from fedvol.config.base import Section
 from fedvol.config.levels import (
+    NNUNET_WIDTHS,
     Blocks,
+    LevelKernels,
     LevelLists,
+    LevelStrides,
     NormKind,
     Output,
     UNetLevels,
     Widths,
+    default_kernels,
+    default_strides,
 )
 from fedvol.config.monai_networks import (
     UNETR,
@@ -117,13 +122,25 @@ class ResidualEncoderPreset(Section):
         )
 
 
-_NNUNET = (32, 64, 128, 256, 320, 320)
 _PRESETS = {
-    "S": (tuple(width // 2 for width in _NNUNET), (1, 2, 2, 3, 3, 3)),
-    "M": (_NNUNET, (1, 2, 2, 3, 3, 3)),
-    "L": (_NNUNET, (1, 3, 4, 6, 6, 6)),
+    "S": (tuple(width // 2 for width in NNUNET_WIDTHS), (1, 2, 2, 3, 3, 3)),
+    "M": (NNUNET_WIDTHS, (1, 2, 2, 3, 3, 3)),
+    "L": (NNUNET_WIDTHS, (1, 3, 4, 6, 6, 6)),
 }
 
 Network = Annotated[
     UNet | ResidualEncoderUNet | ResidualEncoderPreset | MonaiNetwork, Field(discriminator="kind")
 ]
+
+ListedNetwork = UNet | ResidualEncoderUNet | DynUNet
+"""Networks whose levels are listed one by one."""
+
+
+def level_strides(network: ListedNetwork) -> LevelStrides:
+    """Strides on entering each level, defaults filled in."""
+    return network.strides or default_strides(len(network.features))
+
+
+def level_kernels(network: ListedNetwork) -> LevelKernels:
+    """Kernel of each level, defaults filled in."""
+    return network.kernels or default_kernels(len(network.features))

@@ -4,19 +4,18 @@ import math
 from collections.abc import Iterator
 from typing import cast
 
-from fedvol.config.data import DataRequirement, Patches
+from fedvol.config.data import MIN_PATCH_SIDE, DataRequirement, Patches
 from fedvol.config.learning import Task
 from fedvol.config.levels import Kernel, Strides
 from fedvol.config.network import (
     UNETR,
     AttentionUNet,
     DynUNet,
+    ListedNetwork,
     Network,
     ResidualEncoderPreset,
-    ResidualEncoderUNet,
     ResidualUNet,
     SegResNet,
-    UNet,
     VNet,
 )
 from fedvol.config.open_study import OpenNetwork, OpenPatches, PlannedNetwork
@@ -28,13 +27,12 @@ SEGRESNET_GROUPS = 8
 _VNET_WIDTH = 16
 
 AnyNetwork = Network | OpenNetwork
-Levelled = UNet | ResidualEncoderUNet | DynUNet | PlannedNetwork
-"""Networks whose levels are listed one by one."""
+_Listed = ListedNetwork | PlannedNetwork
 
 
 def network_alone(network: AnyNetwork) -> Iterator[Problem]:
     """Keys of the network that contradict each other."""
-    if isinstance(network, Levelled):
+    if isinstance(network, _Listed):
         yield from _levels(network)
         return
     match network:
@@ -71,7 +69,7 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
             what="batch norm cannot learn its statistics from batches of one patch",
             fix='Raise patches.batch_size, or use "instance" or "group".',
         )
-    if isinstance(network, Levelled) and any(_lengths(network)):
+    if isinstance(network, _Listed) and any(_lengths(network)):
         return  # a rule made of lists that do not fit would mislead
     if isinstance(network, ResidualUNet | AttentionUNet) and any(network_alone(network)):
         return
@@ -111,11 +109,15 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
 
 def network_on_data(network: AnyNetwork, data: DataRequirement) -> Iterator[Problem]:
     """Channels that the network cannot take."""
-    channels = len(data.channels)
-    if isinstance(network, VNet) and _VNET_WIDTH % channels:
+    yield from network_on_channels(network, len(data.channels))
+
+
+def network_on_channels(network: AnyNetwork, num_channels: int) -> Iterator[Problem]:
+    """The same, of a number of channels."""
+    if isinstance(network, VNet) and _VNET_WIDTH % num_channels:
         yield Problem(
             where="network.kind",
-            what=f"vnet adds copies of the image to its {_VNET_WIDTH} features, and {channels} "
+            what=f"vnet adds copies of the image to its {_VNET_WIDTH} features, and {num_channels} "
             "channels do not divide them",
             fix="Use 1, 2, 4, 8 or 16 channels, or another network.",
         )
@@ -139,13 +141,13 @@ _OTHERS = {
 }
 
 
-def _levels(network: Levelled) -> Iterator[Problem]:
+def _levels(network: _Listed) -> Iterator[Problem]:
     yield from _lengths(network)
     yield from _strides(network.strides or (), largest=2 if isinstance(network, DynUNet) else 4)
     yield from _kernels(network.kernels or ())
 
 
-def _lengths(network: Levelled) -> Iterator[Problem]:
+def _lengths(network: _Listed) -> Iterator[Problem]:
     lengths: dict[str, int] = {}
     for name in ("features", "strides", "kernels", "blocks_per_stage"):
         entries = cast("tuple[object, ...] | None", getattr(network, name, None))
@@ -194,7 +196,7 @@ def _side(side: int, *, axis: int, rule: PatchRule, network: AnyNetwork) -> Iter
         is_unetr = isinstance(network, UNETR)
         reason = "the side of a token" if is_unetr else "the product of the network's strides"
         lower = side // step * step
-        nearest = [f"{n}" for n in (lower, lower + step) if n >= max(rule.least, 8)]
+        nearest = [f"{n}" for n in (lower, lower + step) if n >= max(rule.least, MIN_PATCH_SIDE)]
         fewer = ", or fewer network stages" if _has_levels(network) else ""
         yield Problem(
             where=where,
@@ -210,4 +212,4 @@ def _side(side: int, *, axis: int, rule: PatchRule, network: AnyNetwork) -> Iter
 
 
 def _has_levels(network: AnyNetwork) -> bool:
-    return isinstance(network, Levelled | ResidualUNet | AttentionUNet | SegResNet)
+    return isinstance(network, _Listed | ResidualUNet | AttentionUNet | SegResNet)

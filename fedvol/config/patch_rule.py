@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from fedvol.config.levels import default_strides
 from fedvol.config.network import (
     UNETR,
     AttentionUNet,
@@ -22,6 +21,7 @@ from fedvol.config.network import (
     SwinUNETR,
     UNet,
     VNet,
+    level_strides,
 )
 from fedvol.config.open_study import OpenNetwork, OpenResidualEncoderUNet, OpenUNet
 from fedvol.types import Triple
@@ -51,7 +51,7 @@ def patch_rule(network: Network | OpenNetwork) -> PatchRule:
     """
     match network:
         case UNet() | ResidualEncoderUNet() | DynUNet():
-            return _strided(network.strides or default_strides(len(network.features)))
+            return _strided(level_strides(network))
         case OpenUNet() | OpenResidualEncoderUNet():
             if network.fixed_strides is None:
                 raise ValueError("the strides of this network are left to planning")

@@ -9,9 +9,15 @@ import torch
 from torch import nn
 
 from fedvol.config import Study
-from fedvol.config.levels import default_strides
-from fedvol.config.network import Network, ResidualEncoderPreset, ResidualEncoderUNet
+from fedvol.config.network import (
+    Network,
+    ResidualEncoderPreset,
+    ResidualEncoderUNet,
+    level_kernels,
+    level_strides,
+)
 from fedvol.config.network import UNet as PlainUNet
+from fedvol.config.network_checks import network_alone, network_on_channels
 from fedvol.config.patch_rule import patch_rule
 from fedvol.errors import NetworkConfigError
 from fedvol.models.blocks import (
@@ -62,6 +68,8 @@ def build_network(
     Raises:
         NetworkConfigError: The section's lists do not fit together, or it does not fit the rest.
     """
+    for problem in (*network_alone(config), *network_on_channels(config, in_channels)):
+        raise NetworkConfigError(problem.where, problem.what, problem.fix)
     match config:
         case PlainUNet() | ResidualEncoderUNet():
             net = unet_shape(config, in_channels=in_channels, num_classes=num_classes)
@@ -82,12 +90,8 @@ def build_network(
 def unet_shape(
     config: PlainUNet | ResidualEncoderUNet, *, in_channels: int, num_classes: int
 ) -> UNet:
-    """A U-Net on the `meta` device: names and shapes; its weights are drawn later.
-
-    Raises:
-        NetworkConfigError: The section's lists do not fit together.
-    """
-    strides, kernels = _geometry(config)
+    """A U-Net whose lists fit, on the `meta` device: names and shapes, no weights yet."""
+    strides, kernels = level_strides(config), level_kernels(config)
     features, norm = config.features, config.norm
     num_decoder_levels = len(features) - 1
     num_heads = num_decoder_levels if config.deep_supervision else 1
@@ -133,34 +137,6 @@ def _encoder_level(
             )
         case _:
             assert_never(config)
-
-
-def _geometry(
-    config: PlainUNet | ResidualEncoderUNet,
-) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
-    """Strides and kernels of every level, defaults filled in."""
-    num_levels = len(config.features)
-    strides: tuple[Triple, ...] = config.strides or default_strides(num_levels)
-    kernels: tuple[Triple, ...] = config.kernels or ((3, 3, 3),) * num_levels
-    lengths = {"strides": len(strides), "kernels": len(kernels)}
-    if isinstance(config, ResidualEncoderUNet):
-        lengths["blocks_per_stage"] = len(config.blocks_per_stage)
-    for key, length in lengths.items():
-        if length != num_levels:
-            raise NetworkConfigError(
-                f"network.{key}",
-                f"{length} entries for {num_levels} stages",
-                "Give one entry for each of network.features.",
-            )
-    if strides[0] != (1, 1, 1):
-        raise NetworkConfigError(
-            "network.strides", "the first stage must keep the grid", "Begin with [1, 1, 1]."
-        )
-    if any(side % 2 == 0 for kernel in kernels for side in kernel):
-        raise NetworkConfigError(
-            "network.kernels", "an even kernel would shift the image", "Use odd sides."
-        )
-    return strides, kernels
 
 
 def _draw_weights(net: nn.Module, *, generator: torch.Generator) -> None:

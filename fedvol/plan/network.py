@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import assert_never
 
+from fedvol.config.levels import MAX_LEVELS
 from fedvol.config.network import ResidualEncoderUNet, UNet
 from fedvol.config.open_study import OpenResidualEncoderUNet, OpenUNet, PlannedNetwork
 from fedvol.errors import PlanningError
 from fedvol.plan.choices import by_axis
 from fedvol.plan.topology import (
-    MAX_LEVELS,
     Topology,
     blocks_of,
     features_of,

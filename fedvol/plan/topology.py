@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from fedvol.config.levels import MAX_LEVELS
 from fedvol.types import Triple
 
-MAX_LEVELS: Final = 8
 _MIN_EDGE: Final = 4
 """Fewest voxels of the coarsest feature map along a halved axis."""
 

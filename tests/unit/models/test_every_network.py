@@ -299,5 +299,5 @@ def test_unetr_needs_a_patch_of_whole_tokens(patch: tuple[int, int, int] | None)
 
 
 def test_vnet_takes_channels_that_divide_its_width() -> None:
-    with pytest.raises(NetworkConfigError, match="not of 3 channels"):
+    with pytest.raises(NetworkConfigError, match="3 channels do not divide"):
         build_network(EVERY["vnet"].config, in_channels=3, num_classes=2)

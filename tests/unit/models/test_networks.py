@@ -1,5 +1,6 @@
 """U-Nets: published sizes, shapes, gradients, seeded weights."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from fedvol.config import load_study
 from fedvol.config.network import Network, ResidualEncoderUNet, UNet
+from fedvol.config.network_checks import network_alone
 from fedvol.errors import NetworkConfigError
 from fedvol.models import build_network, initial_network, to_arrays
 
@@ -88,8 +90,9 @@ def test_grid_that_cannot_be_halved_is_refused() -> None:
     ],
     ids=repr,
 )
-def test_network_that_cannot_be_is_refused(config: Network) -> None:
-    with pytest.raises(NetworkConfigError):
+def test_network_that_cannot_be_is_refused_in_the_words_of_the_study_check(config: Network) -> None:
+    problem = next(network_alone(config))
+    with pytest.raises(NetworkConfigError, match=re.escape(problem.what)):
         build_network(config, in_channels=1, num_classes=2)
 
 

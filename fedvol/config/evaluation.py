@@ -1,13 +1,12 @@
 """How models are judged."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from fedvol.config.base import Section
 from fedvol.config.data import Name
-
-SegmentationMetric = Literal["dice", "hd95_mm", "assd_mm", "nsd"]
+from fedvol.config.metrics import SegmentationMetric
 
 
 class Evaluation(Section):

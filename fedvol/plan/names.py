@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from fedvol.config.data import DataRequirement
-from fedvol.config.evaluation import Evaluation, SegmentationMetric
+from fedvol.config.evaluation import Evaluation
+from fedvol.config.metrics import SegmentationMetric, metric_name
 
 
 def class_names(requirement: DataRequirement) -> tuple[str, ...]:
@@ -29,6 +30,6 @@ def metric_keys(metrics: Sequence[SegmentationMetric], classes: Sequence[str]) -
 
 def selection_metrics(evaluation: Evaluation) -> tuple[SegmentationMetric, ...]:
     """What must be measured to choose the best round: Dice, which is cheap, and `select_by`."""
-    chosen = evaluation.select_by.split("/", 1)[0]
+    chosen = metric_name(evaluation.select_by)
     known = get_args(SegmentationMetric)
     return ("dice", *(name for name in known if name == chosen and name != "dice"))

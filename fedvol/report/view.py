@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from fedvol.config import Study
 from fedvol.config.metrics import metric_name
+from fedvol.config.model_names import FEDERATED
+from fedvol.federation import TOOK_PART
 from fedvol.plan import class_names
 from fedvol.report.figures import (
     Figure,
@@ -18,8 +20,6 @@ from fedvol.report.figures import (
 )
 from fedvol.report.result import EvaluationResult, Metrics, Result, RoundResult
 from fedvol.report.wording import (
-    FEDERATED,
-    TOOK_PART,
     ModelWords,
     code_title,
     difference_words,

@@ -131,6 +131,9 @@ class Patches(PatchDraws):
     """Patches in one step."""
 
 
+Axis = Annotated[int, Field(ge=0, le=2)]
+
+
 class Augmentation(Section):
     """Random changes of training patches; ranges of the nnU-Net family (Isensee et al. 2021)."""
 
@@ -168,5 +171,5 @@ class Augmentation(Section):
     """Share of patches with gamma."""
     gamma_invert_probability: Share = 0.1
     """Share of patches with gamma on the inverted image."""
-    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = (0, 1, 2)
+    mirror_axes: tuple[Axis, ...] = (0, 1, 2)
     """Axes mirrored with probability one half; empty where left and right mean something."""

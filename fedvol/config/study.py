@@ -38,9 +38,8 @@ class Question(Section):
 
     @property
     def inference_mirror_axes(self) -> tuple[int, ...]:
-        """Axes over which test predictions are averaged: the study's, else those of training."""
-        axes = self.evaluation.mirror_axes
-        return self.augmentation.mirror_axes if axes is None else axes
+        """Axes over which test predictions are averaged."""
+        return self.evaluation.test_mirror_axes(self.augmentation)
 
     @property
     def finetune(self) -> Finetune:

@@ -28,7 +28,7 @@ from fedvol.models.blocks import (
 )
 from fedvol.models.monai_networks import build_monai
 from fedvol.models.unet import DecoderLevel, UNet
-from fedvol.plan import derive_seed, digest_json
+from fedvol.plan import derive_seed, digest_json, num_classes
 from fedvol.types import Triple
 
 
@@ -40,7 +40,7 @@ def initial_network(study: Study) -> nn.Module:
     return build_network(
         study.network,
         in_channels=len(study.data.channels),
-        num_classes=1 + len(study.data.labels),
+        num_classes=num_classes(study.data),
         patch=study.patches.size,
         seed=derive_seed(digest_json(study.seed), "initial weights"),
     )

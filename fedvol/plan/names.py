@@ -16,6 +16,11 @@ def class_names(requirement: DataRequirement) -> tuple[str, ...]:
     return tuple(sorted(requirement.labels, key=requirement.labels.__getitem__))
 
 
+def num_classes(requirement: DataRequirement) -> int:
+    """Classes a network tells apart, background included."""
+    return 1 + len(requirement.labels)
+
+
 def metric_keys(metrics: Sequence[SegmentationMetric], classes: Sequence[str]) -> tuple[str, ...]:
     """Names of all values of a case: each metric's mean over classes, then each class.
 

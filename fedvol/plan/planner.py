@@ -13,6 +13,7 @@ from fedvol.plan.choices import AXES, Choice, PlanningRecord, Setting, by_axis, 
 from fedvol.plan.fingerprint import Fingerprint
 from fedvol.plan.intensity import plan_normalisation
 from fedvol.plan.memory import GIB, Precision
+from fedvol.plan.names import num_classes
 from fedvol.plan.patch import BATCH, SIZE, Fitted, Volumes, fit_batch, fit_patch
 from fedvol.plan.spacing import SpacingMm, median_shape, plan_spacing
 from fedvol.types import Json, Triple
@@ -96,7 +97,7 @@ def _patch_choices(
         median=cast(Triple, median_shape(fingerprint, spacing_mm=spacing_mm, key=SIZE)),
         cases=fingerprint.cases,
         num_channels=len(study.data.channels),
-        num_classes=1 + len(study.data.labels),
+        num_classes=num_classes(study.data),
         precision=_widest(study),
     )
     network = study.network

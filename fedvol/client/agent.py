@@ -19,7 +19,7 @@ from fedvol.data.sampling import PatchSource
 from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
 from fedvol.federation import Action, Exchange, HealthReport, Request, stage_exchange
 from fedvol.models import describe
-from fedvol.plan import NetworkDescription, Plan, class_names, selection_metrics
+from fedvol.plan import NetworkDescription, Plan, num_classes, selection_metrics
 from fedvol.privacy import AuditSink, Contribution, Releaser
 from fedvol.telemetry import Observer
 from fedvol.training import place
@@ -219,7 +219,7 @@ class SiteAgent:
                 [case.stored for case in self._cases.train],
                 patches=self._plan.study.patches,
                 augmentation=self._plan.study.augmentation,
-                num_classes=len(class_names(self._plan.study.data)) + 1,
+                num_classes=num_classes(self._plan.study.data),
                 plan=self._plan.digest,
                 scope=(self._site, "patches", stage),
                 device=self._device,

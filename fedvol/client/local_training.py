@@ -13,7 +13,7 @@ from fedvol.data.batch import BatchSource
 from fedvol.errors import PlanMismatchError
 from fedvol.federation import Exchange, Request, TrainReport
 from fedvol.models import load_arrays, to_arrays
-from fedvol.plan import Plan, class_names
+from fedvol.plan import Plan, num_classes
 from fedvol.privacy import Update
 from fedvol.tasks import build_objective
 from fedvol.training import Correction, LocalCheckpoint, TrainResult, Window, threads, train
@@ -124,9 +124,7 @@ def take_steps(
     with threads(stage.training.num_threads):
         return train(
             net,
-            objective=build_objective(
-                plan.study.task, num_classes=len(class_names(plan.study.data)) + 1
-            ),
+            objective=build_objective(plan.study.task, num_classes=num_classes(plan.study.data)),
             batches=batches,
             config=stage.training,
             window=window,

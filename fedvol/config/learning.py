@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.config.levels import Output
 from fedvol.config.losses import DiceCE, Loss
-from fedvol.config.stages import Output
 
 
 class SegmentationTask(Section):

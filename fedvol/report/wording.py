@@ -3,11 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fedvol.config.model_names import (
+    ENSEMBLE,
+    FEDERATED,
+    NEW_SITE,
+    PERSONALISED,
+    POOLED,
+    site_of,
+)
 from fedvol.errors import FedvolError
 from fedvol.report.figures import count, interval, metric_info, quantity
 from fedvol.report.result import Difference, Result
 
-FEDERATED = "federated"
 STATES = {
     "contributed": ("C", "contributed: its update is in the round's model"),
     "personalised": ("P", "personalised: trained a model of its own, which stays there"),
@@ -20,12 +27,7 @@ STATES = {
 }
 """Letter and meaning of each state of a site in a round."""
 
-_LOCAL = "local/"
-NEW_SITE = "federated/new-site"
-PERSONALISED = "personalised"
-TOOK_PART = ("contributed", "personalised")
-"""States in which a site did its part of a round."""
-_ORDER = (FEDERATED, NEW_SITE, PERSONALISED, "pooled", "ensemble")
+_ORDER = (FEDERATED, NEW_SITE, PERSONALISED, POOLED, ENSEMBLE)
 _PRIVACY = {
     "released": "What left each site",
     "secure_sum": "Secure sum",
@@ -81,14 +83,13 @@ def model_words(key: str, *, result: Result) -> ModelWords:
             "site's own test cases only, and in no released file. A site that trained none "
             "uses the federated model"
         )
-    elif key == "pooled":
+    elif key == POOLED:
         label, phrase = "Pooled", "the pooled model"
         meaning = "trained on all sites' cases gathered in one place"
-    elif key == "ensemble":
+    elif key == ENSEMBLE:
         label, phrase = "Ensemble", "the ensemble"
         meaning = "predictions of the models trained at one site alone, averaged"
-    elif key.startswith(_LOCAL):
-        site = key.removeprefix(_LOCAL)
+    elif site := site_of(key):
         label, phrase = f"{site} alone", f"the model trained at {site} alone"
         meaning = f"trained at {site} alone"
     else:
@@ -155,7 +156,7 @@ def _steps(key: str, result: Result) -> str:
         return ""
     if key == FEDERATED or federated is None:
         return f" ({count(model.steps, 'gradient step')} over all sites)"
-    if key == "ensemble":
+    if key == ENSEMBLE:
         return f" ({count(model.steps, 'gradient step')} over all of them)"
     if model.steps == federated.steps:
         return f" (same number of gradient steps as the whole federation: {model.steps:,})"

@@ -1,35 +1,46 @@
 """Best, median and worst test case of the federated model; a simulation may show pictures."""
 
 import json
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
 
 import numpy as np
 
 from fedvol.client import rows_path
+from fedvol.config.metrics import METRICS, SegmentationMetric
 from fedvol.report import CasePicture
 from fedvol.simulation.judged import Judged
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.types import CaseId, SiteId
 from fedvol.validation import reference_image, segment, slice_panel
 
-_METRIC = "dice"
+Label = Literal["best", "median", "worst"]
+Row = tuple[float, SiteId, CaseId]
+
+_METRIC: Final = "dice"
 
 
 def case_pictures(session: Session, federated: Judged) -> tuple[CasePicture, ...]:
     """Predict the best, median and worst test case by Dice again, and take a slice of each."""
-    rows = sorted(_rows(session))
-    if not rows:
-        return ()
-    chosen: dict[Literal["best", "median", "worst"], tuple[float, SiteId, CaseId]] = {
-        "best": rows[-1],
-        "median": rows[len(rows) // 2],
-        "worst": rows[0],
-    }
+    chosen = best_median_worst(_rows(session), metric=_METRIC)
     return tuple(_picture(session, federated, label, *row) for label, row in chosen.items())
 
 
-def _rows(session: Session) -> list[tuple[float, SiteId, CaseId]]:
-    found: list[tuple[float, SiteId, CaseId]] = []
+def best_median_worst(rows: Iterable[Row], *, metric: SegmentationMetric) -> Mapping[Label, Row]:
+    """Three cases of all; of an even number the better one in the middle. None of none.
+
+    Args:
+        rows: Value, site and name of each case; equal values are in the order of sites and names.
+        metric: What the values are.
+    """
+    upwards = sorted(rows, reverse=not METRICS[metric].is_higher_better)
+    if not upwards:
+        return {}
+    return {"best": upwards[-1], "median": upwards[len(upwards) // 2], "worst": upwards[0]}
+
+
+def _rows(session: Session) -> list[Row]:
+    found: list[Row] = []
     for site in session.sites:
         path = rows_path(session.output.site(site), FEDERATED)
         for line in path.read_text().splitlines() if path.exists() else []:
@@ -42,7 +53,7 @@ def _rows(session: Session) -> list[tuple[float, SiteId, CaseId]]:
 def _picture(
     session: Session,
     federated: Judged,
-    label: Literal["best", "median", "worst"],
+    label: Label,
     value: float,
     site: SiteId,
     case_name: CaseId,

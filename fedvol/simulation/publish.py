@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fedvol
 from fedvol.client import skipped_cases
+from fedvol.config import model_names
 from fedvol.config.strategy import Finetune, Scaffold
 from fedvol.errors import OutputFolderError
 from fedvol.federation import MetricSums, RoundArguments, RoundState, Stat, difference, merge
@@ -31,7 +32,7 @@ from fedvol.report import (
     write_report,
     write_result,
 )
-from fedvol.simulation.judged import PERSONALISED, Judged
+from fedvol.simulation.judged import Judged
 from fedvol.simulation.output import Output
 from fedvol.simulation.pictures import case_pictures
 from fedvol.simulation.session import FEDERATED, Session
@@ -163,7 +164,8 @@ def _stage(
 ) -> StageResult:
     stage = session.study.stages[index]
     began = min(record.started for record in rounds)
-    model = FEDERATED if isinstance(stage, Finetune) else PERSONALISED
+    is_global = isinstance(stage, Finetune)
+    model = model_names.FEDERATED if is_global else model_names.PERSONALISED
     (best_round,) = (one.best_round for one in judged if one.name == model)
     return StageResult(
         name=stage.kind,

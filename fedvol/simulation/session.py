@@ -16,13 +16,13 @@ from fedvol.client import (
     open_cases,
     prepare_sites,
 )
-from fedvol.config import SIMULATION_POLICY, OpenStudy, Study
+from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, model_names
 from fedvol.data import CaseRecord
 from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, canonical_json
 from fedvol.server import Coordinator, SystemClock
-from fedvol.simulation.baselines import POOLED, baseline_study, local_run
+from fedvol.simulation.baselines import POOLED_SITE, baseline_study, local_run
 from fedvol.simulation.engines import Engine, EngineName, start_engine
 from fedvol.simulation.federate import Federated, federate_over, make_plan
 from fedvol.simulation.output import Output, require_same_simulation
@@ -31,7 +31,7 @@ from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId, State
 
-FEDERATED = RunId("federated")
+FEDERATED = RunId(model_names.FEDERATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class Session:
 
     def pooled(self) -> Federated:
         """Train on all sites' cases as if one hospital held them."""
-        return self._alone(RunId("pooled"), POOLED, sorted(self.cases))
+        return self._alone(RunId(model_names.POOLED), POOLED_SITE, sorted(self.cases))
 
     def baseline_study(self) -> Study:
         """The study of every baseline.

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from fedvol.config import load_open_study
+from fedvol.config.model_names import require_baselines
 from fedvol.errors import DeviceError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
-from fedvol.simulation.baselines import require_known
 from fedvol.simulation.engines import EngineName
 from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
@@ -46,7 +46,7 @@ def simulate(
     Raises:
         FedvolError: By its class: configuration, data, privacy, federation, store.
     """
-    require_known(baselines)
+    require_baselines(baselines)
     study = load_open_study(study_path)
     torch_device = choose_device(device)
     output = open_output(out, resume=resume)

@@ -1,5 +1,6 @@
 """The shape of the tree: who may import torch, how long a file is, what the project says."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -88,3 +89,25 @@ def test_every_error_has_a_code_of_its_own() -> None:
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch(r"FV-[A-Z]+-?\d{3}|FV-000", code) for code in codes)
     assert all(cls.title and cls.__doc__ for cls in classes)
+
+
+LEVELLED = [
+    path
+    for path in SOURCES
+    if path.match("models/*.py")
+    or path.match("plan/topology.py")
+    or path.match("plan/network.py")
+    or path.match("plan/memory.py")
+    or path.match("config/levels.py")
+    or path.match("config/network_checks.py")
+    or path.match("config/patch_rule.py")
+]
+KEYS = {"convs_per_stage", "convs_per_decoder_stage", "blocks_per_stage", "units_per_stage"}
+"""Keys of a study are written with the papers' word."""
+
+
+@pytest.mark.parametrize("path", LEVELLED, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_stage_is_one_of_a_run_and_a_network_has_levels(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    named = {getattr(node, field, None) for node in nodes for field in ("id", "name", "arg")}
+    assert not {name for name in named - KEYS if "stage" in str(name).lower()}

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 import torch
-from every_network import EVERY, Small
+from every_network import EVERY, Small, network_shape
 from torch import nn
 
 from fedvol.config.learning import AdamW, SegmentationTask, Training
@@ -14,7 +14,7 @@ from fedvol.config.network import Network
 from fedvol.config.patch_rule import patch_rule
 from fedvol.data.batch import Batch
 from fedvol.errors import NetworkConfigError
-from fedvol.models import build_network, describe, network_shape, to_arrays
+from fedvol.models import build_network, describe, to_arrays
 from fedvol.models.convolution import Conv3d
 from fedvol.models.norms import InstanceNorm
 from fedvol.plan import TensorKind, TensorSpec
@@ -299,5 +299,5 @@ def test_unetr_needs_a_patch_of_whole_tokens(patch: tuple[int, int, int] | None)
 
 
 def test_vnet_takes_channels_that_divide_its_width() -> None:
-    with pytest.raises(NetworkConfigError, match="not of 3 channels"):
+    with pytest.raises(NetworkConfigError, match="3 channels do not divide"):
         build_network(EVERY["vnet"].config, in_channels=3, num_classes=2)

@@ -29,7 +29,7 @@ STUDY = {
         "spacing_mm": [1.5, 1.5, 2.0],
         "normalisation": {"kind": "window", "window_hu": [-160, 240]},
     },
-    "patches": {"size": [64, 64, 48]},
+    "patches": {"size": [64, 64, 48], "batch_size": 2},
     "network": {"kind": "unet", "features": [16, 32, 64]},
     "task": {"kind": "segmentation"},
     "stages": [

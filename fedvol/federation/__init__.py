@@ -18,7 +18,7 @@ from fedvol.federation.link import Link
 from fedvol.federation.messages import Action, Reply, Request
 from fedvol.federation.metric_arrays import from_arrays, to_arrays
 from fedvol.federation.reports import EvaluationReport, HealthReport, TrainReport
-from fedvol.federation.selection import Candidate, best_round, is_better
+from fedvol.federation.selection import Candidate, best_round, is_better, is_smaller_better
 from fedvol.federation.states import RoundState, RunState, SiteState
 from fedvol.federation.statistics import MetricSums, PairedDifference, Stat, difference, merge
 from fedvol.federation.strategy import Mean, ServerOptimiser, Stepped, Strategy
@@ -63,6 +63,7 @@ __all__ = [
     "difference",
     "from_arrays",
     "is_better",
+    "is_smaller_better",
     "merge",
     "next_global",
     "stage_exchange",

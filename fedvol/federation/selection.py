@@ -40,5 +40,9 @@ def is_better(value: float | None, than: float | None, *, select_by: str) -> boo
         return False
     if than is None:
         return True
-    smaller = select_by.split("/", maxsplit=1)[0] in _SMALLER_IS_BETTER
-    return value < than if smaller else value > than
+    return value < than if is_smaller_better(select_by) else value > than
+
+
+def is_smaller_better(metric: str) -> bool:
+    """Whether a metric, with `/class` or without, is a distance, of which small is good."""
+    return metric.split("/", maxsplit=1)[0] in _SMALLER_IS_BETTER

@@ -144,6 +144,13 @@ def metric_info(key: str) -> MetricInfo:
     )
 
 
+def metric_label(key: str) -> str:
+    """A metric in words, with its class where it is of one: `Dice of liver`."""
+    name = key.partition("/")[2]
+    label = metric_info(key).label
+    return f"{label} of {name}" if name else label
+
+
 def metric_names(keys: Iterable[str]) -> tuple[str, ...]:
     """Metrics of a table without their classes: known ones in a fixed order, then the others."""
     bases = {key.partition("/")[0] for key in keys}

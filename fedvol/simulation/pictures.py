@@ -6,18 +6,22 @@ from typing import Literal
 import numpy as np
 
 from fedvol.client import rows_path
-from fedvol.report import CasePicture
+from fedvol.federation import is_smaller_better
+from fedvol.report import CasePicture, metric_info, metric_label, quantity
 from fedvol.simulation.judged import Judged
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.types import CaseId, SiteId
 from fedvol.validation import reference_image, segment, slice_panel
 
-_METRIC = "dice"
-
 
 def case_pictures(session: Session, federated: Judged) -> tuple[CasePicture, ...]:
-    """Predict the best, median and worst test case by Dice again, and take a slice of each."""
-    rows = sorted(_rows(session))
+    """Predict the best, median and worst test case again, and take a slice of each.
+
+    They are ranked by the metric that names the best round.
+    """
+    metric = session.study.evaluation.select_by
+    sign = -1.0 if is_smaller_better(metric) else 1.0
+    rows = sorted(_rows(session, metric), key=lambda row: (sign * row[0], *row[1:]))
     if not rows:
         return ()
     chosen: dict[Literal["best", "median", "worst"], tuple[float, SiteId, CaseId]] = {
@@ -28,14 +32,14 @@ def case_pictures(session: Session, federated: Judged) -> tuple[CasePicture, ...
     return tuple(_picture(session, federated, label, *row) for label, row in chosen.items())
 
 
-def _rows(session: Session) -> list[tuple[float, SiteId, CaseId]]:
+def _rows(session: Session, metric: str) -> list[tuple[float, SiteId, CaseId]]:
     found: list[tuple[float, SiteId, CaseId]] = []
     for site in session.sites:
         path = rows_path(session.output.site(site), FEDERATED)
         for line in path.read_text().splitlines() if path.exists() else []:
             row = json.loads(line)
-            if row["values"][_METRIC] is not None:
-                found.append((float(row["values"][_METRIC]), site, CaseId(row["case"])))
+            if row["values"][metric] is not None:
+                found.append((float(row["values"][metric]), site, CaseId(row["case"])))
     return found
 
 
@@ -48,6 +52,7 @@ def _picture(
     case_name: CaseId,
 ) -> CasePicture:
     case = next(c for c in session.cases[site].test if c.stored.case == case_name)
+    metric = session.study.evaluation.select_by
     assert federated.release is not None
     assert federated.best_round is not None
     with session.blobs(FEDERATED).open(federated.release) as file:
@@ -68,7 +73,7 @@ def _picture(
         label=label,
         site=site,
         case=case_name,
-        metric=f"Dice {value:.3f}",
+        metric=f"{metric_label(metric)} {quantity(value, metric=metric_info(metric))}",
         image=_page(panel.image),
         truth=_page(panel.truth),
         prediction=_page(panel.prediction),

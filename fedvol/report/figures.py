@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Literal
 
-from fedvol.report.result import StatResult
+from fedvol.report.result import Difference, StatResult
 
 Better = Literal["higher", "lower", "unknown"]
 
 NO_INTERVAL = "no interval"
+NO_PAIRED_INTERVAL = "no interval (too few subjects)"
 
 _MINUS = "\u2212"
 
@@ -179,6 +180,13 @@ def interval(low: float, high: float, *, metric: MetricInfo, signed: bool = Fals
         f"{number(low, decimals=metric.decimals, signed=signed)} to "
         f"{quantity(high, metric=metric, signed=signed)}"
     )
+
+
+def paired_interval(found: Difference, *, metric: MetricInfo) -> str:
+    """Both ends of a difference's interval, or that it has none."""
+    if found.low is None or found.high is None:
+        return NO_PAIRED_INTERVAL
+    return interval(found.low, found.high, metric=metric, signed=True)
 
 
 def figure(stat: StatResult | None, *, metric: MetricInfo) -> Figure:

@@ -52,10 +52,10 @@ class Difference(Section):
     """Which metric."""
     value: float
     """Difference of the means."""
-    low: float
-    """Lower end of its 95 % interval."""
-    high: float
-    """Upper end of its 95 % interval."""
+    low: float | None
+    """Lower end of its 95 % interval; null where too few subjects give none."""
+    high: float | None
+    """Upper end of its 95 % interval; null where too few subjects give none."""
     n: int | None = None
     """Cases that both models were judged on."""
 

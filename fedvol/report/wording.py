@@ -4,7 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fedvol.errors import FedvolError
-from fedvol.report.figures import count, interval, metric_info, quantity
+from fedvol.report.figures import (
+    NO_PAIRED_INTERVAL,
+    count,
+    metric_info,
+    paired_interval,
+    quantity,
+)
 from fedvol.report.result import Difference, Result
 
 FEDERATED = "federated"
@@ -104,7 +110,12 @@ def model_order(keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def verdict(difference: Difference) -> str:
-    """`better`, `worse` or `none`; `higher` or `lower` where the direction is not known."""
+    """`better`, `worse` or `none`; `higher` or `lower` where the direction is not known.
+
+    Without an interval it is `open`: a difference alone shows nothing.
+    """
+    if difference.low is None or difference.high is None:
+        return "open"
     if difference.low <= 0 <= difference.high:
         return "none"
     better = metric_info(difference.metric).better
@@ -116,6 +127,8 @@ def verdict(difference: Difference) -> str:
 def verdict_words(difference: Difference) -> str:
     """What an interval shows, in words that cannot be taken for more."""
     words = verdict(difference)
+    if words == "open":
+        return "too few subjects to say"
     return "no difference shown" if words == "none" else f"federated is {words}"
 
 
@@ -124,8 +137,9 @@ def difference_words(difference: Difference) -> str:
     info = metric_info(difference.metric)
     cases = f"; n={difference.n}" if difference.n is not None else ""
     value = quantity(difference.value, metric=info, signed=True)
-    ends = interval(difference.low, difference.high, metric=info, signed=True)
-    return f"{value} {info.label} (95 % interval {ends}{cases})"
+    ends = paired_interval(difference, metric=info)
+    named = ends if ends == NO_PAIRED_INTERVAL else f"95 % interval {ends}"
+    return f"{value} {info.label} ({named}{cases})"
 
 
 def code_title(code: str) -> str:

@@ -242,7 +242,7 @@ def _differences(
     found: list[Difference] = []
     for key in metric_keys(metrics, class_names(session.study.data)):
         paired = difference(ours, theirs, key=key)
-        if paired.value is not None and paired.low is not None and paired.high is not None:
+        if paired.value is not None:
             found.append(
                 Difference(
                     metric=key, value=paired.value, low=paired.low, high=paired.high, n=paired.n

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import fedvol_command, tiny_text
 
-from fedvol.report import load_pictures
+from fedvol.report import load_pictures, read_result
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +39,13 @@ def test_cases_are_ranked_by_the_metric_that_chose_the_round(meagre_out: Path) -
     assert [picture.label for picture in shown] == ["best", "median", "worst"]
     assert shown[0].metric == f"HD95 {min(values):.2f}\u00a0mm"
     assert shown[2].metric == f"HD95 {max(values):.2f}\u00a0mm"
+
+
+def test_models_without_an_interval_are_compared_all_the_same(meagre_out: Path) -> None:
+    result = read_result(meagre_out / "result.json")
+    assert all(site.test_subjects == 1 for site in result.sites.values())
+    assert {found.metric for found in result.comparisons["pooled"]} >= {"hd95_mm", "nsd"}
+    assert all((one.low, one.high) == (None, None) for one in result.comparisons["pooled"])
+    page = (meagre_out / "report.html").read_text()
+    assert "no interval (too few subjects" in page
+    assert "No other model was trained" not in page

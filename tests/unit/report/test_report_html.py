@@ -301,6 +301,18 @@ def test_one_model_alone_has_nothing_to_be_compared_with(document):
     assert "--baselines" not in page.text
 
 
+def test_models_without_an_interval_are_not_called_untrained(document):
+    for found in document["comparisons"]["pooled"]:
+        found |= {"low": None, "high": None}
+    page = Page(render(document))
+    assert "Against the pooled model: too few subjects to say" in page.text
+    assert "no interval (too few subjects)" in page.text
+    document["comparisons"] = {name: [] for name in document["comparisons"]}
+    page = Page(render(document))
+    assert "No other model was trained" not in page.text
+    assert "Other models were judged, but none can be compared" in page.text
+
+
 def test_planned_values_stand_beside_their_reasons(plan, whole_document):
     choices = (
         Choice(key="patches.size", value=[40, 56, 40], reason="the median volume has 35 voxels"),

@@ -25,6 +25,7 @@ def difference(metric, value, low, high, **changes):
         ("hd95_mm", -1.0, -2.0, -0.5, "federated is better"),
         ("assd_mm/liver", 1.0, 0.5, 2.0, "federated is worse"),
         ("unheard_of", 1.0, 0.5, 2.0, "federated is higher"),
+        ("dice", 0.02, None, None, "too few subjects to say"),
     ],
 )
 def test_a_difference_says_no_more_than_its_interval_shows(metric, value, low, high, words):
@@ -34,6 +35,11 @@ def test_a_difference_says_no_more_than_its_interval_shows(metric, value, low, h
 def test_a_difference_carries_sign_unit_interval_and_n():
     words = difference_words(difference("hd95_mm", -1.0, -2.0, 0.5, n=12))
     assert words == "−1.00\u00a0mm HD95 (95 % interval −2.00 to +0.50\u00a0mm; n=12)"
+
+
+def test_a_difference_without_interval_says_why():
+    words = difference_words(difference("dice", 0.0125, None, None, n=3))
+    assert words == "+0.012 Dice (no interval (too few subjects); n=3)"
 
 
 def test_a_local_model_is_explained_with_its_steps(result):

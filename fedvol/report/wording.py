@@ -11,7 +11,7 @@ from fedvol.report.figures import (
     paired_interval,
     quantity,
 )
-from fedvol.report.result import Difference, Result
+from fedvol.report.result import Difference, PrivacyResult, Protection, Result
 
 FEDERATED = "federated"
 STATES = {
@@ -32,14 +32,6 @@ PERSONALISED = "personalised"
 TOOK_PART = ("contributed", "personalised")
 """States in which a site did its part of a round."""
 _ORDER = (FEDERATED, NEW_SITE, PERSONALISED, "pooled", "ensemble")
-_PRIVACY = {
-    "released": "What left each site",
-    "secure_sum": "Secure sum",
-    "differential_privacy": "Differential privacy",
-    "suppression": "Suppression of small groups",
-    "audit": "Audit log",
-    "transport": "Transport",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,19 +139,30 @@ def code_title(code: str) -> str:
     return _titles(FedvolError).get(code, "a code this version does not know")
 
 
-def privacy_words(privacy: dict[str, str]) -> tuple[tuple[str, str], ...]:
+def privacy_words(privacy: PrivacyResult) -> tuple[tuple[str, str], ...]:
     """Each protection with its state; what the run did not record is said to be absent."""
-    known = [
-        (label, privacy.get(key, "not recorded for this run: take it as absent"))
-        for key, label in _PRIVACY.items()
-        if key in privacy or key in ("secure_sum", "differential_privacy")
+    protections = (
+        ("Secure sum", privacy.secure_sum),
+        ("Differential privacy", privacy.differential_privacy),
+        ("Suppression of small groups", privacy.suppression),
+    )
+    lines = [("What left each site", privacy.released.what)] if privacy.released else []
+    lines += [(label, _protection(found)) for label, found in protections if found is not None]
+    lines += [
+        (
+            f"Privacy spent at {site}",
+            f"epsilon {spent.epsilon:g} at delta {spent.delta:g} per {spent.unit}, "
+            f"by {spent.accountant}",
+        )
+        for site, spent in sorted(privacy.ledger.items())
     ]
-    others = [
-        (key.replace("_", " ").capitalize(), words)
-        for key, words in sorted(privacy.items())
-        if key not in _PRIVACY
-    ]
-    return (*known, *others)
+    return tuple(lines)
+
+
+def _protection(found: Protection) -> str:
+    if found.state == "not_recorded":
+        return "not recorded for this run: take it as absent"
+    return f"{found.state}: {found.words}" if found.words else found.state
 
 
 def _steps(key: str, result: Result) -> str:

@@ -18,6 +18,9 @@ from fedvol.report import (
     DigestOf,
     EvaluationResult,
     ModelResult,
+    PrivacyResult,
+    Protection,
+    Released,
     Result,
     RoundResult,
     SiteResult,
@@ -101,12 +104,14 @@ def build_result(
         comparisons={
             model.name: _differences(session, federated.sums, model.sums) for model in judged[1:]
         },
-        privacy={
-            "released": _released(session),
-            "secure_sum": "off: in a simulation there is no server to hide an update from",
-            "differential_privacy": "off",
-            "suppression": "off: every case is the researcher's own",
-        },
+        privacy=PrivacyResult(
+            released=Released(what=_released(session)),
+            secure_sum=Protection(
+                state="off", words="in a simulation there is no server to hide an update from"
+            ),
+            differential_privacy=Protection(state="off"),
+            suppression=Protection(state="off", words="every case is the researcher's own"),
+        ),
         skipped={
             site: dict(session.cases[site].skipped)
             for site in session.sites

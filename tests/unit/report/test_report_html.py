@@ -218,7 +218,13 @@ def test_hostile_names_are_text_everywhere(document):
     )
     swapped["purpose"] = swapped["study"]["name"] = swapped["device"] = HOSTILE
     swapped["versions"] = {HOSTILE: HOSTILE}
-    swapped["privacy"] = {HOSTILE: HOSTILE}
+    swapped["privacy"] = {
+        "released": {"what": HOSTILE},
+        "secure_sum": {"state": "on", "words": HOSTILE},
+        "ledger": {
+            HOSTILE: {"epsilon": 1.0, "delta": 1e-5, "unit": HOSTILE, "accountant": HOSTILE}
+        },
+    }
     swapped["skipped_cases"] = {HOSTILE: {HOSTILE: HOSTILE}}
     swapped["files"] = {HOSTILE: "4" * 64}
     swapped["reason"] = HOSTILE

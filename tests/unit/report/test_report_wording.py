@@ -1,6 +1,6 @@
 import pytest
 
-from fedvol.report.result import Difference
+from fedvol.report.result import Difference, PrivacyResult, Protection, SpentResult
 from fedvol.report.wording import (
     code_title,
     difference_words,
@@ -73,6 +73,18 @@ def test_codes_are_translated_by_the_error_tree():
 
 
 def test_protections_that_were_not_recorded_count_as_absent():
-    words = dict(privacy_words({"audit": "kept", "secure_sum": "on"}))
+    words = dict(privacy_words(PrivacyResult(secure_sum=Protection(state="on"))))
     assert words["Secure sum"] == "on"
     assert "take it as absent" in words["Differential privacy"]
+    assert set(words) == {"Secure sum", "Differential privacy"}
+
+
+def test_a_protection_is_told_with_its_reason_and_the_ledger_with_each_site():
+    spent = {"epsilon": 2.5, "delta": 1e-5, "unit": "subject", "accountant": "rdp"}
+    privacy = PrivacyResult(
+        suppression=Protection(state="off", words="every case is the researcher's own"),
+        ledger={"north": SpentResult.model_validate(spent)},
+    )
+    words = dict(privacy_words(privacy))
+    assert words["Suppression of small groups"] == "off: every case is the researcher's own"
+    assert words["Privacy spent at north"] == "epsilon 2.5 at delta 1e-05 per subject, by rdp"

@@ -96,6 +96,8 @@ def test_broken_volumes_are_skipped_by_name(fedvol, hospitals: Path, tmp_path: P
     reasons = {case: why for cases in result.skipped_cases.values() for case, why in cases.items()}
     assert set(reasons) == {one, two, three, four, five, six}
     assert all(case in why for case, why in reasons.items())
+    assert "hospital_3: 6 cases: 4 prepared, 2 skipped (FV-DATA-003 1, FV-DATA-007 1)" in ended.err
+    assert "Left out: 6 cases (hospital_1 FV-DATA-003 1, FV-DATA-004 1; " in ended.err
     for site in result.sites:
         listed = len(training_cases(hospitals, site))
         assert result.sites[site].training_cases == listed - 2

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 import fedvol
 from fedvol.client import FingerprintAgent, check_sites
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, close_study
 from fedvol.data import CaseRecord, read_entries
-from fedvol.errors import RunMismatchError, StoreError
+from fedvol.errors import RunMismatchError
 from fedvol.files import write_atomic
 from fedvol.plan import (
     Fingerprint,
@@ -27,7 +25,7 @@ from fedvol.plan import (
 )
 from fedvol.privacy import FileAudit
 from fedvol.simulation.federate import gather_fingerprints, make_plan
-from fedvol.simulation.output import Output
+from fedvol.simulation.output import Output, held_plan
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId
 
@@ -82,7 +80,7 @@ def close_for_simulation(
     if not study.open_keys:
         return Closed(study=close_study(study, {}, where=study.name), record=None)
     if output.identity.exists() and output.plan.exists():
-        held = _read_plan(output.plan)
+        held = held_plan(output)
         return Closed(study=held.study, record=held.planning)
     return plan_sites(study, data=data, output=output, observer=observer)
 
@@ -180,17 +178,6 @@ def _write(path: Path, *, merged: Fingerprint, parts: Mapping[SiteId, Fingerprin
         "sites": {site: part.model_dump(mode="json") for site, part in parts.items()},
     }
     write_atomic(path, canonical_json(document))
-
-
-def _read_plan(path: Path) -> Plan:
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        raise StoreError(
-            str(path),
-            "the plan of this run cannot be read",
-            "Restore the file, or begin anew in another folder with --out.",
-        ) from error
 
 
 def _same(before: CaseRecord, after: CaseRecord) -> bool:

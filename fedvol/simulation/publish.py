@@ -35,7 +35,7 @@ from fedvol.report import (
     write_result,
 )
 from fedvol.simulation.judged import PERSONALISED, Judged
-from fedvol.simulation.output import Output
+from fedvol.simulation.output import Output, held_plan
 from fedvol.simulation.pictures import case_pictures
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.store import ALL_SITES, RoundRecord
@@ -71,7 +71,8 @@ def rebuild_report(folder: Path) -> Path:
 
 
 def _write_pages(output: Output, result: Result) -> None:
-    plan = json.dumps(json.loads(output.plan.read_bytes()), indent=2, sort_keys=True)
+    document = held_plan(output).model_dump(mode="json")
+    plan = json.dumps(document, indent=2, sort_keys=True)
     pictures = load_pictures(output.pictures)
     write_report(output.report, result=result, plan_json=plan, pictures=pictures)
     write_model_card(output.model_card, result=result, plan_json=plan)

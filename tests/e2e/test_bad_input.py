@@ -265,6 +265,32 @@ def test_resumed_without_a_site(fedvol, tiny_run, hospitals: Path, tmp_path: Pat
     assert "data of hospital_3" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("simulation.json", b'{"run":'), ("study.toml", b"["), ("study.toml", None)]
+)
+def test_a_run_that_lost_what_it_began_with_is_not_resumed(
+    name: str, content: bytes | None, fedvol, tiny_run, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(tiny_run.out, tmp_path / "out"))
+    if content is None:
+        (out / name).unlink()
+    else:
+        (out / name).write_bytes(content)
+    ended = simulate(fedvol, tiny_run.study, tiny_run.data, out, "--resume")
+    assert ended.status == 7
+    assert f"FV-STORE-000 {out / name}: " in ended.err
+    assert "Restore the file" in ended.err
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"\xff"])
+def test_a_damaged_plan_is_named_by_the_report(content, fedvol, tiny_run, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(tiny_run.out, tmp_path / "out"))
+    (out / "plan.json").write_bytes(content)
+    ended = fedvol("report", out)
+    assert ended.status == 7
+    assert f"FV-STORE-000 {out / 'plan.json'}: the plan of this run cannot be read" in ended.err
+
+
 def test_a_damaged_blob_is_named(fedvol, tiny_run, tmp_path: Path) -> None:
     out = Path(shutil.copytree(tiny_run.out, tmp_path / "out"))
     for blob in (out / "blobs" / "federated").iterdir():

@@ -153,6 +153,17 @@ def test_no_data_folder(fedvol, tmp_path: Path) -> None:
     ended = simulate(fedvol, write_study(tmp_path), tmp_path / "nowhere", tmp_path / "out")
     assert ended.status == 3
     assert "FV-DATA-001" in ended.err
+    assert not (tmp_path / "out").exists()  # the corrected call finds nothing in its way
+
+
+def test_fewer_sites_than_the_study_asks_for(fedvol, tiny_data: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(tiny_text(more="\n[federation]\nmin_sites = 4\n"))
+    ended = simulate(fedvol, study, tiny_data, tmp_path / "out")
+    assert ended.status == 5
+    assert "3 sites have training cases (hospital_1, hospital_2, hospital_3), " in ended.err
+    assert "federation.min_sites is 4" in ended.err
+    assert not (tmp_path / "out").exists()
 
 
 # --- the output folder -----------------------------------------------------------------------

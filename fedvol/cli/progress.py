@@ -15,7 +15,6 @@ from fedvol.cli.run_view import RunView, codes_in_words, names, number, text, wh
 from fedvol.telemetry import Observer
 from fedvol.types import Json
 
-
 _LASTING = frozenset(
     {
         "prepare.case",

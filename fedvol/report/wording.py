@@ -11,7 +11,7 @@ from fedvol.report.figures import (
     paired_interval,
     quantity,
 )
-from fedvol.report.result import Difference, PrivacyResult, Protection, Result
+from fedvol.report.result import Difference, PrivacyResult, Protection, Result, SpentResult
 
 FEDERATED = "federated"
 STATES = {
@@ -151,12 +151,16 @@ def privacy_words(privacy: PrivacyResult) -> tuple[tuple[str, str], ...]:
     lines += [
         (
             f"Privacy spent at {site}",
-            f"epsilon {spent.epsilon:g} at delta {spent.delta:g} per {spent.unit}, "
-            f"by {spent.accountant}",
+            _spent(spent),
         )
         for site, spent in sorted(privacy.ledger.items())
     ]
     return tuple(lines)
+
+
+def _spent(spent: SpentResult) -> str:
+    bound = f"epsilon {spent.epsilon:g} at delta {spent.delta:g}"
+    return f"{bound} per {spent.unit}, by {spent.accountant}"
 
 
 def _protection(found: Protection) -> str:

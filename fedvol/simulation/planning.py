@@ -1,6 +1,6 @@
 """From a study as written to its plan's values: check the volumes, count them, plan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,6 +67,22 @@ class Closed:
                 )
 
 
+def case_teller(observer: Observer, *, event: str) -> Callable[[CaseRecord, int, int], None]:
+    """Tells of each case that was checked or prepared, with the code of what is wrong with it."""
+
+    def tell(record: CaseRecord, done: int, total: int) -> None:
+        observer.event(
+            event,
+            site=record.site,
+            case=record.case,
+            done=done,
+            total=total,
+            code=record.verdict,
+        )
+
+    return tell
+
+
 def close_for_simulation(
     study: OpenStudy, *, data: Path, output: Output, observer: Observer
 ) -> Closed:
@@ -93,19 +109,12 @@ def plan_sites(study: OpenStudy, *, data: Path, output: Output, observer: Observ
         PlanningError: The data do not allow a plan.
         StoreError: The folder cannot be written.
     """
-
-    def on_case(record: CaseRecord, done: int, total: int) -> None:
-        observer.event(
-            "check.case",
-            site=record.site,
-            case=record.case,
-            done=done,
-            total=total,
-            code=record.verdict,
-        )
-
     checked = check_sites(
-        data, study=study, folder_of=output.site, workers=NUM_WORKERS, on_case=on_case
+        data,
+        study=study,
+        folder_of=output.site,
+        workers=NUM_WORKERS,
+        on_case=case_teller(observer, event="check.case"),
     )
     proposal = Proposal(software=fedvol.__version__, study=study, sites=tuple(sorted(checked)))
     agents = {

@@ -277,7 +277,8 @@ def test_resumed_without_a_site(fedvol, tiny_run, hospitals: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("simulation.json", b'{"run":'), ("study.toml", b"["), ("study.toml", None)]
+    ("name", "content"),
+    [("simulation.json", b'{"run":'), ("study.toml", b"["), ("study.toml", None)],
 )
 def test_a_run_that_lost_what_it_began_with_is_not_resumed(
     name: str, content: bytes | None, fedvol, tiny_run, tmp_path: Path

@@ -155,7 +155,7 @@ def _simulate(
     workers: int | None = None,
 ) -> dict[str, Json]:
     from fedvol.cli.progress import watching
-    from fedvol.cli.summary import as_table, summarise
+    from fedvol.cli.summary import as_table, skipped_line, summarise
     from fedvol.simulation import simulate as run
     from fedvol.telemetry import set_up_logging
 
@@ -173,5 +173,7 @@ def _simulate(
             workers=workers,
         )
     say(as_table(result))
+    if skipped := skipped_line(result):
+        say(skipped)
     say(f"Report: {out / 'report.html'}")
     return summarise(result, out=out)

@@ -9,7 +9,13 @@ import fedvol
 from fedvol.client.cases import SiteCase, SiteCases
 from fedvol.client.judging import inference_window, judge, rows_path
 from fedvol.client.local_state import LocalState
-from fedvol.client.local_training import OnStep, load_global, require_planned, train_round
+from fedvol.client.local_training import (
+    OnStep,
+    SiteWork,
+    load_global,
+    require_planned,
+    train_round,
+)
 from fedvol.client.personal_training import personal_start, personalise_round
 from fedvol.client.plan_network import PlanNetwork
 from fedvol.config import SitePolicy
@@ -159,16 +165,7 @@ class SiteAgent:
                 "Begin a new run.",
             )
         update = train_round(
-            request,
-            net=self._net,
-            plan=self._plan,
-            exchange=exchange,
-            num_cases=len(self._cases.train),
-            batches=self._batches(request.stage),
-            state=state,
-            initial=self._initial_local[request.stage],
-            device=self._device,
-            on_step=self._on_step(request),
+            request, work=self._work(request), initial=self._initial_local[request.stage]
         )
         return self._releaser.update(request, update, exchange=exchange)
 
@@ -178,19 +175,21 @@ class SiteAgent:
             raise self._not_this_stage(request, "trains no personal models")
         self._require_cases()
         report = personalise_round(
-            request,
+            request, work=self._work(request), stage=stage, start=self._personal_start(request)
+        )
+        return self._releaser.report(request, report)
+
+    def _work(self, request: Request) -> SiteWork:
+        return SiteWork(
             net=self._net,
             plan=self._plan,
-            stage=stage,
             exchange=self._exchange(request.stage),
-            start=self._personal_start(request),
             num_cases=len(self._cases.train),
             batches=self._batches(request.stage),
             state=self._state(request.run, request.stage),
             device=self._device,
             on_step=self._on_step(request),
         )
-        return self._releaser.report(request, report)
 
     def _require_cases(self) -> None:
         if not self._cases.train:

@@ -6,11 +6,12 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Literal
 
 from fedvol.config.metrics import METRICS, metric_name
-from fedvol.report.result import StatResult
+from fedvol.report.result import Difference, StatResult
 
 Better = Literal["higher", "lower", "unknown"]
 
 NO_INTERVAL = "no interval"
+NO_PAIRED_INTERVAL = "no interval (too few subjects)"
 
 _MINUS = "\u2212"
 
@@ -146,6 +147,13 @@ def metric_info(key: str) -> MetricInfo:
     )
 
 
+def metric_label(key: str) -> str:
+    """A metric in words, with its class where it is of one: `Dice of liver`."""
+    name = key.partition("/")[2]
+    label = metric_info(key).label
+    return f"{label} of {name}" if name else label
+
+
 def metric_names(keys: Iterable[str]) -> tuple[str, ...]:
     """Metrics of a table without their classes: known ones in a fixed order, then the others."""
     bases = {metric_name(key) for key in keys}
@@ -174,6 +182,13 @@ def interval(low: float, high: float, *, metric: MetricInfo, signed: bool = Fals
         f"{number(low, decimals=metric.decimals, signed=signed)} to "
         f"{quantity(high, metric=metric, signed=signed)}"
     )
+
+
+def paired_interval(found: Difference, *, metric: MetricInfo) -> str:
+    """Both ends of a difference's interval, or that it has none."""
+    if found.low is None or found.high is None:
+        return NO_PAIRED_INTERVAL
+    return interval(found.low, found.high, metric=metric, signed=True)
 
 
 def figure(stat: StatResult | None, *, metric: MetricInfo) -> Figure:

@@ -78,6 +78,7 @@ def render_report(result: Result, *, plan_json: str, pictures: Sequence[CasePict
             tested_on=view.tested_on(result),
             metrics=metrics,
             models=models,
+            has_others=len(models) > 1,
             compared=compared,
             comparisons=comparisons,
             forests=[forest(result, metric=k, sites=sites) for k in (primary, *others)]

@@ -13,9 +13,9 @@ from fedvol.report.figures import (
     MetricInfo,
     count,
     figure,
-    interval,
     metric_info,
     metric_names,
+    paired_interval,
     quantity,
 )
 from fedvol.report.result import EvaluationResult, Metrics, Result, RoundResult
@@ -41,7 +41,7 @@ class Comparison:
         value: The difference with its unit.
         interval: Its interval.
         n: `n=41`; empty where it was not recorded.
-        verdict: `better`, `worse`, `none`, `higher` or `lower`.
+        verdict: `better`, `worse`, `none`, `higher`, `lower` or `open`.
     """
 
     model: ModelWords
@@ -290,7 +290,7 @@ def _comparison(result: Result, name: str, metric: str) -> Comparison | None:
                 words=verdict_words(item),
                 detail=difference_words(item),
                 value=quantity(item.value, metric=info, signed=True),
-                interval=interval(item.low, item.high, metric=info, signed=True),
+                interval=paired_interval(item, metric=info),
                 n=f"n={item.n}" if item.n is not None else "",
                 verdict=verdict(item),
             )

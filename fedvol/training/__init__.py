@@ -5,7 +5,7 @@ from fedvol.training.correction import Correction
 from fedvol.training.freezing import only_trained
 from fedvol.training.layout import place
 from fedvol.training.local_checkpoint import LocalCheckpoint, Progress
-from fedvol.training.loop import TrainResult, Window, train
+from fedvol.training.loop import TrainResult, Watch, Window, train
 from fedvol.training.objective import Objective
 from fedvol.training.optimiser import LocalOptimiser, build_optimiser
 from fedvol.training.proximal import Pull
@@ -23,6 +23,7 @@ __all__ = [
     "LocalCheckpoint",
     "Progress",
     "TrainResult",
+    "Watch",
     "Window",
     "only_trained",
     "place",

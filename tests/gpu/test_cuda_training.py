@@ -8,7 +8,7 @@ from fedvol.config.network import UNet
 from fedvol.data.batch import Batch
 from fedvol.models import build_network, to_arrays
 from fedvol.tasks import build_objective
-from fedvol.training import Window, train
+from fedvol.training import Watch, Window, train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,9 +41,7 @@ def trained(device: str, **changes: object) -> tuple[list[float], dict[str, torc
         config=config,
         window=Window(first_step=0, num_steps=STEPS, total_steps=STEPS),
         device=torch.device(device),
-        optimiser_state=None,
-        checkpoint=None,
-        on_step=lambda step, loss: losses.append(loss),
+        watch=Watch(on_step=lambda step, loss: losses.append(loss)),
     )
     return losses, {name: torch.tensor(array) for name, array in to_arrays(net).items()}
 
@@ -81,9 +79,7 @@ def test_network_and_moments_return_as_float32_arrays() -> None:
         config=Training(optimiser=AdamW(kind="adamw"), precision="bfloat16", num_threads=1),
         window=Window(first_step=0, num_steps=STEPS, total_steps=STEPS),
         device=torch.device("cuda"),
-        optimiser_state=None,
-        checkpoint=None,
-        on_step=lambda step, loss: seen.append(step),
+        watch=Watch(on_step=lambda step, loss: seen.append(step)),
     )
     assert seen == [1, 2, 3, 4]  # losses are read several at once, and all of them
     assert {array.dtype.name for array in to_arrays(net).values()} == {"float32"}

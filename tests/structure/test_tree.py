@@ -69,6 +69,22 @@ def test_file_is_one_idea_long(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 500
 
 
+MAX_LINES, MAX_ARGUMENTS = 80, 10
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_function_fits_a_screen_and_a_call(path: Path) -> None:
+    """Signature and docstring included; `self` is no argument of a call."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        assert node.end_lineno is not None
+        assert node.end_lineno - node.lineno < MAX_LINES, f"{node.name} is too long"
+        given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        names = [one.arg for one in given if one.arg not in ("self", "cls")]
+        assert len(names) <= MAX_ARGUMENTS, f"{node.name} wants a config object"
+
+
 def test_nothing_executes_what_a_message_names() -> None:
     banned = re.compile(
         r"(?<!\.)\b(eval|exec)\(|\bpickle\b|\btorch\.load\b|import_module\(|__import__\("

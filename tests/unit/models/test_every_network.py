@@ -19,7 +19,7 @@ from fedvol.models.convolution import Conv3d
 from fedvol.models.norms import InstanceNorm
 from fedvol.plan import TensorKind, TensorSpec
 from fedvol.tasks import build_objective
-from fedvol.training import Window, threads, train
+from fedvol.training import Watch, Window, threads, train
 
 NAMES = list(EVERY)
 BUILT = [name for name in NAMES if name != "resenc_preset"]  # 14 million weights of a resenc_unet
@@ -248,9 +248,7 @@ def test_one_step_of_the_real_loop(name: str) -> None:
         config=Training(optimiser=AdamW(kind="adamw"), num_threads=1),
         window=Window(first_step=0, num_steps=1, total_steps=1),
         device=CPU,
-        optimiser_state=None,
-        checkpoint=None,
-        on_step=lambda step, loss: losses.append(loss),
+        watch=Watch(on_step=lambda step, loss: losses.append(loss)),
     )
     assert 0 < losses[0] < 20
     after = to_arrays(net)

@@ -245,10 +245,16 @@ def make_document(plan):
             if key != "federated"
         },
         "privacy": {
-            "released": "model updates, case counts, mean losses, and sums of metrics over cases",
-            "secure_sum": "not used: the server sees each site's update",
-            "differential_privacy": "not used: an update can reveal things about training cases",
-            "suppression": "off (simulation)",
+            "released": {
+                "what": "model updates, case counts, mean losses, and sums of metrics over cases"
+            },
+            "secure_sum": {"state": "off", "words": "the server sees each site's update"},
+            "differential_privacy": {
+                "state": "off",
+                "words": "an update can reveal things about training cases",
+            },
+            "suppression": {"state": "off", "words": "a simulation"},
+            "ledger": {},
         },
         "skipped": {"north": {"FV-DATA-007": 2, "FV-DATA-009": 1}, "south": {"FV-DATA-012": 1}},
         "skipped_cases": {

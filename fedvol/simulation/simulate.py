@@ -16,6 +16,7 @@ from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish
 from fedvol.simulation.session import open_session
 from fedvol.telemetry import Broadcast, JsonLines, Observer
+from fedvol.training import require_compiler
 
 
 def simulate(
@@ -49,6 +50,8 @@ def simulate(
     require_known(baselines)
     study = load_open_study(study_path)
     torch_device = choose_device(device)
+    if any(stage.training.compile for stage in study.stages):
+        require_compiler(torch_device)  # before hours of preparing, and before there is a folder
     output = open_output(out, resume=resume)
     with locked_folder(out):
         keep_study(output, path=study_path, study=study)

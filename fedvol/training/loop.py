@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from fedvol.config.learning import Training
 from fedvol.data.batch import Batch, BatchSource
 from fedvol.errors import TimeLimitError
 from fedvol.models import load_arrays, to_arrays
+from fedvol.training.compilation import compile_errors, compiled
 from fedvol.training.correction import Correction
 from fedvol.training.freezing import settle_frozen_norms
 from fedvol.training.layout import place
@@ -80,7 +82,7 @@ def train(
         net: Holds the weights to start from; moved to the device.
         objective: Gives the loss of a batch.
         batches: Gives the batch of a step, as a function of the step alone.
-        config: Optimiser, schedule, clipping, precision, layout.
+        config: Optimiser, schedule, clipping, precision, layout, compiling.
         window: Which steps.
         device: Where to train.
         optimiser_state: Moments to start from; None starts anew.
@@ -93,12 +95,14 @@ def train(
     Raises:
         TrainingDivergedError: A loss or a gradient became NaN or infinite.
         TimeLimitError: `should_stop` said so.
+        CompileError: The network is to be compiled and cannot be.
         CheckpointError: Checkpoint or optimiser state belong to another network, plan or round.
     """
     began = time.monotonic()
     layout = place(net, training=config, device=device)
     net.train()
     settle_frozen_norms(net)
+    applied = compiled(net) if config.compile else net
     optimiser = build_optimiser(config.optimiser, net=net)
     progress = checkpoint.load() if checkpoint is not None else None
     if progress is None:
@@ -135,6 +139,7 @@ def train(
         step = window.first_step + done - 1
         loss, grad_norm = _descend(
             net,
+            applied=applied,
             objective=objective,
             batch=_placed(batches.batch(step), device=device, layout=layout),
             optimiser=optimiser,
@@ -170,6 +175,7 @@ def train(
 def _descend(
     net: nn.Module,
     *,
+    applied: nn.Module,
     objective: Objective,
     batch: Batch,
     optimiser: LocalOptimiser,
@@ -177,12 +183,16 @@ def _descend(
     config: Training,
     learning_rate: float,
 ) -> tuple[Tensor, Tensor | None]:
-    """One step: its loss, and the norm of its gradient before clipping where it is clipped."""
-    with torch.autocast(
-        batch.image.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"
-    ):
-        loss = objective.loss(net, batch)
-    loss.backward()
+    """One step: its loss, and the norm of its gradient before clipping where it is clipped.
+
+    `applied` is the network, or what stands for it in forward and backward.
+    """
+    with compile_errors() if config.compile else nullcontext():
+        with torch.autocast(
+            batch.image.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"
+        ):
+            loss = objective.loss(applied, batch)
+        loss.backward()
     if correction is not None:
         correction.correct(net)
     grad_norm = None

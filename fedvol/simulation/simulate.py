@@ -17,6 +17,7 @@ from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish
 from fedvol.simulation.session import open_session
 from fedvol.telemetry import Broadcast, JsonLines, Observer
+from fedvol.training import require_compiler
 
 
 def simulate(
@@ -50,6 +51,8 @@ def simulate(
     require_baselines(baselines)
     study = load_open_study(study_path)
     torch_device = choose_device(device)
+    if any(stage.training.compile for stage in study.stages):
+        require_compiler(torch_device)  # before hours of preparing, and before there is a folder
     output = open_output(out, resume=resume)
     _require_data(data, study=study)  # before anything lies in the folder
     with locked_folder(out):

@@ -1,5 +1,6 @@
 """Local training: one loop, the `Objective` seam, optimiser, schedule, checkpoint."""
 
+from fedvol.training.compilation import compiled, require_compiler
 from fedvol.training.control import ControlVariate
 from fedvol.training.correction import Correction
 from fedvol.training.freezing import only_trained
@@ -25,8 +26,10 @@ __all__ = [
     "TrainResult",
     "Watch",
     "Window",
+    "compiled",
     "only_trained",
     "place",
+    "require_compiler",
     "threads",
     "train",
 ]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from fedvol.config.learning import Training
 from fedvol.data.batch import Batch, BatchSource
 from fedvol.errors import TimeLimitError
 from fedvol.models import load_arrays, to_arrays
+from fedvol.training.compilation import compile_errors, compiled
 from fedvol.training.correction import Correction
 from fedvol.training.freezing import settle_frozen_norms
 from fedvol.training.layout import place
@@ -98,7 +100,7 @@ def train(
         net: Holds the weights to start from; moved to the device.
         objective: Gives the loss of a batch.
         batches: Gives the batch of a step, as a function of the step alone.
-        config: Optimiser, schedule, clipping, precision, layout.
+        config: Optimiser, schedule, clipping, precision, layout, compiling.
         window: Which steps.
         device: Where to train.
         optimiser_state: Moments to start from; None starts anew.
@@ -108,6 +110,7 @@ def train(
     Raises:
         TrainingDivergedError: A loss or a gradient became NaN or infinite.
         TimeLimitError: `watch.should_stop` said so.
+        CompileError: The network is to be compiled and cannot be.
         CheckpointError: Checkpoint or optimiser state belong to another network, plan or round.
     """
     began = time.monotonic()
@@ -115,7 +118,10 @@ def train(
     net.train()
     settle_frozen_norms(net)
     learner = _Learner(
-        net=net, optimiser=build_optimiser(config.optimiser, net=net), correction=correction
+        net=net,
+        applied=compiled(net) if config.compile else net,
+        optimiser=build_optimiser(config.optimiser, net=net),
+        correction=correction,
     )
     held = learner.start(optimiser_state, checkpoint=watch.checkpoint)
     began -= held.seconds
@@ -159,6 +165,8 @@ class _Learner:
     """A network with everything that changes it: what a local checkpoint has to hold."""
 
     net: nn.Module
+    applied: nn.Module
+    """The network, or what stands for it in forward and backward."""
     optimiser: LocalOptimiser
     correction: Correction | None
 
@@ -191,11 +199,14 @@ class _Learner:
         self, objective: Objective, batch: Batch, *, config: Training, learning_rate: float
     ) -> tuple[Tensor, Tensor | None]:
         """One step: its loss, and the norm of its gradient before clipping where it is clipped."""
-        with torch.autocast(
-            batch.image.device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
-            loss = objective.loss(self.net, batch)
-        loss.backward()
+        with compile_errors() if config.compile else nullcontext():
+            with torch.autocast(
+                batch.image.device.type,
+                dtype=torch.bfloat16,
+                enabled=config.precision == "bfloat16",
+            ):
+                loss = objective.loss(self.applied, batch)
+            loss.backward()
         if self.correction is not None:
             self.correction.correct(self.net)
         grad_norm = None

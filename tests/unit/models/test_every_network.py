@@ -7,11 +7,13 @@ import pytest
 import torch
 from every_network import EVERY, Small, network_shape
 from torch import nn
+from torch._dynamo.exc import Unsupported
 
 from fedvol.config.learning import AdamW, SegmentationTask, Training
 from fedvol.config.monai_networks import MonaiNetwork
 from fedvol.config.network import Network
 from fedvol.config.patch_rule import patch_rule
+from fedvol.config.stage_checks import NOT_COMPILED
 from fedvol.data.batch import Batch
 from fedvol.errors import NetworkConfigError
 from fedvol.models import build_network, describe, to_arrays
@@ -233,6 +235,25 @@ def test_layout_changes_speed_only(name: str) -> None:
     net.to(memory_format=torch.channels_last_3d)
     other = net(x.to(memory_format=torch.channels_last_3d))[0].detach()
     torch.testing.assert_close(other, plain, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_a_network_is_compiled_whole_or_refused_in_a_study(name: str) -> None:
+    """Only what `torch.compile` follows is at stake, so no C++ compiler is needed."""
+    small = EVERY[name]
+    net = build(small).train()
+    x = noise(2, 1, *small.patch)
+    torch.compiler.reset()
+    run = torch.compile(net, fullgraph=True, dynamic=False, backend="aot_eager")
+    if isinstance(small.config, NOT_COMPILED):
+        with pytest.raises(Unsupported):
+            run(x)
+        return
+    for found, expected in zip(run(x), net(x), strict=True):
+        torch.testing.assert_close(found, expected)
+        found.square().mean().backward(retain_graph=True)
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("name", SEGMENTATION)

@@ -32,6 +32,7 @@ class RunView:
         metric: Validation metric of the last closed round.
         value: Its value.
         best_round: Best round so far.
+        skipped: Cases left out by code, per event and site.
     """
 
     title: str = "preparing"
@@ -45,6 +46,9 @@ class RunView:
     metric: str = ""
     value: float | None = None
     best_round: int | None = None
+    skipped: dict[tuple[str, str], dict[str, int]] = field(
+        default_factory=dict[tuple[str, str], dict[str, int]]
+    )
 
     @property
     def seconds_left(self) -> float | None:
@@ -60,8 +64,10 @@ class RunView:
         """Change by one event; an event that is unknown here changes nothing."""
         match name:
             case "check.case":
+                self._case(name, fields)
                 self._site(fields, state="checking")
             case "prepare.case":
+                self._case(name, fields)
                 self._site(fields, state="preparing")
             case "run.started":
                 self._start(text(fields, "name"), stages=names(fields, "stages"))
@@ -92,6 +98,15 @@ class RunView:
         if isinstance(stage, int) and stage < len(self.stages):
             return self.stages[stage]
         return text(fields, "stage")
+
+    def _case(self, name: str, fields: Mapping[str, Json]) -> None:
+        """Count a case that is left out; the first of a site begins its count anew."""
+        key = name, text(fields, "site")
+        codes = self.skipped.setdefault(key, {})
+        if whole(fields, "done") == 1:
+            codes.clear()
+        if code := text(fields, "code"):
+            codes[code] = codes.get(code, 0) + 1
 
     def _start(self, title: str, *, stages: list[str]) -> None:
         self.title, self.stages, self.stage = title, stages, ""
@@ -138,6 +153,11 @@ class RunView:
         view.done, view.total = whole(fields, done), whole(fields, total)
         if (loss := number(fields, "loss")) is not None:
             view.loss = loss
+
+
+def codes_in_words(codes: Mapping[str, int]) -> str:
+    """How often each error code was met, such as `FV-DATA-003 2, FV-DATA-007 1`."""
+    return ", ".join(f"{code} {num}" for code, num in sorted(codes.items()))
 
 
 def text(fields: Mapping[str, Json], name: str) -> str:

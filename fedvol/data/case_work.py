@@ -13,7 +13,7 @@ from fedvol.data.case_store import CaseStore
 from fedvol.data.case_table import SplitName
 from fedvol.data.catalogue import NO_DIGEST, AffineRows, CaseRecord
 from fedvol.data.checks import CheckedCase, check_case
-from fedvol.data.labels import class_names, label_lut
+from fedvol.data.labels import label_lut
 from fedvol.data.layout import CaseEntry
 from fedvol.data.preprocess import prepare
 from fedvol.errors import (
@@ -24,7 +24,7 @@ from fedvol.errors import (
     VolumeUnreadableError,
 )
 from fedvol.files import digest_file
-from fedvol.plan import digest_json
+from fedvol.plan import digest_json, num_classes
 from fedvol.types import Digest, Json
 
 PREPARATION_VERSION: Final = 1
@@ -162,7 +162,7 @@ def _process(
             checked.label,
             config=preprocessing,
             lut=label_lut(requirement),
-            num_classes=len(class_names(requirement)) + 1,
+            num_classes=num_classes(requirement),
             where=task.where,
         )
         store.write(entry.case, prepared, key=key)

@@ -18,6 +18,7 @@ from fedvol.errors.base import (
     Problem,
 )
 from fedvol.errors.config import (
+    CompileError,
     ConfigError,
     ConfigFileError,
     DeviceError,
@@ -124,6 +125,7 @@ __all__ = [
     "NoNormLayersError",
     "DeviceError",
     "EngineError",
+    "CompileError",
     "PlanningError",
     "DataError",
     "DataFolderError",

@@ -8,7 +8,7 @@ import fedvol
 from fedvol.client import FingerprintAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
-from fedvol.errors import CaseStoreError, StoreError
+from fedvol.errors import CaseStoreError, CompileError, StoreError
 from fedvol.federation import Link, MetricSums, Reply, Request, stage_exchange
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import (
@@ -143,7 +143,8 @@ def _over_link(
 
 
 _OWN_FAILURES = {
-    kind.code: kind for kind in (CaseStoreError, StoreError, *StoreError.__subclasses__())
+    kind.code: kind
+    for kind in (CaseStoreError, CompileError, StoreError, *StoreError.__subclasses__())
 }
 _Handle = Callable[[Request], Contribution]
 
@@ -174,6 +175,7 @@ class _OwnSites:
 
         Raises:
             StoreError: A site's store failed.
+            CompileError: A site's network cannot be compiled.
         """
         for reply in self._link.ask(requests):
             if self._failures:

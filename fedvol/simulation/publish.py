@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fedvol
 from fedvol.client import skipped_cases
+from fedvol.config import model_names
 from fedvol.config.strategy import Finetune, Scaffold
 from fedvol.errors import OutputFolderError
 from fedvol.federation import MetricSums, RoundArguments, RoundState, Stat, difference, merge
@@ -18,6 +19,9 @@ from fedvol.report import (
     DigestOf,
     EvaluationResult,
     ModelResult,
+    PrivacyResult,
+    Protection,
+    Released,
     Result,
     RoundResult,
     SiteResult,
@@ -31,8 +35,8 @@ from fedvol.report import (
     write_report,
     write_result,
 )
-from fedvol.simulation.judged import PERSONALISED, Judged
-from fedvol.simulation.output import Output
+from fedvol.simulation.judged import Judged
+from fedvol.simulation.output import Output, held_plan
 from fedvol.simulation.pictures import case_pictures
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.store import ALL_SITES, RoundRecord
@@ -68,7 +72,8 @@ def rebuild_report(folder: Path) -> Path:
 
 
 def _write_pages(output: Output, result: Result) -> None:
-    plan = json.dumps(json.loads(output.plan.read_bytes()), indent=2, sort_keys=True)
+    document = held_plan(output).model_dump(mode="json")
+    plan = json.dumps(document, indent=2, sort_keys=True)
     pictures = load_pictures(output.pictures)
     write_report(output.report, result=result, plan_json=plan, pictures=pictures)
     write_model_card(output.model_card, result=result, plan_json=plan)
@@ -101,12 +106,14 @@ def build_result(
         comparisons={
             model.name: _differences(session, federated.sums, model.sums) for model in judged[1:]
         },
-        privacy={
-            "released": _released(session),
-            "secure_sum": "off: in a simulation there is no server to hide an update from",
-            "differential_privacy": "off",
-            "suppression": "off: every case is the researcher's own",
-        },
+        privacy=PrivacyResult(
+            released=Released(what=_released(session)),
+            secure_sum=Protection(
+                state="off", words="in a simulation there is no server to hide an update from"
+            ),
+            differential_privacy=Protection(state="off"),
+            suppression=Protection(state="off", words="every case is the researcher's own"),
+        ),
         skipped={
             site: dict(session.cases[site].skipped)
             for site in session.sites
@@ -163,7 +170,8 @@ def _stage(
 ) -> StageResult:
     stage = session.study.stages[index]
     began = min(record.started for record in rounds)
-    model = FEDERATED if isinstance(stage, Finetune) else PERSONALISED
+    is_global = isinstance(stage, Finetune)
+    model = model_names.FEDERATED if is_global else model_names.PERSONALISED
     (best_round,) = (one.best_round for one in judged if one.name == model)
     return StageResult(
         name=stage.kind,
@@ -242,7 +250,7 @@ def _differences(
     found: list[Difference] = []
     for key in metric_keys(metrics, class_names(session.study.data)):
         paired = difference(ours, theirs, key=key)
-        if paired.value is not None and paired.low is not None and paired.high is not None:
+        if paired.value is not None:
             found.append(
                 Difference(
                     metric=key, value=paired.value, low=paired.low, high=paired.high, n=paired.n

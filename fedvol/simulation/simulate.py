@@ -5,17 +5,19 @@ from pathlib import Path
 
 import torch
 
-from fedvol.config import load_open_study
-from fedvol.errors import DeviceError
+from fedvol.client import training_sites
+from fedvol.config import OpenStudy, load_open_study
+from fedvol.config.model_names import require_baselines
+from fedvol.errors import DeviceError, QuorumError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
-from fedvol.simulation.baselines import require_known
 from fedvol.simulation.engines import EngineName
 from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish
 from fedvol.simulation.session import open_session
 from fedvol.telemetry import Broadcast, JsonLines, Observer
+from fedvol.training import require_compiler
 
 
 def simulate(
@@ -46,10 +48,13 @@ def simulate(
     Raises:
         FedvolError: By its class: configuration, data, privacy, federation, store.
     """
-    require_known(baselines)
+    require_baselines(baselines)
     study = load_open_study(study_path)
     torch_device = choose_device(device)
+    if any(stage.training.compile for stage in study.stages):
+        require_compiler(torch_device)  # before hours of preparing, and before there is a folder
     output = open_output(out, resume=resume)
+    _require_data(data, study=study)  # before anything lies in the folder
     with locked_folder(out):
         keep_study(output, path=study_path, study=study)
         remove_unfinished(out)
@@ -66,6 +71,25 @@ def simulate(
             with closing(session.engine):
                 judged = train_and_judge(session, baselines=baselines)
             return publish(session, judged)
+
+
+def _require_data(data: Path, *, study: OpenStudy) -> None:
+    """Refuse a folder that no study could run on, or this one could not for want of sites.
+
+    Raises:
+        DataError: The folder, a table or a split is wrong, or a subject is in two places.
+        QuorumError: Fewer sites have training cases than the study's minimum.
+    """
+    sites = training_sites(data, requirement=study.data)
+    minimum = study.federation.min_sites
+    if len(sites) < minimum:
+        raise QuorumError(
+            str(data),
+            f"{len(sites)} {'site has' if len(sites) == 1 else 'sites have'} training cases"
+            + (f" ({', '.join(sites)})" if sites else "")
+            + f", federation.min_sites is {minimum}",
+            "Add sites, or lower federation.min_sites in the study.",
+        )
 
 
 def choose_device(name: str) -> torch.device:

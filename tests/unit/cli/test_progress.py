@@ -79,6 +79,17 @@ def test_plain_lines() -> None:
     ]
 
 
+def test_cases_that_were_skipped_are_counted_by_code() -> None:
+    stream = io.StringIO()
+    codes = ["FV-DATA-003", "", "FV-DATA-009", "FV-DATA-003"]
+    with watching(stream) as observer:
+        for _ in range(2):  # a study that is planned is checked first; a resumed one starts anew
+            for done, code in enumerate(codes, start=1):
+                observer.event("prepare.case", site="a", case="c", done=done, total=4, code=code)
+    line = "a: 4 cases: 1 prepared, 3 skipped (FV-DATA-003 2, FV-DATA-009 1)"
+    assert stream.getvalue().splitlines() == [line, line]
+
+
 def test_live_rows() -> None:
     picture = _live(EVENTS[:5])
     assert "federated | finetune round 1 of 4" in picture

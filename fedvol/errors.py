@@ -139,7 +139,7 @@ class EngineError(ConfigError):
 class CompileError(ConfigError):
     """A study asks for compiled networks, and this one cannot be compiled, or not here."""
 
-    code = "FV-CONF-009"
+    code = "FV-CONF-010"
     title = "network cannot be compiled"
 
 

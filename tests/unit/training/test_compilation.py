@@ -54,7 +54,7 @@ def test_a_network_that_cannot_be_compiled_is_refused_and_left_as_it_was() -> No
             watch=Watch(on_step=lambda step, loss: steps.append(step)),
         )
     told = str(refused.value)
-    assert told.startswith("FV-CONF-009 stages.training.compile: torch.compile cannot compile")
+    assert told.startswith("FV-CONF-010 stages.training.compile: torch.compile cannot compile")
     assert told.endswith("Set compile = false, or choose another network.")
     assert "\n" not in told
     assert not steps
@@ -73,7 +73,7 @@ def test_a_machine_without_a_compiler_is_told_before_anything_is_prepared(tmp_pa
         check=False,
     )
     assert ended.returncode == 2, ended.stderr
-    (line,) = (line for line in ended.stderr.splitlines() if "FV-CONF-009" in line)
+    (line,) = (line for line in ended.stderr.splitlines() if "FV-CONF-010" in line)
     assert "compile: torch.compile does not work on this machine's CPU" in line
     assert "No working C++ compiler found" in line
     assert "Install a C++ compiler (g++) and Python's headers, or set compile = false." in line

@@ -7,14 +7,14 @@ import torch
 
 from fedvol.client import training_sites
 from fedvol.config import OpenStudy, load_open_study
-from fedvol.errors import DeviceError, QuorumError
+from fedvol.errors import DeviceError, FedvolError, QuorumError, StoreError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
 from fedvol.simulation.baselines import require_known
 from fedvol.simulation.engines import EngineName
 from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
-from fedvol.simulation.publish import publish
+from fedvol.simulation.publish import publish, publish_failure
 from fedvol.simulation.session import open_session
 from fedvol.telemetry import Broadcast, JsonLines, Observer
 
@@ -32,6 +32,8 @@ def simulate(
     workers: int | None = 1,
 ) -> Result:
     """Run a study over the hospitals in a folder, judge it, and write result and report.
+
+    A run that fails leaves both too, with the reason.
 
     Args:
         study_path: The study file.
@@ -65,8 +67,14 @@ def simulate(
                 engine=engine,
                 workers=workers,
             )
-            with closing(session.engine):
-                judged = train_and_judge(session, baselines=baselines)
+            try:
+                with closing(session.engine):
+                    judged = train_and_judge(session, baselines=baselines)
+            except StoreError:
+                raise  # interrupted, not failed: what it left goes on with --resume
+            except FedvolError as error:
+                publish_failure(session, error)
+                raise
             return publish(session, judged)
 
 

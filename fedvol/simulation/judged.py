@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from fedvol.client import SiteCases, inference_window, judge
+from fedvol.config.baselines import BASELINES
 from fedvol.federation import MetricSums, RoundState, SiteState
 from fedvol.models import initial_network, load_arrays
 from fedvol.server import Outcome
@@ -50,9 +51,17 @@ class Judged:
 
 
 def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judged, ...]:
-    """Train the federated model and the baselines asked for, and judge each on all test cases."""
+    """Train the federated model and the baselines asked for, and judge each on all test cases.
+
+    Baselines that an earlier call has judged already are judged models of this one too.
+    """
+    baselines = [*baselines, *_held_baselines(session)]
     if baselines:
         session.baseline_study()  # one that cannot be is told before any training
+    sites = session.training_sites if {"local", "ensemble"} & {*baselines} else ()
+    pooled = [RunId("pooled")] if "pooled" in baselines else []
+    runs = [FEDERATED, *(local_run(site) for site in sites), *pooled]
+    session.observer.event("runs.planned", names=[*map(str, runs)])
     federated = session.federated()
     judged = [_federated(session, federated)]
     if session.has_local_tensors:
@@ -60,10 +69,7 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
         judged.append(_release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites))
     if federated.outcome.personal_round is not None:
         judged.append(_personalised(session, federated))
-    outcomes: dict[SiteId, Outcome] = {}
-    if "local" in baselines or "ensemble" in baselines:
-        for site in session.training_sites:
-            outcomes[site] = session.local(site).outcome
+    outcomes = {site: session.local(site).outcome for site in sites}
     if "local" in baselines:
         judged += [
             _release_of(session, local_model(site), local_run(site), outcome, sites=[site])
@@ -75,6 +81,19 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
         outcome = session.pooled().outcome
         judged.append(_release_of(session, "pooled", RunId("pooled"), outcome, sites=session.sites))
     return tuple(judged)
+
+
+def _held_baselines(session: Session) -> list[str]:
+    """Baselines whose figures are in the store, whole."""
+    models: dict[str, list[str]] = {name: [name] for name in BASELINES}
+    models["local"] = [local_model(site) for site in session.training_sites]
+    tested = {site for site, cases in session.cases.items() if cases.test}
+    return [
+        name
+        for name, parts in models.items()
+        if tested
+        and all(tested <= session.store.evaluations(FEDERATED, model=m).keys() for m in parts)
+    ]
 
 
 def _federated(session: Session, federated: Federated) -> Judged:

@@ -58,6 +58,7 @@ def ingest(
         DuplicateVolumeError: One image is at two sites or in two splits.
         StoreError: A store cannot be written; says so at once.
         SiteFailedError: The child processes do not start.
+        AssertionError: fedvol itself is wrong; carries the child's traceback.
     """
     tasks = [
         CaseTask(entry=entry, split=splits[site][entry.case], store=stores[site])
@@ -88,6 +89,8 @@ def _record(task: CaseTask, answer: bytes | Fault) -> CaseRecord:
         )
         return record_of(task, error=error)
     outcome = _OUTCOME.validate_json(answer, strict=True)
+    if outcome.mistake:
+        raise AssertionError(f"{task.where}: {outcome.mistake}")
     if outcome.record is None:
         kinds = {kind.code: kind for kind in (StoreError, *StoreError.__subclasses__())}
         raise kinds[outcome.code](task.where, outcome.what, outcome.fix)

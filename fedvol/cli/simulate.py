@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from fedvol.cli.output import AsJson, emit, say
-from fedvol.errors import UsageError
 from fedvol.types import Json
 
 DEMO_BASELINES = ("pooled",)
@@ -65,9 +64,10 @@ def simulate(
     given by --out.
     """
     from fedvol.config import load_open_study
+    from fedvol.config.baselines import choose_baselines
 
     load_open_study(study)  # a broken study is told before the heavy libraries load
-    chosen = parse_baselines(baselines)
+    chosen = choose_baselines([name.strip() for name in baselines.split(",") if name.strip()])
     summary = _simulate(
         study,
         data=data,
@@ -131,24 +131,6 @@ def report(
     say(f"Report: {page}")
     if as_json:
         emit({"report": str(page)})
-
-
-def parse_baselines(text: str) -> tuple[str, ...]:
-    """Names given with commas between, in their usual order.
-
-    Raises:
-        UsageError: A name is unknown or given twice.
-    """
-    from fedvol.config.baselines import BASELINES
-
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in BASELINES:
-            known = ", ".join(BASELINES)
-            raise UsageError("--baselines", f"{name} is no baseline", f"Choose among: {known}.")
-        if names.count(name) > 1:
-            raise UsageError("--baselines", f"{name} is given twice", "Name it once.")
-    return tuple(name for name in BASELINES if name in names)
 
 
 def _simulate(

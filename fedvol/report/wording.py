@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedvol.errors import FedvolError
+from fedvol.errors import classes_by_code
 from fedvol.report.figures import (
     NO_PAIRED_INTERVAL,
     count,
@@ -136,7 +136,8 @@ def difference_words(difference: Difference) -> str:
 
 def code_title(code: str) -> str:
     """The fixed words of an error code, or that they are unknown."""
-    return _titles(FedvolError).get(code, "a code this version does not know")
+    kind = classes_by_code().get(code)
+    return kind.title if kind is not None else "a code this version does not know"
 
 
 def privacy_words(privacy: PrivacyResult) -> tuple[tuple[str, str], ...]:
@@ -183,10 +184,3 @@ def _steps(key: str, result: Result) -> str:
     return (
         f" ({count(model.steps, 'gradient step')}; the whole federation took {federated.steps:,})"
     )
-
-
-def _titles(cls: type[FedvolError]) -> dict[str, str]:
-    titles = {cls.code: cls.title}
-    for child in cls.__subclasses__():
-        titles.update(_titles(child))
-    return titles

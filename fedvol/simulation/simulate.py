@@ -7,10 +7,10 @@ import torch
 
 from fedvol.client import training_sites
 from fedvol.config import OpenStudy, load_open_study
+from fedvol.config.baselines import choose_baselines
 from fedvol.errors import DeviceError, FedvolError, QuorumError, StoreError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
-from fedvol.simulation.baselines import require_known
 from fedvol.simulation.engines import EngineName
 from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
@@ -49,7 +49,7 @@ def simulate(
     Raises:
         FedvolError: By its class: configuration, data, privacy, federation, store.
     """
-    require_known(baselines)
+    baselines = choose_baselines(baselines)
     study = load_open_study(study_path)
     torch_device = choose_device(device)
     output = open_output(out, resume=resume)

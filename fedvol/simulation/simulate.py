@@ -15,7 +15,7 @@ from fedvol.simulation.engines import EngineName
 from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish, publish_failure
-from fedvol.simulation.session import open_session
+from fedvol.simulation.session import Session, open_session
 from fedvol.telemetry import Broadcast, JsonLines, Observer
 
 
@@ -73,9 +73,17 @@ def simulate(
             except StoreError:
                 raise  # interrupted, not failed: what it left goes on with --resume
             except FedvolError as error:
-                publish_failure(session, error)
+                _tell_of(session, error)
                 raise
             return publish(session, judged)
+
+
+def _tell_of(session: Session, error: FedvolError) -> None:
+    """Leave a report of a failure; where that cannot be, the failure itself says more."""
+    try:
+        publish_failure(session, error)
+    except StoreError as second:
+        error.add_note(f"No report of it could be written: {second}")
 
 
 def _require_data(data: Path, *, study: OpenStudy) -> None:

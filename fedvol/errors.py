@@ -493,3 +493,11 @@ class PluginError(FedvolError):
 
     code = "FV-PLUG-000"
     title = "plugin unusable"
+
+
+def classes_by_code(root: type[FedvolError] = FedvolError) -> dict[str, type[FedvolError]]:
+    """Every class of the tree, or of a branch, by its code."""
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= classes_by_code(child)
+    return found

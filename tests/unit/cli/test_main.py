@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fedvol.config.baselines import choose_baselines
 
 import fedvol
 from fedvol import errors
 from fedvol.cli.main import main
+from fedvol.config.model_names import require_baselines
 from fedvol.errors import FedvolError
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "hippocampus.toml"
@@ -227,7 +227,7 @@ def test_light_commands_stay_light(words: list[str]) -> None:
     ],
 )
 def test_baselines(names: tuple[str, ...], ordered: tuple[str, ...]) -> None:
-    assert choose_baselines(names) == ordered
+    assert require_baselines(names) == ordered
 
 
 @pytest.mark.parametrize("text", ["best", "local;pooled", "local, local"])

@@ -132,6 +132,17 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def _left_in_words(view: RunView) -> str:
+    """`about 3 min left for this model, 15 min with the 3 that follow`; empty if not known."""
+    if view.following and view.seconds_left_in_all:
+        which = (
+            "the one that follows" if view.following == 1 else f"the {view.following} that follow"
+        )
+        left, in_all = in_words(view.seconds_left or 0.0), in_words(view.seconds_left_in_all)
+        return f"about {left} left for this model, {in_all} with {which}"
+    return f"about {in_words(view.seconds_left)} left for this model" if view.seconds_left else ""
+
+
 def _cases(fields: Mapping[str, Json]) -> str:
     total = whole(fields, "total")
     return "1 case" if total == 1 else f"{total} cases"
@@ -158,6 +169,6 @@ def _headline(view: RunView, *, seconds: float | None = None) -> str:
         parts.append(f"{view.metric} {value}")
     if view.best_round is not None:
         parts.append(f"best round {view.best_round}")
-    if view.seconds_left:
-        parts.append(f"about {in_words(view.seconds_left)} left for this model")
+    if left := _left_in_words(view):
+        parts.append(left)
     return " | ".join(parts)

@@ -32,6 +32,7 @@ class RunView:
         metric: Validation metric of the last closed round.
         value: Its value.
         best_round: Best round so far.
+        planned: Names of every run of the simulation, in order.
         skipped: Cases left out by code, per event and site.
     """
 
@@ -46,19 +47,32 @@ class RunView:
     metric: str = ""
     value: float | None = None
     best_round: int | None = None
+    planned: list[str] = field(default_factory=list[str])
     skipped: dict[tuple[str, str], dict[str, int]] = field(
         default_factory=dict[tuple[str, str], dict[str, int]]
     )
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate for the rest of this model's stage, from its rounds closed so far.
+        """Estimate for the rest of this model's stage, from its rounds closed so far."""
+        return self._rounds_take(self.rounds - self.closed)
 
-        Models that are trained after it are not counted: a run does not say how many follow.
-        """
+    @property
+    def following(self) -> int:
+        """How many models are trained after this one."""
+        if self.title not in self.planned:
+            return 0
+        return len(self.planned) - 1 - self.planned.index(self.title)
+
+    @property
+    def seconds_left_in_all(self) -> float | None:
+        """The same with the models that follow: each takes as many steps, in as many rounds."""
+        return self._rounds_take(self.rounds - self.closed + self.following * self.rounds)
+
+    def _rounds_take(self, num_rounds: int) -> float | None:
         if not self.seconds or not self.rounds:
             return None
-        return sum(self.seconds) / len(self.seconds) * (self.rounds - self.closed)
+        return sum(self.seconds) / len(self.seconds) * num_rounds
 
     def take(self, name: str, fields: Mapping[str, Json]) -> None:
         """Change by one event; an event that is unknown here changes nothing."""
@@ -69,6 +83,8 @@ class RunView:
             case "prepare.case":
                 self._case(name, fields)
                 self._site(fields, state="preparing")
+            case "runs.planned":
+                self.planned = names(fields, "names")
             case "run.started":
                 self._start(text(fields, "name"), stages=names(fields, "stages"))
                 self.sites = {site: SiteView(state="waiting") for site in names(fields, "sites")}

@@ -63,9 +63,10 @@ def simulate(
     given by --out.
     """
     from fedvol.config import load_open_study
+    from fedvol.config.model_names import require_baselines
 
     load_open_study(study)  # a broken study is told before the heavy libraries load
-    chosen = parse_baselines(baselines)
+    chosen = require_baselines(name.strip() for name in baselines.split(",") if name.strip())
     summary = _simulate(
         study,
         data=data,
@@ -130,17 +131,6 @@ def report(
     say(f"Report: {page}")
     if as_json:
         emit({"report": str(page)})
-
-
-def parse_baselines(text: str) -> tuple[str, ...]:
-    """Names given with commas between, in their usual order.
-
-    Raises:
-        UsageError: A name is unknown or given twice.
-    """
-    from fedvol.config.model_names import require_baselines
-
-    return require_baselines(name.strip() for name in text.split(",") if name.strip())
 
 
 def _simulate(

@@ -16,6 +16,7 @@ class's `title` ever leave a site: the message may carry a path or a name.
 from fedvol.errors.base import (
     FedvolError,
     Problem,
+    classes_by_code,
 )
 from fedvol.errors.config import (
     CompileError,
@@ -116,6 +117,7 @@ from fedvol.errors.transport import (
 __all__ = [
     "FedvolError",
     "Problem",
+    "classes_by_code",
     "ConfigError",
     "ConfigFileError",
     "StudyError",

@@ -11,7 +11,7 @@ from fedvol.config.model_names import (
     POOLED,
     site_of,
 )
-from fedvol.errors import FedvolError
+from fedvol.errors import classes_by_code
 from fedvol.report.figures import (
     NO_PAIRED_INTERVAL,
     count,
@@ -137,7 +137,8 @@ def difference_words(difference: Difference) -> str:
 
 def code_title(code: str) -> str:
     """The fixed words of an error code, or that they are unknown."""
-    return _titles(FedvolError).get(code, "a code this version does not know")
+    kind = classes_by_code().get(code)
+    return kind.title if kind is not None else "a code this version does not know"
 
 
 def privacy_words(privacy: PrivacyResult) -> tuple[tuple[str, str], ...]:
@@ -184,10 +185,3 @@ def _steps(key: str, result: Result) -> str:
     return (
         f" ({count(model.steps, 'gradient step')}; the whole federation took {federated.steps:,})"
     )
-
-
-def _titles(cls: type[FedvolError]) -> dict[str, str]:
-    titles = {cls.code: cls.title}
-    for child in cls.__subclasses__():
-        titles.update(_titles(child))
-    return titles

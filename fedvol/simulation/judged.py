@@ -7,7 +7,15 @@ import torch
 
 from fedvol.client import SiteCases, inference_window, judge
 from fedvol.config import model_names
-from fedvol.config.model_names import ENSEMBLE, LOCAL, NEW_SITE, PERSONALISED, POOLED, local_model
+from fedvol.config.model_names import (
+    BASELINES,
+    ENSEMBLE,
+    LOCAL,
+    NEW_SITE,
+    PERSONALISED,
+    POOLED,
+    local_model,
+)
 from fedvol.federation import MetricSums, RoundState
 from fedvol.models import initial_network, load_arrays
 from fedvol.server import Outcome
@@ -47,9 +55,17 @@ class Judged:
 
 
 def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judged, ...]:
-    """Train the federated model and the baselines asked for, and judge each on all test cases."""
+    """Train the federated model and the baselines asked for, and judge each on all test cases.
+
+    Baselines that an earlier call has judged already are judged models of this one too.
+    """
+    baselines = [*baselines, *_held_baselines(session)]
     if baselines:
         session.baseline_study()  # one that cannot be is told before any training
+    sites = session.training_sites if {LOCAL, ENSEMBLE} & {*baselines} else ()
+    pooled = [RunId(POOLED)] if POOLED in baselines else []
+    runs = [FEDERATED, *(local_run(site) for site in sites), *pooled]
+    session.observer.event("runs.planned", names=[*map(str, runs)])
     federated = session.federated()
     judged = [_federated(session, federated)]
     if session.has_local_tensors:
@@ -57,10 +73,7 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
         judged.append(_release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites))
     if federated.outcome.personal_round is not None:
         judged.append(_personalised(session, federated))
-    outcomes: dict[SiteId, Outcome] = {}
-    if LOCAL in baselines or ENSEMBLE in baselines:
-        for site in session.training_sites:
-            outcomes[site] = session.local(site).outcome
+    outcomes = {site: session.local(site).outcome for site in sites}
     if LOCAL in baselines:
         judged += [
             _release_of(session, local_model(site), local_run(site), outcome, sites=[site])
@@ -72,6 +85,19 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
         outcome = session.pooled().outcome
         judged.append(_release_of(session, POOLED, RunId(POOLED), outcome, sites=session.sites))
     return tuple(judged)
+
+
+def _held_baselines(session: Session) -> list[str]:
+    """Baselines whose figures are in the store, whole."""
+    models: dict[str, list[str]] = {name: [name] for name in BASELINES}
+    models[LOCAL] = [local_model(site) for site in session.training_sites]
+    tested = {site for site, cases in session.cases.items() if cases.test}
+    return [
+        name
+        for name, parts in models.items()
+        if tested
+        and all(tested <= session.store.evaluations(FEDERATED, model=m).keys() for m in parts)
+    ]
 
 
 def _federated(session: Session, federated: Federated) -> Judged:

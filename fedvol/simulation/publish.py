@@ -10,7 +10,7 @@ import fedvol
 from fedvol.client import skipped_cases
 from fedvol.config import model_names
 from fedvol.config.strategy import Finetune, Scaffold
-from fedvol.errors import OutputFolderError
+from fedvol.errors import FedvolError, OutputFolderError
 from fedvol.federation import MetricSums, RoundArguments, RoundState, Stat, difference, merge
 from fedvol.files import atomic_path, digest_file
 from fedvol.plan import class_names, digest_json, metric_keys
@@ -55,17 +55,33 @@ def publish(session: Session, judged: Sequence[Judged]) -> Result:
     return result
 
 
-def rebuild_report(folder: Path) -> Path:
-    """Make report and model card of a finished run again, from its figures alone.
+def publish_failure(session: Session, error: FedvolError) -> None:
+    """Write what there was when a run failed, and why; a finished result is left alone.
+
+    A later call with `--resume` that succeeds writes the finished one over it.
 
     Raises:
-        OutputFolderError: The folder holds no finished run.
+        StoreError: It cannot be written.
+    """
+    output = session.output
+    if output.result.exists() and read_result(output.result).status == "finished":
+        return
+    result = build_result(session, (), files={}, reason=str(error))
+    _write_pages(output, result)
+    write_result(output.result, result=result)
+
+
+def rebuild_report(folder: Path) -> Path:
+    """Make report and model card of a run that ended again, from its figures alone.
+
+    Raises:
+        OutputFolderError: The folder holds no run that ended.
         StoreError: A file in it is damaged.
     """
     output = Output(folder=folder)
     if not output.result.is_file() or not output.plan.is_file():
         raise OutputFolderError(
-            str(folder), "holds no finished run", "Name the --out folder of one."
+            str(folder), "holds no run that ended", "Name the --out folder of one."
         )
     _write_pages(output, read_result(output.result))
     return output.report
@@ -80,15 +96,22 @@ def _write_pages(output: Output, result: Result) -> None:
 
 
 def build_result(
-    session: Session, judged: Sequence[Judged], *, files: Mapping[str, Digest]
+    session: Session, judged: Sequence[Judged], *, files: Mapping[str, Digest], reason: str = ""
 ) -> Result:
-    """Every figure of a simulation, from its records."""
+    """Every figure of a simulation, from its records.
+
+    Args:
+        session: The simulation.
+        judged: Its models, the federated one first; none where it failed.
+        files: What lies under the output folder.
+        reason: Why it failed; empty where it did not.
+    """
     rounds = session.store.rounds(FEDERATED)
     study = session.study
-    federated = judged[0]
     libraries = (*_VERSIONS, "ray") if session.engine.name == "ray" else _VERSIONS
     return Result(
-        status="finished",
+        status="failed" if reason else "finished",
+        reason=reason,
         simulation=True,
         study=DigestOf(name=study.name, digest=digest_json(study.model_dump(mode="json"))),
         plan=DigestOf(digest=session.plan.digest),
@@ -104,7 +127,7 @@ def build_result(
         models={model.name: _model(session, model) for model in judged},
         evaluation={model.name: _evaluation(session, model.sums) for model in judged},
         comparisons={
-            model.name: _differences(session, federated.sums, model.sums) for model in judged[1:]
+            model.name: _differences(session, judged[0].sums, model.sums) for model in judged[1:]
         },
         privacy=PrivacyResult(
             released=Released(what=_released(session)),
@@ -169,10 +192,10 @@ def _stage(
     session: Session, rounds: Sequence[RoundRecord], index: int, judged: Sequence[Judged]
 ) -> StageResult:
     stage = session.study.stages[index]
-    began = min(record.started for record in rounds)
+    began = min((record.started for record in rounds), default=None)
     is_global = isinstance(stage, Finetune)
     model = model_names.FEDERATED if is_global else model_names.PERSONALISED
-    (best_round,) = (one.best_round for one in judged if one.name == model)
+    best_round = next((one.best_round for one in judged if one.name == model), None)
     return StageResult(
         name=stage.kind,
         kind=session.study.task.kind,
@@ -181,7 +204,7 @@ def _stage(
             RoundResult(
                 index=record.index,
                 attempts=record.attempt,
-                started_s=(record.started - began).total_seconds(),
+                started_s=(record.started - began).total_seconds() if began else 0.0,
                 seconds=record.seconds,
                 sites={
                     site.site: SiteRound(

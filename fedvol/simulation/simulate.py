@@ -8,14 +8,14 @@ import torch
 from fedvol.client import training_sites
 from fedvol.config import OpenStudy, load_open_study
 from fedvol.config.model_names import require_baselines
-from fedvol.errors import DeviceError, QuorumError
+from fedvol.errors import DeviceError, FedvolError, QuorumError, StoreError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
 from fedvol.simulation.engines import EngineName
 from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
-from fedvol.simulation.publish import publish
-from fedvol.simulation.session import open_session
+from fedvol.simulation.publish import publish, publish_failure
+from fedvol.simulation.session import Session, open_session
 from fedvol.telemetry import Broadcast, JsonLines, Observer
 from fedvol.training import require_compiler
 
@@ -34,6 +34,8 @@ def simulate(
 ) -> Result:
     """Run a study over the hospitals in a folder, judge it, and write result and report.
 
+    A run that fails leaves both too, with the reason.
+
     Args:
         study_path: The study file.
         data: Folder of volumes with their case table, or of one such folder per site.
@@ -48,7 +50,7 @@ def simulate(
     Raises:
         FedvolError: By its class: configuration, data, privacy, federation, store.
     """
-    require_baselines(baselines)
+    baselines = require_baselines(baselines)
     study = load_open_study(study_path)
     torch_device = choose_device(device)
     if any(stage.training.compile for stage in study.stages):
@@ -68,9 +70,23 @@ def simulate(
                 engine=engine,
                 workers=workers,
             )
-            with closing(session.engine):
-                judged = train_and_judge(session, baselines=baselines)
+            try:
+                with closing(session.engine):
+                    judged = train_and_judge(session, baselines=baselines)
+            except StoreError:
+                raise  # interrupted, not failed: what it left goes on with --resume
+            except FedvolError as error:
+                _tell_of(session, error)
+                raise
             return publish(session, judged)
+
+
+def _tell_of(session: Session, error: FedvolError) -> None:
+    """Leave a report of a failure; where that cannot be, the failure itself says more."""
+    try:
+        publish_failure(session, error)
+    except StoreError as second:
+        error.add_note(f"No report of it could be written: {second}")
 
 
 def _require_data(data: Path, *, study: OpenStudy) -> None:

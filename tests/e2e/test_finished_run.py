@@ -196,7 +196,11 @@ def test_pages_are_there_and_report_makes_them_again(tiny_run, fedvol, tmp_path:
     assert "federated" in (out / "model-card.md").read_text()
 
 
-def test_resuming_a_finished_run_changes_no_figure(tiny_run, fedvol, tmp_path: Path) -> None:
+@pytest.mark.parametrize("baselines", [(), ("--baselines", "local,ensemble,pooled")])
+def test_resuming_a_finished_run_changes_no_figure(
+    baselines: tuple[str, ...], tiny_run, fedvol, tmp_path: Path
+) -> None:
+    """Also where fewer baselines are asked for than were judged: theirs are kept."""
     out = tmp_path / "out"
     shutil.copytree(tiny_run.out, out)
     told = len(events(out))
@@ -206,7 +210,7 @@ def test_resuming_a_finished_run_changes_no_figure(tiny_run, fedvol, tmp_path: P
     (out / "blobs" / "federated" / ".incoming-4321.4321.part.spool").write_bytes(b"half")
     ended = fedvol(
         "simulate", tiny_run.study, "--data", tiny_run.data, "--out", out, "--device", "cpu",
-        "--baselines", tiny_run.baselines, "--resume",
+        *baselines, "--resume",
     )  # fmt: skip
     assert ended.status == 0, ended.err
     assert figures(out / "result.json") == figures(tiny_run.out / "result.json")

@@ -22,6 +22,7 @@ from fedvol.training import (
     Progress,
     Pull,
     TrainResult,
+    Watch,
     Window,
     threads,
     train,

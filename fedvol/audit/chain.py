@@ -60,10 +60,12 @@ class Misfit:
     Attributes:
         what: What is wrong with it, without a full stop.
         claimed: The chain's end after it, by its own word; None where it says nothing readable.
+        is_torn: Whether it only lacks its end.
     """
 
     what: str
-    claimed: ChainEnd | None
+    claimed: ChainEnd | None = None
+    is_torn: bool = False
 
 
 def next_line(end: ChainEnd, event: dict[str, Json]) -> tuple[bytes, ChainEnd]:
@@ -77,11 +79,11 @@ def next_line(end: ChainEnd, event: dict[str, Json]) -> tuple[bytes, ChainEnd]:
 def follow(end: ChainEnd, line: bytes) -> LogLine | Misfit:
     """Read one line and hold it to the chain before it."""
     if not line.endswith(b"\n"):
-        return Misfit(what="the line is torn: it has no end", claimed=None)
+        return Misfit(what="the line is torn: it has no end", is_torn=True)
     event = event_of(line)
     sequence, time = (None, None) if event is None else (event.get("sequence"), _time_of(event))
     if event is None or type(sequence) is not int or time is None:
-        return Misfit(what="this is no line of an audit log", claimed=None)
+        return Misfit(what="this is no line of an audit log")
     head = Digest(line[_HASH].decode("ascii", "replace"))
     after = ChainEnd(records=sequence, head=head, size_bytes=end.size_bytes + len(line))
     expected = end.records + 1

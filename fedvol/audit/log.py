@@ -138,7 +138,7 @@ class AuditLog:
         size = file.seek(0, os.SEEK_END)
         end, last = self._walk.end, self._walk.last_line
         if read_between(file, end.size_bytes - len(last), min(size, end.size_bytes)) != last:
-            gone = Misfit(what="this process has seen it, and it is gone or changed", claimed=None)
+            gone = Misfit(what="this process has seen it, and it is gone or changed")
             raise broken(self._path, gone, line=end.records)
         return self._follow(file, size=size)
 

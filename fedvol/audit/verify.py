@@ -15,6 +15,10 @@ from fedvol.errors import AuditError, UsageError
 from fedvol.types import Digest, Json
 
 _KEEP = "Keep the file as evidence, find out who changed it, and start a new log."
+_MEND = (
+    "If a process was killed as it wrote, start it again: it removes the line and says so. If none "
+    "was, keep the file as evidence."
+)
 _MAX_NAMED = 20
 
 
@@ -124,7 +128,9 @@ def verify_log(
 def broken(path: Path, found: Misfit, *, line: int, more: str = "") -> AuditError:
     """What a line that does not fit is told as."""
     return AuditError(
-        f"{path}, line {line}", f"the chain of the audit log is broken: {found.what}{more}", _KEEP
+        f"{path}, line {line}",
+        f"the chain of the audit log is broken: {found.what}{more}",
+        _MEND if found.is_torn else _KEEP,
     )
 
 
@@ -163,5 +169,5 @@ def _require_keys(path: Path, walk: Walk, *, keys: Sequence[str]) -> None:
         raise AuditError(
             str(path),
             "no checkpoint is in it, so nothing in it is signed",
-            "Wait until its owner has signed one, 15 minutes after a record at the latest.",
+            "Ask the log's owner to close it, which signs it, or wait for the next checkpoint.",
         )

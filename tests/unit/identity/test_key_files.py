@@ -175,7 +175,7 @@ def _huge(path: Path) -> None:
     ("make", "told"),
     [
         (lambda _: None, "the file cannot be read"),
-        (Path.mkdir, "this is no key file"),
+        (Path.mkdir, "the file cannot be read"),
         (lambda path: os.mkfifo(path, 0o600), "this is no key file"),
         (_huge, "this is no key file"),
         (_garbage, "this is no private key in PEM"),

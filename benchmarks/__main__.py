@@ -22,13 +22,10 @@ def main() -> None:
     prepare_environment()
     for name in arguments.only or NAMES:
         began = time.monotonic()
-        measurement = run(name, size=arguments.size)
-        print(measurement.line(), flush=True)
-        print(
-            f"{name}: {measurement.value:.3g} {measurement.unit}, beside: {measurement.baseline}"
-            f" ({time.monotonic() - began:.0f} s)",
-            file=sys.stderr,
-        )
+        for found in run(name, size=arguments.size):
+            print(found.line(), flush=True)
+            print(f"{found.words()} ({time.monotonic() - began:.0f} s)", file=sys.stderr)
+            began = time.monotonic()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from benchmarks.measurement import Measurement, Size, in_turns
-from fedvol.config.evaluation import Evaluation, SegmentationMetric
+from fedvol.config.evaluation import Evaluation
+from fedvol.config.metrics import SegmentationMetric
 from fedvol.config.network import UNet
 from fedvol.data.case_store import CaseStore, StoredCase
 from fedvol.data.volume import PreparedCase

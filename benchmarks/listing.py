@@ -1,11 +1,13 @@
 """Every benchmark by name; each one's libraries are loaded only when it runs."""
 
+from collections.abc import Iterator
 from typing import Literal, assert_never, get_args
 
-from benchmarks.measurement import Measurement, Size
+from benchmarks.measurement import Measurement, Size, Skipped
 
 Name = Literal[
     "train_step_ratio",
+    "gpu_step_ratio",
     "patches_ratio",
     "surface_metrics_speedup",
     "evaluation_ratio",
@@ -17,11 +19,16 @@ Name = Literal[
 NAMES: tuple[Name, ...] = get_args(Name)
 
 
-def run(name: Name, *, size: Size) -> Measurement:
-    """Carry out one benchmark."""
+def run(name: Name, *, size: Size) -> Iterator[Measurement | Skipped]:
+    """Carry out one benchmark; all but one give one figure."""
     match name:
         case "train_step_ratio":
             from benchmarks import train_step_ratio as benchmark
+        case "gpu_step_ratio":
+            from benchmarks import gpu_step_ratio
+
+            yield from gpu_step_ratio.measure_each(size)
+            return
         case "patches_ratio":
             from benchmarks import patches_ratio as benchmark
         case "surface_metrics_speedup":
@@ -38,4 +45,4 @@ def run(name: Name, *, size: Size) -> Measurement:
             from benchmarks import import_cli_s as benchmark
         case _:
             assert_never(name)
-    return benchmark.measure(size)
+    yield benchmark.measure(size)

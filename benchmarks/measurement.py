@@ -1,4 +1,4 @@
-"""`Measurement`: one line of output; and how two things are timed side by side."""
+"""`Measurement` or `Skipped`: one line of output; and how two things are timed side by side."""
 
 import json
 import statistics
@@ -41,6 +41,33 @@ class Measurement:
             for key, value in self.detail.items()
         }
         return json.dumps(asdict(self) | {"value": _significant(self.value), "detail": rounded})
+
+    def words(self) -> str:
+        """For people."""
+        return f"{self.name}: {self.value:.3g} {self.unit}, beside: {self.baseline}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A figure that cannot be taken on this machine.
+
+    Attributes:
+        name: The benchmark.
+        reason: What is missing.
+        detail: Which of its figures, where it has several.
+    """
+
+    name: str
+    reason: str
+    detail: Detail
+
+    def line(self) -> str:
+        """As one JSON object."""
+        return json.dumps({"name": self.name, "skipped": self.reason, "detail": dict(self.detail)})
+
+    def words(self) -> str:
+        """For people."""
+        return f"{self.name}: skipped: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

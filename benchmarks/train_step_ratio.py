@@ -99,9 +99,6 @@ def _ours(case: _Case, objective: Objective, batches: _Held) -> float:
         config=_TRAINING,
         window=Window(first_step=0, num_steps=case.steps, total_steps=case.steps),
         device=torch.device("cpu"),
-        optimiser_state=None,
-        checkpoint=None,
-        on_step=lambda _step, _loss: None,
     )
     return result.loss
 

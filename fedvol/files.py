@@ -70,15 +70,15 @@ def write_new(target: Path, data: bytes, *, mode: int = 0o600) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _write(temporary, data, mode=mode)
-        os.link(temporary, target)  # a rename would replace what is there
+        is_new = _named(temporary, target)
         _sync_folder(target.parent)
-    except FileExistsError:
-        raise
     except OSError as error:
         raise store_error(target, error) from error
     finally:
         with suppress(OSError):  # a folder that is a file: the first error says so already
             temporary.unlink(missing_ok=True)
+    if not is_new:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -159,6 +159,21 @@ def _write(path: Path, data: bytes, *, mode: int) -> None:
 
 def _temporary(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.part")
+
+
+def _named(temporary: Path, target: Path) -> bool:
+    """Give a written file its name, unless something bears it; a rename would replace that."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
+            raise StoreError(
+                str(target), "its file system has no hard links", "Choose a folder on a local disk."
+            ) from error
+        raise
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -36,6 +36,26 @@ def fedvol_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def compiler() -> Generator[None]:
+    """A machine on which `torch.compile` works, and a process that has compiled nothing yet.
+
+    Compiling takes seconds: the tests of a module share what was compiled.
+    """
+    import torch
+
+    from fedvol.errors import CompileError
+    from fedvol.training import require_compiler
+
+    try:
+        require_compiler(torch.device("cpu"))
+    except CompileError as error:
+        pytest.skip(str(error))
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
     """A tiny study that ran through the installed command, never interrupted; change nothing."""

@@ -1,11 +1,17 @@
 """One small network of every kind a study may ask for, with a patch it can take."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from fedvol.config.network import Network
+from fedvol.config.network import Network, ResidualEncoderPreset, ResidualEncoderUNet, UNet
+from fedvol.models import build_network
+from fedvol.models.build import unet_shape
 
 _NETWORK: TypeAdapter[Network] = TypeAdapter(Network)
 
@@ -54,3 +60,35 @@ EVERY: dict[str, Small] = {
     "resnet3d": _small(16, kind="resnet3d"),
     "resnet3d_50": _small(16, kind="resnet3d", depth=50, bias_downsample=True, stem_stride=1),
 }  # fmt: skip
+
+
+def network_shape(
+    config: Network,
+    *,
+    in_channels: int = 1,
+    num_classes: int = 2,
+    patch: tuple[int, int, int] | None = None,
+) -> nn.Module:
+    """A network on the `meta` device: names and shapes, no weights, no memory."""
+    if isinstance(config, ResidualEncoderPreset):
+        config = config.explicit()
+    if isinstance(config, UNet | ResidualEncoderUNet):
+        return unet_shape(config, in_channels=in_channels, num_classes=num_classes)
+    with torch.device("meta"), _RampsOnCpu():
+        return build_network(config, in_channels=in_channels, num_classes=num_classes, patch=patch)
+
+
+class _RampsOnCpu(TorchFunctionMode):
+    """Keeps `linspace` off the `meta` device: the constructor of Swin UNETR reads its values."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.linspace:
+            given["device"] = "cpu"
+        return func(*args, **given)

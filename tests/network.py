@@ -86,11 +86,9 @@ class Party:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What it told of one kind."""
-        found = []
-        for line in self.log.read_text(errors="replace").splitlines():
-            if line.startswith("{") and f'"event": "{name}"' in line:
-                found.append(json.loads(line))
-        return found
+        lines = self.log.read_text(errors="replace").splitlines()
+        told = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [one for one in told if one["event"] == name]
 
     def await_event(self, name: str, *, timeout_s: float = START_S, count: int = 1) -> None:
         """Wait until it told something."""

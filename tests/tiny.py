@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fedvol.audit import AuditLog
 from fedvol.client import SiteAgent, SiteCases, open_cases, prepare_sites
 from fedvol.client.app import client_app
 from fedvol.config import SIMULATION_POLICY, Study
@@ -16,7 +17,6 @@ from fedvol.config.loading import parse_study
 from fedvol.data.phantom import default_hospitals, generate_hospitals
 from fedvol.federation import Action, Link, MetricSums, Reply, Request
 from fedvol.plan import Plan, state_digest
-from fedvol.privacy import FileAudit
 from fedvol.server import Coordinator, Outcome, SystemClock
 from fedvol.simulation.federate import make_plan
 from fedvol.store import BlobStore, RoundRecord, RunStore, open_engine
@@ -204,7 +204,7 @@ class Federation:
                 cases=self.cases[SiteId(site)],
                 folder=self.site(site),
                 policy=SIMULATION_POLICY,
-                audit=FileAudit(self.site(site) / "audit.jsonl"),
+                audit=AuditLog(self.site(site) / "audit.jsonl"),
                 resampling_key=self.plan.digest,
                 device=CPU,
                 observer=self.observer,

@@ -107,6 +107,17 @@ def open_app(worker: int, observer: Observer):
     return app
 
 
+def open_on_gpu(worker: int, observer: Observer, *, num_gpus: int):
+    """The app of a worker that takes its GPU as a simulation's workers do, and tells which."""
+    import torch
+
+    from fedvol.simulation.sites_app import open_in_worker
+
+    open_in_worker(worker, observer, device_type="cuda", num_gpus=num_gpus, num_workers=1)
+    observer.event("opened", worker=worker, gpu=torch.cuda.current_device())
+    return open_app(worker, observer)
+
+
 def open_nothing(worker: int, observer: Observer):
     """A worker that does not even start."""
     raise RuntimeError("no such library")

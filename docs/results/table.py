@@ -68,7 +68,10 @@ def _differences(results: dict[str, Any]) -> None:
     for name, result in results.items():
         for model, differences in result["comparisons"].items():
             paired = {difference["metric"]: difference for difference in differences}
-            row = (figure(paired[key], digits, sign="+") for key, _, digits in METRICS)
+            row = (
+                figure(paired[key], digits, sign="+") if key in paired else "–"
+                for key, _, digits in METRICS
+            )
             print(f"| {name}: {model} | {' | '.join(row)} |")
 
 

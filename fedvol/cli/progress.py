@@ -11,9 +11,22 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fedvol.cli.run_view import RunView, names, number, text, whole
+from fedvol.cli.run_view import RunView, codes_in_words, names, number, text, whole
 from fedvol.telemetry import Observer
 from fedvol.types import Json
+
+_LASTING = frozenset(
+    {
+        "prepare.case",
+        "run.started",
+        "run.finished",
+        "round.abandoned",
+        "site.refused",
+        "site.silent",
+        "site.absent",
+    }
+)
+"""Events whose line stays above the live picture."""
 
 
 @contextmanager
@@ -56,10 +69,7 @@ class LiveProgress:
     def event(self, name: str, /, **fields: Json) -> None:
         """Take the event into the next picture; keep what matters as a line above it."""
         self._view.take(name, fields)
-        lasting = name in ("run.started", "run.finished", "round.abandoned") or (
-            name in ("site.refused", "site.silent", "site.absent")
-        )
-        if self.live and lasting and (line := describe(name, fields, view=self._view)):
+        if self.live and name in _LASTING and (line := describe(name, fields, view=self._view)):
             self.live.console.print(escape(line), highlight=False)
 
     def render(self) -> RenderableType:
@@ -86,11 +96,11 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
     is_last = whole(fields, "done") == whole(fields, "total")
     match name:
         case "check.case" if is_last:
-            return f"{site}: {_cases(fields)} checked"
+            return f"{site}: {_cases_done(name, fields, view=view, verb='checked')}"
         case "plan.made":
             return f"planned from the sites' fingerprints: {', '.join(names(fields, 'keys'))}"
         case "prepare.case" if is_last:
-            return f"{site}: {_cases(fields)} prepared"
+            return f"{site}: {_cases_done(name, fields, view=view, verb='prepared')}"
         case "run.started":
             again = ", resumed" if fields.get("resumed") else ""
             sites, stages = names(fields, "sites"), ", ".join(names(fields, "stages"))
@@ -122,9 +132,30 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def _left_in_words(view: RunView) -> str:
+    """`about 3 min left for this model, 15 min with the 3 that follow`; empty if not known."""
+    if view.following and view.seconds_left_in_all:
+        which = (
+            "the one that follows" if view.following == 1 else f"the {view.following} that follow"
+        )
+        left, in_all = in_words(view.seconds_left or 0.0), in_words(view.seconds_left_in_all)
+        return f"about {left} left for this model, {in_all} with {which}"
+    return f"about {in_words(view.seconds_left)} left for this model" if view.seconds_left else ""
+
+
 def _cases(fields: Mapping[str, Json]) -> str:
     total = whole(fields, "total")
     return "1 case" if total == 1 else f"{total} cases"
+
+
+def _cases_done(name: str, fields: Mapping[str, Json], *, view: RunView, verb: str) -> str:
+    """`12 cases prepared`, or how many of them and why not the others."""
+    codes = view.skipped.get((name, text(fields, "site")), {})
+    if not codes:
+        return f"{_cases(fields)} {verb}"
+    num = sum(codes.values())
+    done = whole(fields, "total") - num
+    return f"{_cases(fields)}: {done} {verb}, {num} skipped ({codes_in_words(codes)})"
 
 
 def _headline(view: RunView, *, seconds: float | None = None) -> str:
@@ -138,6 +169,6 @@ def _headline(view: RunView, *, seconds: float | None = None) -> str:
         parts.append(f"{view.metric} {value}")
     if view.best_round is not None:
         parts.append(f"best round {view.best_round}")
-    if view.seconds_left:
-        parts.append(f"about {in_words(view.seconds_left)} left for this model")
+    if left := _left_in_words(view):
+        parts.append(left)
     return " | ".join(parts)

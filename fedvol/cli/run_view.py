@@ -32,6 +32,8 @@ class RunView:
         metric: Validation metric of the last closed round.
         value: Its value.
         best_round: Best round so far.
+        planned: Names of every run of the simulation, in order.
+        skipped: Cases left out by code, per event and site.
     """
 
     title: str = "preparing"
@@ -45,24 +47,44 @@ class RunView:
     metric: str = ""
     value: float | None = None
     best_round: int | None = None
+    planned: list[str] = field(default_factory=list[str])
+    skipped: dict[tuple[str, str], dict[str, int]] = field(
+        default_factory=dict[tuple[str, str], dict[str, int]]
+    )
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate for the rest of this model's stage, from its rounds closed so far.
+        """Estimate for the rest of this model's stage, from its rounds closed so far."""
+        return self._rounds_take(self.rounds - self.closed)
 
-        Models that are trained after it are not counted: a run does not say how many follow.
-        """
+    @property
+    def following(self) -> int:
+        """How many models are trained after this one."""
+        if self.title not in self.planned:
+            return 0
+        return len(self.planned) - 1 - self.planned.index(self.title)
+
+    @property
+    def seconds_left_in_all(self) -> float | None:
+        """The same with the models that follow: each takes as many steps, in as many rounds."""
+        return self._rounds_take(self.rounds - self.closed + self.following * self.rounds)
+
+    def _rounds_take(self, num_rounds: int) -> float | None:
         if not self.seconds or not self.rounds:
             return None
-        return sum(self.seconds) / len(self.seconds) * (self.rounds - self.closed)
+        return sum(self.seconds) / len(self.seconds) * num_rounds
 
     def take(self, name: str, fields: Mapping[str, Json]) -> None:
         """Change by one event; an event that is unknown here changes nothing."""
         match name:
             case "check.case":
+                self._case(name, fields)
                 self._site(fields, state="checking")
             case "prepare.case":
+                self._case(name, fields)
                 self._site(fields, state="preparing")
+            case "runs.planned":
+                self.planned = names(fields, "names")
             case "run.started":
                 self._start(text(fields, "name"), stages=names(fields, "stages"))
                 self.sites = {site: SiteView(state="waiting") for site in names(fields, "sites")}
@@ -92,6 +114,15 @@ class RunView:
         if isinstance(stage, int) and stage < len(self.stages):
             return self.stages[stage]
         return text(fields, "stage")
+
+    def _case(self, name: str, fields: Mapping[str, Json]) -> None:
+        """Count a case that is left out; the first of a site begins its count anew."""
+        key = name, text(fields, "site")
+        codes = self.skipped.setdefault(key, {})
+        if whole(fields, "done") == 1:
+            codes.clear()
+        if code := text(fields, "code"):
+            codes[code] = codes.get(code, 0) + 1
 
     def _start(self, title: str, *, stages: list[str]) -> None:
         self.title, self.stages, self.stage = title, stages, ""
@@ -138,6 +169,11 @@ class RunView:
         view.done, view.total = whole(fields, done), whole(fields, total)
         if (loss := number(fields, "loss")) is not None:
             view.loss = loss
+
+
+def codes_in_words(codes: Mapping[str, int]) -> str:
+    """How often each error code was met, such as `FV-DATA-003 2, FV-DATA-007 1`."""
+    return ", ".join(f"{code} {num}" for code, num in sorted(codes.items()))
 
 
 def text(fields: Mapping[str, Json], name: str) -> str:

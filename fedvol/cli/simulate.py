@@ -12,10 +12,8 @@ from typing import Annotated
 import typer
 
 from fedvol.cli.output import AsJson, emit, say
-from fedvol.errors import UsageError
 from fedvol.types import Json
 
-DEMO_BASELINES = ("pooled",)
 DEMO_SITES, DEMO_CASES, DEMO_SEED = 3, 20, 0
 
 
@@ -65,9 +63,10 @@ def simulate(
     given by --out.
     """
     from fedvol.config import load_open_study
+    from fedvol.config.model_names import require_baselines
 
     load_open_study(study)  # a broken study is told before the heavy libraries load
-    chosen = parse_baselines(baselines)
+    chosen = require_baselines(name.strip() for name in baselines.split(",") if name.strip())
     summary = _simulate(
         study,
         data=data,
@@ -93,6 +92,7 @@ def demo(
     It takes a few minutes on two cores and needs no data.
     """
     from fedvol.cli.folders import new_folder, require_demo_folder
+    from fedvol.config.model_names import POOLED
     from fedvol.data.phantom import default_hospitals, generate_hospitals
     from fedvol.files import write_atomic
 
@@ -109,7 +109,7 @@ def demo(
         study,
         data=data,
         out=out / "run",
-        baselines=DEMO_BASELINES,
+        baselines=(POOLED,),
         resume=resume,
         device=device,
     )
@@ -133,24 +133,6 @@ def report(
         emit({"report": str(page)})
 
 
-def parse_baselines(text: str) -> tuple[str, ...]:
-    """Names given with commas between, in their usual order.
-
-    Raises:
-        UsageError: A name is unknown or given twice.
-    """
-    from fedvol.config.baselines import BASELINES
-
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in BASELINES:
-            known = ", ".join(BASELINES)
-            raise UsageError("--baselines", f"{name} is no baseline", f"Choose among: {known}.")
-        if names.count(name) > 1:
-            raise UsageError("--baselines", f"{name} is given twice", "Name it once.")
-    return tuple(name for name in BASELINES if name in names)
-
-
 def _simulate(
     study: Path,
     *,
@@ -163,7 +145,7 @@ def _simulate(
     workers: int | None = None,
 ) -> dict[str, Json]:
     from fedvol.cli.progress import watching
-    from fedvol.cli.summary import as_table, summarise
+    from fedvol.cli.summary import as_table, skipped_line, summarise
     from fedvol.simulation import simulate as run
     from fedvol.telemetry import set_up_logging
 
@@ -181,5 +163,7 @@ def _simulate(
             workers=workers,
         )
     say(as_table(result))
+    if skipped := skipped_line(result):
+        say(skipped)
     say(f"Report: {out / 'report.html'}")
     return summarise(result, out=out)

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedvol.cli.run_view import codes_in_words
 from fedvol.plan import Setting
 from fedvol.report.result import Result, StatResult
 from fedvol.types import Json
@@ -50,6 +51,18 @@ def as_table(result: Result) -> str:
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def skipped_line(result: Result) -> str:
+    """Cases left out and why, in one line; empty where none was."""
+    if not result.skipped:
+        return ""
+    num = sum(sum(codes.values()) for codes in result.skipped.values())
+    cases = "1 case" if num == 1 else f"{num} cases"
+    sites = "; ".join(
+        f"{site} {codes_in_words(codes)}" for site, codes in sorted(result.skipped.items())
+    )
+    return f"Left out: {cases} ({sites}). Each is named in the report."
 
 
 def settings_text(settings: Sequence[Setting]) -> str:

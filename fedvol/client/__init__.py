@@ -6,7 +6,13 @@ from fedvol.client.cases import SiteCase, SiteCases, open_cases, pool
 from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.client.judging import inference_window, judge, rows_path
 from fedvol.client.plan_network import PlanNetwork
-from fedvol.client.prepare import PreparedSite, check_sites, prepare_sites, skipped_cases
+from fedvol.client.prepare import (
+    PreparedSite,
+    check_sites,
+    prepare_sites,
+    skipped_cases,
+    training_sites,
+)
 
 __all__ = [
     "AgentSpec",
@@ -27,4 +33,5 @@ __all__ = [
     "read_plan",
     "rows_path",
     "skipped_cases",
+    "training_sites",
 ]

@@ -6,10 +6,17 @@ from pathlib import Path
 import torch
 
 import fedvol
+from fedvol.audit import AuditSink
 from fedvol.client.cases import SiteCase, SiteCases
 from fedvol.client.judging import inference_window, judge, rows_path
 from fedvol.client.local_state import LocalState
-from fedvol.client.local_training import OnStep, load_global, require_planned, train_round
+from fedvol.client.local_training import (
+    OnStep,
+    SiteWork,
+    load_global,
+    require_planned,
+    train_round,
+)
 from fedvol.client.personal_training import personal_start, personalise_round
 from fedvol.client.plan_network import PlanNetwork
 from fedvol.config import SitePolicy
@@ -19,8 +26,8 @@ from fedvol.data.sampling import PatchSource
 from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
 from fedvol.federation import Action, Exchange, HealthReport, Request, stage_exchange
 from fedvol.models import describe
-from fedvol.plan import NetworkDescription, Plan, class_names, selection_metrics
-from fedvol.privacy import AuditSink, Contribution, Releaser
+from fedvol.plan import NetworkDescription, Plan, num_classes, selection_metrics
+from fedvol.privacy import IN_PROCESS, Contribution, Delivery, Releaser
 from fedvol.telemetry import Observer
 from fedvol.training import place
 from fedvol.types import Digest, RunId, SiteId, State
@@ -44,6 +51,7 @@ class SiteAgent:
         device: Where the network runs.
         observer: Hears of progress, at the site.
         network: The plan's network, where agents of one process share it; None: one of its own.
+        delivery: To whom contributions go, and under which consent.
 
     Raises:
         PlanMismatchError: The network built here is not the plan's.
@@ -63,6 +71,7 @@ class SiteAgent:
         device: torch.device,
         observer: Observer,
         network: PlanNetwork | None = None,
+        delivery: Delivery = IN_PROCESS,
     ) -> None:
         self._site = site
         self._plan = plan
@@ -71,7 +80,9 @@ class SiteAgent:
         self._device = device
         self._observer = observer
         self._resampling_key = resampling_key
-        self._releaser = Releaser(site=site, plan=plan.digest, policy=policy, audit=audit)
+        self._releaser = Releaser(
+            site=site, plan=plan.digest, policy=policy, audit=audit, delivery=delivery
+        )
         network = network or PlanNetwork(plan, device=device)
         self._net, self._initial_local = network.net, network.initial_local
         self._sources: dict[int, BatchSource] = {}
@@ -159,16 +170,7 @@ class SiteAgent:
                 "Begin a new run.",
             )
         update = train_round(
-            request,
-            net=self._net,
-            plan=self._plan,
-            exchange=exchange,
-            num_cases=len(self._cases.train),
-            batches=self._batches(request.stage),
-            state=state,
-            initial=self._initial_local[request.stage],
-            device=self._device,
-            on_step=self._on_step(request),
+            request, work=self._work(request), initial=self._initial_local[request.stage]
         )
         return self._releaser.update(request, update, exchange=exchange)
 
@@ -178,19 +180,21 @@ class SiteAgent:
             raise self._not_this_stage(request, "trains no personal models")
         self._require_cases()
         report = personalise_round(
-            request,
+            request, work=self._work(request), stage=stage, start=self._personal_start(request)
+        )
+        return self._releaser.report(request, report)
+
+    def _work(self, request: Request) -> SiteWork:
+        return SiteWork(
             net=self._net,
             plan=self._plan,
-            stage=stage,
             exchange=self._exchange(request.stage),
-            start=self._personal_start(request),
             num_cases=len(self._cases.train),
             batches=self._batches(request.stage),
             state=self._state(request.run, request.stage),
             device=self._device,
             on_step=self._on_step(request),
         )
-        return self._releaser.report(request, report)
 
     def _require_cases(self) -> None:
         if not self._cases.train:
@@ -219,7 +223,7 @@ class SiteAgent:
                 [case.stored for case in self._cases.train],
                 patches=self._plan.study.patches,
                 augmentation=self._plan.study.augmentation,
-                num_classes=len(class_names(self._plan.study.data)) + 1,
+                num_classes=num_classes(self._plan.study.data),
                 plan=self._plan.digest,
                 scope=(self._site, "patches", stage),
                 device=self._device,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from fedvol.audit import AuditLog
 from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import SiteCases, open_cases, pool
 from fedvol.client.plan_network import PlanNetwork
@@ -14,7 +15,6 @@ from fedvol.data.case_store import CaseStore
 from fedvol.errors import CheckpointError, ConfigError
 from fedvol.files import store_error
 from fedvol.plan import Plan
-from fedvol.privacy import FileAudit
 from fedvol.store import SqlCatalogue
 from fedvol.telemetry import Observer
 from fedvol.types import Digest, SiteId
@@ -109,7 +109,7 @@ def open_agent(
         cases=cases,
         folder=folder,
         policy=spec.policy,
-        audit=FileAudit(folder / "audit.jsonl"),
+        audit=AuditLog(folder / "audit.jsonl"),
         resampling_key=spec.resampling_key,
         device=device,
         observer=observer,

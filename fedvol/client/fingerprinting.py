@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from fedvol.audit import AuditSink
 from fedvol.config import SitePolicy
 from fedvol.data import CaseRecord
 from fedvol.errors import FedvolError, ReleaseRefusedError
 from fedvol.federation import Action, Request
 from fedvol.plan import Proposal, class_names
-from fedvol.privacy import AuditSink, Contribution, Releaser
+from fedvol.privacy import IN_PROCESS, Contribution, Delivery, Releaser
 from fedvol.telemetry import Observer
 from fedvol.types import SiteId
 
@@ -22,6 +23,7 @@ class FingerprintAgent:
         policy: The site's own floors.
         audit: Where every release is recorded before it leaves.
         observer: Hears of progress, at the site.
+        delivery: To whom contributions go, and under which consent.
     """
 
     def __init__(
@@ -33,12 +35,15 @@ class FingerprintAgent:
         policy: SitePolicy,
         audit: AuditSink,
         observer: Observer,
+        delivery: Delivery = IN_PROCESS,
     ) -> None:
         self._site = site
         self._data = proposal.study.data
         self._records = records
         self._observer = observer
-        self._releaser = Releaser(site=site, plan=proposal.digest, policy=policy, audit=audit)
+        self._releaser = Releaser(
+            site=site, plan=proposal.digest, policy=policy, audit=audit, delivery=delivery
+        )
 
     def handle(self, request: Request) -> Contribution:
         """Answer; an error becomes a refusal that carries its code alone."""

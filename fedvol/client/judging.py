@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fedvol.client.cases import SiteCase
-from fedvol.config.evaluation import SegmentationMetric
+from fedvol.config.metrics import SegmentationMetric
 from fedvol.data.labels import class_names
 from fedvol.federation import EvaluationReport, MetricSums
 from fedvol.files import write_atomic

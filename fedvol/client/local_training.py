@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,42 +14,48 @@ from fedvol.data.batch import BatchSource
 from fedvol.errors import PlanMismatchError
 from fedvol.federation import Exchange, Request, TrainReport
 from fedvol.models import load_arrays, to_arrays
-from fedvol.plan import Plan, class_names
+from fedvol.plan import Plan, num_classes
 from fedvol.privacy import Update
 from fedvol.tasks import build_objective
-from fedvol.training import Correction, LocalCheckpoint, TrainResult, Window, threads, train
+from fedvol.training import Correction, LocalCheckpoint, TrainResult, Watch, Window, threads, train
 from fedvol.types import State
 
 OnStep = Callable[[int, int, float], None]
 """Called with step, steps of the round, loss."""
 
 
-def train_round(
-    request: Request,
-    *,
-    net: torch.nn.Module,
-    plan: Plan,
-    exchange: Exchange,
-    num_cases: int,
-    batches: BatchSource,
-    state: LocalState,
-    initial: State,
-    device: torch.device,
-    on_step: OnStep,
-) -> Update:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteWork:
+    """What a site trains with in one stage, and where it keeps what stays.
+
+    Attributes:
+        net: The site's network; its weights are replaced.
+        plan: The run's plan.
+        exchange: Which tensors are shared, and which are the site's own.
+        num_cases: The site's training cases.
+        batches: Batches drawn from them.
+        state: The site's files of this run and stage.
+        device: Where to train.
+        on_step: Called with step, steps of the round, loss.
+    """
+
+    net: torch.nn.Module
+    plan: Plan
+    exchange: Exchange
+    num_cases: int
+    batches: BatchSource
+    state: LocalState
+    device: torch.device
+    on_step: OnStep
+
+
+def train_round(request: Request, *, work: SiteWork, initial: State) -> Update:
     """Train a site's network for one round, from the global state over its local one.
 
     Args:
         request: The round, with the shared tensors of the global state.
-        net: The site's network; its weights are replaced.
-        plan: The run's plan.
-        exchange: Which tensors are shared.
-        num_cases: The site's training cases.
-        batches: Batches drawn from them.
-        state: The site's files of this run and stage.
+        work: What the site trains with.
         initial: Local tensors of a site that has none yet.
-        device: Where to train.
-        on_step: Called with step, steps of the round, loss.
 
     Returns:
         Local minus global weights, float32, one array per shared tensor, with the updates of
@@ -59,6 +66,7 @@ def train_round(
         TimeLimitError: The request's limit passed before the last step.
         TrainingDivergedError: The loss became NaN or infinite.
     """
+    net, exchange, state = work.net, work.exchange, work.state
     require_planned(request, exchange=exchange)
     load_global(
         net,
@@ -69,103 +77,70 @@ def train_round(
         up_to=request.round - 1,
     )
     control = site_control(request, net=net, exchange=exchange, state=state)
-    result = take_steps(
-        request,
-        net=net,
-        plan=plan,
-        batches=batches,
-        state=state,
-        device=device,
-        correction=correction_of(
-            request, strategy=plan.study.finetune.strategy, net=net, control=control
-        ),
-        on_step=on_step,
-    )
+    strategy = work.plan.study.finetune.strategy
+    correction = correction_of(request, strategy=strategy, net=net, control=control)
+    result = take_steps(request, work=work, correction=correction)
     shared = to_arrays(net, [spec.name for spec in exchange.shared])
     tensors = {
         name: np.subtract(shared[name], request.state[name], dtype=np.float32) for name in shared
     }
     if control is not None:
         tensors |= control.finish(specs=exchange.shared, state=state, round_index=request.round)
-    keep(request, net=net, plan=plan, exchange=exchange, state=state, result=result)
-    return Update(tensors=tensors, report=report_of(result, num_cases=num_cases))
+    keep(request, work=work, result=result)
+    return Update(tensors=tensors, report=report_of(result, num_cases=work.num_cases))
 
 
-def take_steps(
-    request: Request,
-    *,
-    net: torch.nn.Module,
-    plan: Plan,
-    batches: BatchSource,
-    state: LocalState,
-    device: torch.device,
-    correction: Correction | None,
-    on_step: OnStep,
-) -> TrainResult:
+def take_steps(request: Request, *, work: SiteWork, correction: Correction | None) -> TrainResult:
     """The steps of a round, from the weights in the network, or from the local checkpoint.
 
     Args:
         request: The round.
-        net: The network, with the weights to start from.
-        plan: The run's plan.
-        batches: Batches of the site's cases.
-        state: The site's files of this run and stage.
-        device: Where to train.
+        work: What the site trains with; its network holds the weights to start from.
         correction: What changes the gradients.
-        on_step: Called with step, steps of the round, loss.
 
     Raises:
         TimeLimitError: The request's limit passed before the last step.
         TrainingDivergedError: The loss became NaN or infinite.
     """
-    stage = plan.study.stages[request.stage]
+    study, state = work.plan.study, work.state
+    stage = study.stages[request.stage]
     window = _window(stage, request.round)
     deadline_s = time.monotonic() + request.limit_s
+    keeps_moments = stage.training.optimiser_state == "keep"
+    watch = Watch(
+        checkpoint=LocalCheckpoint(
+            state.folder / f"round-{request.round:06d}.progress",
+            plan=work.plan.digest,
+            stage=request.stage,
+            round=request.round,
+        ),
+        on_step=lambda step, loss: work.on_step(step, window.num_steps, loss),
+        should_stop=lambda: time.monotonic() > deadline_s,
+    )
     with threads(stage.training.num_threads):
         return train(
-            net,
-            objective=build_objective(
-                plan.study.task, num_classes=len(class_names(plan.study.data)) + 1
-            ),
-            batches=batches,
+            work.net,
+            objective=build_objective(study.task, num_classes=num_classes(study.data)),
+            batches=work.batches,
             config=stage.training,
             window=window,
-            device=device,
-            optimiser_state=(
-                state.optimiser(up_to=request.round - 1)
-                if stage.training.optimiser_state == "keep"
-                else None
-            ),
-            checkpoint=LocalCheckpoint(
-                state.folder / f"round-{request.round:06d}.progress",
-                plan=plan.digest,
-                stage=request.stage,
-                round=request.round,
-            ),
-            on_step=lambda step, loss: on_step(step, window.num_steps, loss),
-            should_stop=lambda: time.monotonic() > deadline_s,
+            device=work.device,
+            optimiser_state=state.optimiser(up_to=request.round - 1) if keeps_moments else None,
             correction=correction,
+            watch=watch,
         )
 
 
-def keep(
-    request: Request,
-    *,
-    net: torch.nn.Module,
-    plan: Plan,
-    exchange: Exchange,
-    state: LocalState,
-    result: TrainResult,
-) -> None:
+def keep(request: Request, *, work: SiteWork, result: TrainResult) -> None:
     """Write what stays at the site after a round; the local checkpoint goes then.
 
     Raises:
         DiskFullError: No space is left.
     """
-    keeps_moments = plan.study.stages[request.stage].training.optimiser_state == "keep"
-    state.save(
+    keeps_moments = work.plan.study.stages[request.stage].training.optimiser_state == "keep"
+    work.state.save(
         round=request.round,
-        local=to_arrays(net, [spec.name for spec in exchange.local]),
+        local=to_arrays(work.net, [spec.name for spec in work.exchange.local]),
         optimiser=result.optimiser_state if keeps_moments else None,
     )
 

@@ -1,75 +1,40 @@
 """One round of training a site's own model; only how it went is told."""
 
-import torch
-
 from fedvol.client.local_state import LocalState
-from fedvol.client.local_training import (
-    OnStep,
-    keep,
-    load_global,
-    report_of,
-    take_steps,
-)
+from fedvol.client.local_training import SiteWork, keep, load_global, report_of, take_steps
 from fedvol.config.strategy import Ditto, Personalise
-from fedvol.data.batch import BatchSource
 from fedvol.errors import PlanMismatchError
 from fedvol.federation import Exchange, Request, RoundArguments, TrainReport
 from fedvol.models import load_arrays
-from fedvol.plan import Plan
 from fedvol.training import Pull, only_trained
 from fedvol.types import State
 
 
 def personalise_round(
-    request: Request,
-    *,
-    net: torch.nn.Module,
-    plan: Plan,
-    stage: Personalise,
-    exchange: Exchange,
-    start: State,
-    num_cases: int,
-    batches: BatchSource,
-    state: LocalState,
-    device: torch.device,
-    on_step: OnStep,
+    request: Request, *, work: SiteWork, stage: Personalise, start: State
 ) -> TrainReport:
     """Train a site's own model for one round, from where its last round left it.
 
     Args:
         request: The round.
-        net: The site's network; its weights are replaced.
-        plan: The run's plan.
+        work: What the site trains with; its exchange's `local` tensors are trained and kept.
         stage: The stage of the plan.
-        exchange: Its `local` tensors are trained and kept.
         start: The released state as this site uses it; first weights, and Ditto's anchor.
-        num_cases: The site's training cases.
-        batches: Batches drawn from them.
-        state: The site's files of this run and stage.
-        device: Where to train.
-        on_step: Called with step, steps of the round, loss.
 
     Raises:
         TimeLimitError: The request's limit passed before the last step.
         TrainingDivergedError: The loss became NaN or infinite.
     """
+    net, exchange = work.net, work.exchange
     load_arrays(net, start)
     strength = stage.method.pull if isinstance(stage.method, Ditto) else 0.0
     pull = Pull(strength=strength, net=net) if strength else None
-    load_global(net, start, exchange=exchange, state=state, initial={}, up_to=request.round - 1)
+    up_to = request.round - 1
+    load_global(net, start, exchange=exchange, state=work.state, initial={}, up_to=up_to)
     with only_trained(net, {spec.name for spec in exchange.local}):
-        result = take_steps(
-            request,
-            net=net,
-            plan=plan,
-            batches=batches,
-            state=state,
-            device=device,
-            correction=pull,
-            on_step=on_step,
-        )
-    keep(request, net=net, plan=plan, exchange=exchange, state=state, result=result)
-    return report_of(result, num_cases=num_cases)
+        result = take_steps(request, work=work, correction=pull)
+    keep(request, work=work, result=result)
+    return report_of(result, num_cases=work.num_cases)
 
 
 def personal_start(request: Request, *, finetune: Exchange, state: LocalState) -> State:

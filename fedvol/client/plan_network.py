@@ -6,6 +6,7 @@ from fedvol.config.strategy import Personalise
 from fedvol.federation import stage_exchange
 from fedvol.models import initial_network, require_architecture, to_arrays
 from fedvol.plan import Plan
+from fedvol.training import require_compiler
 from fedvol.types import State
 
 
@@ -22,9 +23,12 @@ class PlanNetwork:
     Raises:
         PlanMismatchError: The network built here is not the plan's.
         NoNormLayersError: The plan's strategy needs norm layers that are not there.
+        CompileError: The plan asks for compiled networks, and this machine compiles none.
     """
 
     def __init__(self, plan: Plan, *, device: torch.device) -> None:
+        if any(stage.training.compile for stage in plan.study.stages):
+            require_compiler(device)
         self.net = initial_network(plan.study)
         """The network."""
         require_architecture(self.net, plan.network)

@@ -44,6 +44,25 @@ class PreparedSite:
         )
 
 
+def training_sites(data: Path, *, requirement: DataRequirement) -> tuple[SiteId, ...]:
+    """Sites of a data folder whose tables list a labelled case to train on; no volume is opened.
+
+    Args:
+        data: Folder of volumes: one hospital's, or those of several.
+        requirement: What the study asks of the data.
+
+    Raises:
+        DataError: The folder, a table or a split is wrong, or a subject is in two places.
+    """
+    entries = read_entries(data, num_channels=len(requirement.channels))
+    splits = assign_splits(entries, config=requirement.split)
+    return tuple(
+        site
+        for site, cases in entries.items()
+        if any(splits[site][one.case] == "train" and one.label is not None for one in cases)
+    )
+
+
 def check_sites(
     data: Path,
     *,

@@ -32,7 +32,7 @@ def serve_site(
     """
     tls = client_context(Path(spec.authority_file).read_bytes())
     connection = FleetConnection(
-        spec.address, tls=tls, key=node_key.private, heartbeat_s=timing.heartbeat_s
+        spec.address, tls=tls, key=node_key, heartbeat_s=timing.heartbeat_s
     )
     node = FleetNode(
         connection,

@@ -185,7 +185,7 @@ def _evaluation(evaluation: Evaluation) -> Iterator[Problem]:
 
 def _mirroring(evaluation: Evaluation, augmentation: Augmentation) -> Iterator[Problem]:
     trained = augmentation.mirror_axes
-    axes = trained if evaluation.mirror_axes is None else evaluation.mirror_axes
+    axes = evaluation.test_mirror_axes(augmentation)
     unseen = sorted(set(axes) - set(trained))
     if unseen:
         yield Problem(

@@ -1,6 +1,6 @@
 """What a study asks of each case: channels, labels, splits, and how volumes are prepared."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, final
 
 from pydantic import Field
 
@@ -96,6 +96,7 @@ class ClipZScore(Section):
 Normalisation = Annotated[ZScore | Window | ClipZScore, Field(discriminator="kind")]
 
 
+@final
 class Preprocessing(Section):
     """From a volume as stored to the array a network sees; done once per case."""
 
@@ -105,18 +106,32 @@ class Preprocessing(Section):
     """How intensities are brought to one scale."""
 
 
-PatchSide = Annotated[int, Field(ge=8, le=512)]
+MIN_PATCH_SIDE: Final = 8
+MAX_PATCH_SIDE: Final = 512
+MAX_BATCH: Final = 256
+PatchSide = Annotated[int, Field(ge=MIN_PATCH_SIDE, le=MAX_PATCH_SIDE)]
+PatchSize = tuple[PatchSide, PatchSide, PatchSide]
+BatchSize = Annotated[int, Field(ge=1, le=MAX_BATCH)]
 
 
-class Patches(Section):
-    """What one training step sees."""
+class PatchDraws(Section):
+    """Abstract: what is never planned of patches."""
 
-    size: tuple[PatchSide, PatchSide, PatchSide]
-    """Voxels along i, j, k."""
-    batch_size: Annotated[int, Field(ge=1, le=256)] = 2
-    """Patches in one step."""
     foreground_share: Share = 0.33
     """Share of the patches centred on a labelled voxel, its class drawn uniformly."""
+
+
+@final
+class Patches(PatchDraws):
+    """What one training step sees."""
+
+    size: PatchSize
+    """Voxels along i, j, k."""
+    batch_size: BatchSize
+    """Patches in one step."""
+
+
+Axis = Annotated[int, Field(ge=0, le=2)]
 
 
 class Augmentation(Section):
@@ -156,5 +171,5 @@ class Augmentation(Section):
     """Share of patches with gamma."""
     gamma_invert_probability: Share = 0.1
     """Share of patches with gamma on the inverted image."""
-    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = (0, 1, 2)
+    mirror_axes: tuple[Axis, ...] = (0, 1, 2)
     """Axes mirrored with probability one half; empty where left and right mean something."""

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.config.levels import Output
 from fedvol.config.losses import DiceCE, Loss
-from fedvol.config.stages import Output
 
 
 class SegmentationTask(Section):
@@ -69,6 +69,9 @@ class Training(Section):
     """Arithmetic of forward and backward; weights and sums stay float32."""
     channels_last: bool = True
     """Memory layout; same mathematics, other speed."""
+    compile: bool = Field(default=False, exclude_if=lambda is_on: not is_on)
+    """Whether steps run the network through `torch.compile`: the first step takes seconds to
+    minutes longer, the last bits are others. Needs a C++ compiler, on a GPU Triton."""
     num_threads: Annotated[int, Field(ge=1, le=256)] = 2
     """Threads of one local training on CPU; part of the plan because it changes the last bits."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 180.0

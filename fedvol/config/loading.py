@@ -3,7 +3,8 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,10 +87,11 @@ def parse_open_study(text: str, *, where: str) -> OpenStudy:
         study = OpenStudy.model_validate_json(json.dumps(document, default=str))
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        broken = {str(detail["loc"][0]) for detail in errors if detail["loc"]}
         spots = {problem.where for problem in found}
         found += [p for p in schema_problems(OpenStudy, errors) if p.where not in spots]
-        found += problems_of_sections(_sound_sections(document, broken=broken))
+        spots = {problem.where for problem in found}
+        sound = _sound_sections(document, broken=[detail["loc"] for detail in errors])
+        found += [p for p in problems_of_sections(sound) if not _is_at(p.where, spots)]
     else:
         found += problems(study)
     if study is None or found:
@@ -220,15 +222,45 @@ def _end_of(text: str) -> tuple[int, int]:
     return len(lines), len(lines[-1]) + 1
 
 
-def _sound_sections(document: dict[str, Any], *, broken: set[str]) -> dict[str, Any]:
-    """Top-level values that pass the schema, so that their cross-checks run all the same."""
+def _sound_sections(
+    document: dict[str, Any], *, broken: Iterable[tuple[str | int, ...]]
+) -> dict[str, Any]:
+    """Top-level values that pass the schema, so that their cross-checks run all the same.
+
+    A broken key is left out of its section; the section is left out where it cannot be without it.
+    """
+    document = json.loads(json.dumps(document, default=str))
+    for location in broken:
+        _drop(document, location)
     sound: dict[str, Any] = {}
     for name, field in OpenStudy.model_fields.items():
-        if name in broken:
-            continue
         if name in document:
-            text = json.dumps(document[name], default=str)
-            sound[name] = TypeAdapter[Any](field.rebuild_annotation()).validate_json(text)
+            text = json.dumps(document[name])
+            with suppress(ValidationError):  # told already
+                sound[name] = TypeAdapter[Any](field.rebuild_annotation()).validate_json(text)
         elif not field.is_required():
             sound[name] = field.get_default(call_default_factory=False)
     return sound
+
+
+def _drop(document: dict[str, Any], location: tuple[str | int, ...]) -> None:
+    """Remove the innermost key that a location names; of a missing key there is nothing."""
+    table, key, value = document, "", cast(Any, document)
+    for part in location:
+        if isinstance(value, dict) and part in value:
+            table, key = cast(dict[str, Any], value), str(part)
+            value = table[key]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(cast(Any, value)):
+            value = cast(list[Any], value)[part]
+        elif part == location[-1]:
+            return  # missing; other parts that are no keys are the kinds of a choice
+    table.pop(key, None)
+
+
+def _is_at(where: str, spots: Iterable[str]) -> bool:
+    """Whether a finding is at a key that is known to be broken, inside it, or around it."""
+    return any(
+        longer == shorter or longer.startswith((f"{shorter}.", f"{shorter}["))
+        for spot in spots
+        for longer, shorter in ((where, spot), (spot, where))
+    )

@@ -1,11 +1,20 @@
 """Networks that MONAI implements and a study may ask for."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
 from fedvol.config.base import Section
-from fedvol.config.stages import Output, Stages, Strides, Width
+from fedvol.config.levels import (
+    MAX_LEVELS,
+    NNUNET_WIDTHS,
+    LevelLists,
+    Output,
+    Strides,
+    UNetLevels,
+    Width,
+    Widths,
+)
 
 NormLayer = Literal["instance", "group", "batch"]
 """These networks all have norm layers; published weights want the published kind."""
@@ -24,18 +33,14 @@ class VNet(Section):
     """Normalisation after each convolution but the last."""
 
 
-class DynUNet(Stages):
+@final
+class DynUNet(UNetLevels, LevelLists):
     """MONAI's U-Net after nnU-Net, with residual blocks in the encoder (Futrega et al. 2021)."""
 
     predicts: ClassVar[Output] = "voxels"
     kind: Literal["dynunet"]
-    features: Annotated[tuple[Width, ...], Field(min_length=3, max_length=8)] = (
-        32,
-        64,
-        128,
-        256,
-        320,
-        320,
+    features: Annotated[tuple[Width, ...], Field(min_length=3, max_length=MAX_LEVELS)] = (
+        NNUNET_WIDTHS
     )
     """Channels per stage, finest first."""
     residual: bool = True
@@ -58,7 +63,7 @@ class SegResNet(Section):
 
 
 class _StridedUNet(Section):
-    features: Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)] = (
+    features: Widths = (
         16,
         32,
         64,

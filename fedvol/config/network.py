@@ -1,10 +1,23 @@
 """Networks a study may ask for."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.config.levels import (
+    NNUNET_WIDTHS,
+    Blocks,
+    LevelKernels,
+    LevelLists,
+    LevelStrides,
+    NormKind,
+    Output,
+    UNetLevels,
+    Widths,
+    default_kernels,
+    default_strides,
+)
 from fedvol.config.monai_networks import (
     UNETR,
     AttentionUNet,
@@ -19,16 +32,6 @@ from fedvol.config.monai_networks import (
     SwinUNETR,
     VNet,
 )
-from fedvol.config.stages import (
-    Kernel,
-    KernelSide,
-    NormKind,
-    Output,
-    Stages,
-    Stride,
-    Strides,
-    Width,
-)
 
 __all__ = [
     "AttentionUNet",
@@ -36,55 +39,59 @@ __all__ = [
     "DenseNet3d",
     "DynUNet",
     "HighResNet",
-    "KernelSide",
     "MonaiNetwork",
     "Network",
-    "NormKind",
-    "Output",
     "ResNet3d",
     "ResidualEncoderPreset",
     "ResidualEncoderUNet",
     "ResidualUNet",
     "SegResNet",
-    "Stages",
-    "Stride",
-    "Strides",
     "SwinUNETR",
-    "Kernel",
     "UNet",
     "UNETR",
     "VNet",
-    "Width",
 ]
 
 
-class _UNet(Stages):
-    convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 2
-    """Convolutions in each decoder stage."""
-
-
-class UNet(_UNet):
-    """Plain 3D U-Net (Çiçek et al. 2016; nnU-Net, Isensee et al. 2021)."""
+class PlainUNet(UNetLevels):
+    """Abstract: what is never planned of a plain U-Net."""
 
     predicts: ClassVar[Output] = "voxels"
     kind: Literal["unet"]
+    convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 2
+    """Convolutions in each decoder stage."""
     convs_per_stage: Annotated[int, Field(ge=1, le=8)] = 2
     """Convolutions in each encoder stage."""
 
 
-class ResidualEncoderUNet(_UNet):
-    """U-Net with a residual encoder (nnU-Net revisited, Isensee et al. 2024)."""
+class ResidualEncoder(UNetLevels):
+    """Abstract: what is never planned of a U-Net with a residual encoder."""
 
     predicts: ClassVar[Output] = "voxels"
     kind: Literal["resenc_unet"]
-    blocks_per_stage: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=8)
-    ]
-    """Residual blocks in each encoder stage."""
     convs_per_decoder_stage: Annotated[int, Field(ge=1, le=8)] = 1
     """Convolutions in each decoder stage."""
 
 
+@final
+class UNet(PlainUNet, LevelLists):
+    """Plain 3D U-Net (Çiçek et al. 2016; nnU-Net, Isensee et al. 2021)."""
+
+    features: Widths
+    """Channels per stage, finest first."""
+
+
+@final
+class ResidualEncoderUNet(ResidualEncoder, LevelLists):
+    """U-Net with a residual encoder (nnU-Net revisited, Isensee et al. 2024)."""
+
+    features: Widths
+    """Channels per stage, finest first."""
+    blocks_per_stage: Blocks
+    """Residual blocks in each encoder stage."""
+
+
+@final
 class ResidualEncoderPreset(Section):
     """The residual-encoder U-Net in a ready size: six stages, halved along every axis.
 
@@ -115,13 +122,25 @@ class ResidualEncoderPreset(Section):
         )
 
 
-_NNUNET = (32, 64, 128, 256, 320, 320)
 _PRESETS = {
-    "S": (tuple(width // 2 for width in _NNUNET), (1, 2, 2, 3, 3, 3)),
-    "M": (_NNUNET, (1, 2, 2, 3, 3, 3)),
-    "L": (_NNUNET, (1, 3, 4, 6, 6, 6)),
+    "S": (tuple(width // 2 for width in NNUNET_WIDTHS), (1, 2, 2, 3, 3, 3)),
+    "M": (NNUNET_WIDTHS, (1, 2, 2, 3, 3, 3)),
+    "L": (NNUNET_WIDTHS, (1, 3, 4, 6, 6, 6)),
 }
 
 Network = Annotated[
     UNet | ResidualEncoderUNet | ResidualEncoderPreset | MonaiNetwork, Field(discriminator="kind")
 ]
+
+ListedNetwork = UNet | ResidualEncoderUNet | DynUNet
+"""Networks whose levels are listed one by one."""
+
+
+def level_strides(network: ListedNetwork) -> LevelStrides:
+    """Strides on entering each level, defaults filled in."""
+    return network.strides or default_strides(len(network.features))
+
+
+def level_kernels(network: ListedNetwork) -> LevelKernels:
+    """Kernel of each level, defaults filled in."""
+    return network.kernels or default_kernels(len(network.features))

@@ -4,19 +4,18 @@ import math
 from collections.abc import Iterator
 from typing import cast
 
-from fedvol.config.data import DataRequirement, Patches
+from fedvol.config.data import MIN_PATCH_SIDE, DataRequirement, Patches
 from fedvol.config.learning import Task
+from fedvol.config.levels import Kernel, Strides
 from fedvol.config.network import (
     UNETR,
     AttentionUNet,
     DynUNet,
-    Kernel,
+    ListedNetwork,
     Network,
     ResidualEncoderPreset,
     ResidualUNet,
     SegResNet,
-    Stages,
-    Strides,
     VNet,
 )
 from fedvol.config.open_study import OpenNetwork, OpenPatches, PlannedNetwork
@@ -28,13 +27,15 @@ SEGRESNET_GROUPS = 8
 _VNET_WIDTH = 16
 
 AnyNetwork = Network | OpenNetwork
+_Listed = ListedNetwork | PlannedNetwork
 
 
 def network_alone(network: AnyNetwork) -> Iterator[Problem]:
     """Keys of the network that contradict each other."""
+    if isinstance(network, _Listed):
+        yield from _levels(network)
+        return
     match network:
-        case Stages():
-            yield from _stages(network)
         case ResidualUNet() | AttentionUNet():
             strides, steps = network.strides, len(network.features) - 1
             if strides is not None and len(strides) != steps:
@@ -68,11 +69,11 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
             what="batch norm cannot learn its statistics from batches of one patch",
             fix='Raise patches.batch_size, or use "instance" or "group".',
         )
-    if isinstance(network, Stages) and any(_lengths(network)):
+    if isinstance(network, _Listed) and any(_lengths(network)):
         return  # a rule made of lists that do not fit would mislead
     if isinstance(network, ResidualUNet | AttentionUNet) and any(network_alone(network)):
         return
-    if isinstance(network, PlannedNetwork) and network.features is None and network.strides is None:
+    if isinstance(network, PlannedNetwork) and network.fixed_strides is None:
         return  # planning makes a network that fits
     if patches.size is None:
         if not isinstance(network, PlannedNetwork | ResidualEncoderPreset):
@@ -91,7 +92,7 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
             what=f"no batch size can be planned for {network.kind}",
             fix="Write patches.batch_size.",
         )
-    rule = patch_rule(cast(Network, network))
+    rule = patch_rule(network)
     fitting = True
     for axis, side in enumerate(patches.size):
         for problem in _side(side, axis=axis, rule=rule, network=network):
@@ -108,11 +109,15 @@ def network_on_patches(network: AnyNetwork, patches: Patches | OpenPatches) -> I
 
 def network_on_data(network: AnyNetwork, data: DataRequirement) -> Iterator[Problem]:
     """Channels that the network cannot take."""
-    channels = len(data.channels)
-    if isinstance(network, VNet) and _VNET_WIDTH % channels:
+    yield from network_on_channels(network, len(data.channels))
+
+
+def network_on_channels(network: AnyNetwork, num_channels: int) -> Iterator[Problem]:
+    """The same, of a number of channels."""
+    if isinstance(network, VNet) and _VNET_WIDTH % num_channels:
         yield Problem(
             where="network.kind",
-            what=f"vnet adds copies of the image to its {_VNET_WIDTH} features, and {channels} "
+            what=f"vnet adds copies of the image to its {_VNET_WIDTH} features, and {num_channels} "
             "channels do not divide them",
             fix="Use 1, 2, 4, 8 or 16 channels, or another network.",
         )
@@ -136,25 +141,25 @@ _OTHERS = {
 }
 
 
-def _stages(network: Stages) -> Iterator[Problem]:
+def _levels(network: _Listed) -> Iterator[Problem]:
     yield from _lengths(network)
     yield from _strides(network.strides or (), largest=2 if isinstance(network, DynUNet) else 4)
     yield from _kernels(network.kernels or ())
 
 
-def _lengths(network: Stages) -> Iterator[Problem]:
+def _lengths(network: _Listed) -> Iterator[Problem]:
     lengths: dict[str, int] = {}
     for name in ("features", "strides", "kernels", "blocks_per_stage"):
         entries = cast("tuple[object, ...] | None", getattr(network, name, None))
         if entries is not None:
             lengths[name] = len(entries)
-    first, stages = next(iter(lengths.items()), ("features", 0))
+    first, num_levels = next(iter(lengths.items()), ("features", 0))
     for name, length in lengths.items():
-        if length != stages:
+        if length != num_levels:
             yield Problem(
                 where=f"network.{name}",
-                what=f"{length} entries for {stages} stages",
-                fix=f"Give one entry for each of network.{first}, {stages} in all.",
+                what=f"{length} entries for {num_levels} stages",
+                fix=f"Give one entry for each of network.{first}, {num_levels} in all.",
             )
 
 
@@ -191,8 +196,8 @@ def _side(side: int, *, axis: int, rule: PatchRule, network: AnyNetwork) -> Iter
         is_unetr = isinstance(network, UNETR)
         reason = "the side of a token" if is_unetr else "the product of the network's strides"
         lower = side // step * step
-        nearest = [f"{n}" for n in (lower, lower + step) if n >= max(rule.least, 8)]
-        fewer = ", or fewer network stages" if _has_stages(network) else ""
+        nearest = [f"{n}" for n in (lower, lower + step) if n >= max(rule.least, MIN_PATCH_SIDE)]
+        fewer = ", or fewer network stages" if _has_levels(network) else ""
         yield Problem(
             where=where,
             what=f"{side} voxels cannot be divided by {step}, {reason} along {'ijk'[axis]}",
@@ -206,5 +211,5 @@ def _side(side: int, *, axis: int, rule: PatchRule, network: AnyNetwork) -> Iter
         )
 
 
-def _has_stages(network: AnyNetwork) -> bool:
-    return isinstance(network, Stages | ResidualUNet | AttentionUNet | SegResNet)
+def _has_levels(network: AnyNetwork) -> bool:
+    return isinstance(network, _Listed | ResidualUNet | AttentionUNet | SegResNet)

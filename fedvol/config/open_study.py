@@ -1,4 +1,8 @@
-"""The study file as people write it: values it leaves out are planned from the sites' data."""
+"""The study file as people write it: values it leaves out are planned from the sites' data.
+
+Each section that may have gaps stands here and without them where its neighbours are. The two share
+an abstract section of the keys that are never planned, so that neither is taken for the other.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar, final
@@ -6,20 +10,11 @@ from typing import Annotated, Any, Final, TypeVar, final
 from pydantic import Field
 
 from fedvol.config.base import Section
-from fedvol.config.data import Normalisation, Patches, PatchSide, Preprocessing, Spacing
+from fedvol.config.data import BatchSize, Normalisation, PatchDraws, PatchSize, Spacing
+from fedvol.config.levels import Blocks, LevelKernels, LevelStrides, Widths, default_strides
 from fedvol.config.monai_networks import MonaiNetwork
-from fedvol.config.network import (
-    Kernel,
-    ResidualEncoderPreset,
-    ResidualEncoderUNet,
-    Strides,
-    UNet,
-    Width,
-)
+from fedvol.config.network import PlainUNet, ResidualEncoder, ResidualEncoderPreset
 from fedvol.config.study import Question
-
-# pyright: reportIncompatibleVariableOverride=false
-# (a section left open has None where the closed one has a value; `close_study` makes the latter)
 
 Value = TypeVar("Value")
 
@@ -34,7 +29,8 @@ PLANNED: Final = Planned()
 OrPlanned = Annotated[Value | None, PLANNED]
 
 
-class OpenPreprocessing(Preprocessing):
+@final
+class OpenPreprocessing(Section):
     """From a volume as stored to the array a network sees; done once per case."""
 
     spacing_mm: OrPlanned[Spacing] = None
@@ -43,40 +39,45 @@ class OpenPreprocessing(Preprocessing):
     """How intensities are brought to one scale."""
 
 
-class OpenPatches(Patches):
+@final
+class OpenPatches(PatchDraws):
     """What one training step sees."""
 
-    size: OrPlanned[tuple[PatchSide, PatchSide, PatchSide]] = None
+    size: OrPlanned[PatchSize] = None
     """Voxels along i, j, k."""
-    batch_size: OrPlanned[Annotated[int, Field(ge=1, le=256)]] = None
+    batch_size: OrPlanned[BatchSize] = None
     """Patches in one step."""
 
 
-class OpenUNet(UNet):
+class OpenLists(Section):
+    """Abstract: lists with an entry for each level that may be planned."""
+
+    features: OrPlanned[Widths] = None
+    """Channels per stage, finest first."""
+    strides: OrPlanned[LevelStrides] = None
+    """Downsampling on entering each stage, the first 1; default 2 from the second stage on.
+    Planned where `features` is left out."""
+    kernels: OrPlanned[LevelKernels] = None
+    """Kernel of each stage; default 3 along every axis. Planned where `features` is left out."""
+
+    @property
+    def fixed_strides(self) -> LevelStrides | None:
+        """The strides as written, or their default beside `features`; None: they are planned."""
+        if self.strides is None and self.features is not None:
+            return default_strides(len(self.features))
+        return self.strides
+
+
+@final
+class OpenUNet(PlainUNet, OpenLists):
     """Plain 3D U-Net (Çiçek et al. 2016; nnU-Net, Isensee et al. 2021)."""
 
-    features: OrPlanned[Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]] = None
-    """Channels per stage, finest first."""
-    strides: OrPlanned[Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)]] = None
-    """Downsampling on entering each stage, the first 1; default 2 from the second stage on.
-    Planned where `features` is left out."""
-    kernels: OrPlanned[Annotated[tuple[Kernel, ...], Field(min_length=2, max_length=8)]] = None
-    """Kernel of each stage; default 3 along every axis. Planned where `features` is left out."""
 
-
-class OpenResidualEncoderUNet(ResidualEncoderUNet):
+@final
+class OpenResidualEncoderUNet(ResidualEncoder, OpenLists):
     """U-Net with a residual encoder (nnU-Net revisited, Isensee et al. 2024)."""
 
-    features: OrPlanned[Annotated[tuple[Width, ...], Field(min_length=2, max_length=8)]] = None
-    """Channels per stage, finest first."""
-    strides: OrPlanned[Annotated[tuple[Strides, ...], Field(min_length=2, max_length=8)]] = None
-    """Downsampling on entering each stage, the first 1; default 2 from the second stage on.
-    Planned where `features` is left out."""
-    kernels: OrPlanned[Annotated[tuple[Kernel, ...], Field(min_length=2, max_length=8)]] = None
-    """Kernel of each stage; default 3 along every axis. Planned where `features` is left out."""
-    blocks_per_stage: OrPlanned[
-        Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=8)]
-    ] = None
+    blocks_per_stage: OrPlanned[Blocks] = None
     """Residual blocks in each encoder stage."""
 
 
@@ -96,6 +97,7 @@ class Planning(Section):
     """Memory for training that every site must have, in GiB: of its GPU, or main memory on CPU."""
 
 
+@final
 class OpenStudy(Question):
     """One question put to a federation: what to learn, from which cases, how, and how judged."""
 

@@ -21,7 +21,9 @@ from fedvol.config.network import (
     SwinUNETR,
     UNet,
     VNet,
+    level_strides,
 )
+from fedvol.config.open_study import OpenNetwork, OpenResidualEncoderUNet, OpenUNet
 from fedvol.types import Triple
 
 
@@ -41,11 +43,19 @@ class PatchRule:
     least: int = 1
 
 
-def patch_rule(network: Network) -> PatchRule:
-    """The rule of a study's network, whose lists fit together."""
+def patch_rule(network: Network | OpenNetwork) -> PatchRule:
+    """The rule of a study's network, whose lists fit together.
+
+    Raises:
+        ValueError: Its strides are left to planning, which makes them for the patch.
+    """
     match network:
         case UNet() | ResidualEncoderUNet() | DynUNet():
-            return _strided(network.strides or default_strides(len(network.features)))
+            return _strided(level_strides(network))
+        case OpenUNet() | OpenResidualEncoderUNet():
+            if network.fixed_strides is None:
+                raise ValueError("the strides of this network are left to planning")
+            return _strided(network.fixed_strides)
         case ResidualEncoderPreset():
             return patch_rule(network.explicit())
         case ResidualUNet() | AttentionUNet():
@@ -67,11 +77,6 @@ def patch_rule(network: Network) -> PatchRule:
             return PatchRule(multiple_of=(1, 1, 1), coarsest=(step, step, step))
         case _:
             assert_never(network)
-
-
-def default_strides(num_stages: int) -> tuple[Triple, ...]:
-    """Strides on entering each stage where a study gives none: 2 from the second stage on."""
-    return ((1, 1, 1), *((2, 2, 2) for _ in range(num_stages - 1)))
 
 
 def inner_strides(network: ResidualUNet | AttentionUNet) -> tuple[Triple, ...]:

@@ -45,7 +45,10 @@ def _section(model: type[BaseModel], *, path: str, listed: bool = False) -> Iter
     yield "| key | value | default | meaning |"
     yield "|---|---|---|---|"
     schema = model.model_json_schema()["properties"]
-    fields = sorted(model.model_fields.items(), key=lambda item: item[0] != "kind")
+    fields = sorted(
+        model.model_fields.items(),
+        key=lambda item: (item[0] != "kind", not is_planned(item[1].metadata)),
+    )
     for name, field in fields:
         yield _row(name, field=field, schema=schema[name])
     yield ""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from fedvol.config.learning import Sgd, Training
+from fedvol.config.monai_networks import BasicUNet, SwinUNETR
 from fedvol.config.network import Network
 from fedvol.config.open_study import OpenNetwork
 from fedvol.config.strategy import (
@@ -17,6 +18,9 @@ from fedvol.config.strategy import (
 )
 from fedvol.errors import Problem
 
+NOT_COMPILED = (BasicUNet, SwinUNETR)
+"""Networks that `torch.compile` cannot take whole."""
+
 _FIRST_CHANGE = 3
 """Round in which mu can first have changed: two losses must be known."""
 
@@ -24,7 +28,15 @@ _FIRST_CHANGE = 3
 def stages_on_network(
     stages: tuple[Stage, ...], network: Network | OpenNetwork
 ) -> Iterator[Problem]:
-    """FedBN and personal norms need norm layers."""
+    """Some networks cannot be compiled; FedBN and personal norms need norm layers."""
+    for index, stage in enumerate(stages):
+        if stage.training.compile and isinstance(network, NOT_COMPILED):
+            yield Problem(
+                where=f"stages[{index}].training.compile",
+                what=f"{network.kind} cannot be compiled, because MONAI's code of it asks about "
+                "its input in ways that torch.compile does not follow",
+                fix="Set it to false, or choose another network.",
+            )
     if network.norm != "none":
         return
     for index, stage in enumerate(stages):

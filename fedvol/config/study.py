@@ -1,6 +1,6 @@
 """The study file, whole."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, final
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from fedvol.config.strategy import Finetune, Participation, Personalise, Stage
 
 
 class Question(Section):
-    """What a study fixes in any case; the rest may be left to planning (`open_study`)."""
+    """Abstract: what is never planned of a study; the rest may be left open (`open_study`)."""
 
     version: Literal[1]
     """Version of this schema."""
@@ -38,9 +38,8 @@ class Question(Section):
 
     @property
     def inference_mirror_axes(self) -> tuple[int, ...]:
-        """Axes over which test predictions are averaged: the study's, else those of training."""
-        axes = self.evaluation.mirror_axes
-        return self.augmentation.mirror_axes if axes is None else axes
+        """Axes over which test predictions are averaged."""
+        return self.evaluation.test_mirror_axes(self.augmentation)
 
     @property
     def finetune(self) -> Finetune:
@@ -57,6 +56,7 @@ class Question(Section):
         return second
 
 
+@final
 class Study(Question):
     """One question put to a federation: what to learn, from which cases, how, and how judged."""
 

@@ -13,7 +13,6 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from fedvol.config.data import Augmentation
-from fedvol.data.batch import Batch
 from fedvol.data.warp import lower_resolution, move
 
 
@@ -44,18 +43,6 @@ class Changes:
     low_resolution: Float[Tensor, " batch"]
     gamma_inverted: Float[Tensor, " batch"]
     gamma: Float[Tensor, " batch"]
-
-
-def augment(batch: Batch, *, config: Augmentation, generator: Generator) -> Batch:
-    """Change each sample of a batch by itself; the given tensors stay as they are.
-
-    Args:
-        batch: Patches.
-        config: Ranges and probabilities.
-        generator: On the CPU, wherever the batch is.
-    """
-    changes = draw_changes(len(batch.image), config=config, generator=generator)
-    return apply_changes(batch, changes=changes, generator=generator)
 
 
 def draw_changes(batch_size: int, *, config: Augmentation, generator: Generator) -> Changes:
@@ -90,19 +77,6 @@ def draw_changes(batch_size: int, *, config: Augmentation, generator: Generator)
         gamma_inverted=draw(7, config.gamma_invert_probability, config.gamma, 1.0),
         gamma=draw(8, config.gamma_probability, config.gamma, 1.0),
     )
-
-
-def apply_changes(batch: Batch, *, changes: Changes, generator: Generator) -> Batch:
-    """Apply drawn changes.
-
-    Args:
-        batch: Patches.
-        changes: One row per sample.
-        generator: On the CPU; gives the voxels of the noise.
-    """
-    image, label = batch.image.clone(), batch.label.clone()
-    change_in_place(image, label, changes=changes, generator=generator)
-    return Batch(image=image, label=label)
 
 
 def change_in_place(

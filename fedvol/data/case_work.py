@@ -1,6 +1,7 @@
 """What is done with one case, inside a child process."""
 
 import json
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from fedvol.data.case_store import CaseStore
 from fedvol.data.case_table import SplitName
 from fedvol.data.catalogue import NO_DIGEST, AffineRows, CaseRecord
 from fedvol.data.checks import CheckedCase, check_case
-from fedvol.data.labels import class_names, label_lut
+from fedvol.data.labels import label_lut
 from fedvol.data.layout import CaseEntry
 from fedvol.data.preprocess import prepare
 from fedvol.errors import (
@@ -24,10 +25,10 @@ from fedvol.errors import (
     VolumeUnreadableError,
 )
 from fedvol.files import digest_file
-from fedvol.plan import digest_json
+from fedvol.plan import digest_json, num_classes
 from fedvol.types import Digest, Json
 
-PREPARATION_VERSION: Final = 1
+PREPARATION_VERSION: Final = 2
 """Raised whenever the same files and settings would give another prepared case."""
 
 
@@ -56,13 +57,15 @@ class Outcome:
     """What a child says of a case.
 
     Attributes:
-        record: The case's record, with its verdict; None where the store failed.
+        record: The case's record, with its verdict; None where the store or fedvol failed.
         code: Code of the store's error, for which the whole ingestion ends.
         what: What is wrong with the store.
         fix: What to do about it.
+        mistake: Traceback of an assertion of ours that did not hold: no fault of the case.
     """
 
     record: CaseRecord | None
+    mistake: str = ""
     code: str = ""
     what: str = ""
     fix: str = ""
@@ -74,12 +77,14 @@ _OUTCOME = TypeAdapter(Outcome)
 def case_outcome(
     task: CaseTask, *, requirement: DataRequirement, preprocessing: Preprocessing | None
 ) -> bytes:
-    """`process_case` as a child calls it: the outcome as JSON, no error but our own mistakes."""
+    """`process_case` as a child calls it: the outcome as JSON, our own mistakes included."""
     try:
         record = process_case(task, requirement=requirement, preprocessing=preprocessing)
         outcome = Outcome(record=record)
     except StoreError as error:
         outcome = Outcome(record=None, code=error.code, what=error.what, fix=error.fix)
+    except AssertionError as error:
+        outcome = Outcome(record=None, mistake="".join(traceback.format_exception(error)))
     return _OUTCOME.dump_json(outcome)
 
 
@@ -93,6 +98,7 @@ def process_case(
 
     Raises:
         StoreError: The case store cannot be written.
+        AssertionError: fedvol itself is wrong.
     """
     try:
         return _process(task, requirement=requirement, preprocessing=preprocessing)
@@ -105,7 +111,9 @@ def process_case(
             task.where, "does not fit into the memory a case may use", "Crop or resample the case."
         )
         return record_of(task, error=error)
-    except Exception as error:  # noqa: BLE001  # foreign code met a volume that nobody thought of
+    except Exception as error:  # foreign code met a volume that nobody thought of
+        if isinstance(error, AssertionError) and _is_ours(error):
+            raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         refusal = VolumeUnreadableError(
             task.where,
@@ -113,6 +121,12 @@ def process_case(
             "Convert the volume again, or take it out.",
         )
         return record_of(task, error=refusal)
+
+
+def _is_ours(error: AssertionError) -> bool:
+    """Whether the assertion stands in fedvol and not in a library that reads volumes."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")).startswith("fedvol.")
 
 
 def record_of(
@@ -162,7 +176,7 @@ def _process(
             checked.label,
             config=preprocessing,
             lut=label_lut(requirement),
-            num_classes=len(class_names(requirement)) + 1,
+            num_classes=num_classes(requirement),
             where=task.where,
         )
         store.write(entry.case, prepared, key=key)

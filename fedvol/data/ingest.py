@@ -14,7 +14,7 @@ from fedvol.data.child import DEFAULT_LIMITS, Fault, Limits, map_limited
 from fedvol.data.layout import CaseEntry
 from fedvol.data.splits import Splits
 from fedvol.data.verdicts import require_enough_cases, without_duplicates
-from fedvol.errors import StoreError, VolumeUnreadableError
+from fedvol.errors import StoreError, VolumeUnreadableError, classes_by_code
 from fedvol.types import SiteId
 
 _OUTCOME = TypeAdapter(Outcome)
@@ -58,6 +58,7 @@ def ingest(
         DuplicateVolumeError: One image is at two sites or in two splits.
         StoreError: A store cannot be written; says so at once.
         SiteFailedError: The child processes do not start.
+        AssertionError: fedvol itself is wrong; carries the child's traceback.
     """
     tasks = [
         CaseTask(entry=entry, split=splits[site][entry.case], store=stores[site])
@@ -88,9 +89,11 @@ def _record(task: CaseTask, answer: bytes | Fault) -> CaseRecord:
         )
         return record_of(task, error=error)
     outcome = _OUTCOME.validate_json(answer, strict=True)
+    if outcome.mistake:
+        raise AssertionError(f"{task.where}: {outcome.mistake}")
     if outcome.record is None:
-        kinds = {kind.code: kind for kind in (StoreError, *StoreError.__subclasses__())}
-        raise kinds[outcome.code](task.where, outcome.what, outcome.fix)
+        kind = classes_by_code(StoreError)[outcome.code]
+        raise kind(task.where, outcome.what, outcome.fix)
     return outcome.record
 
 

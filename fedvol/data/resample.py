@@ -5,10 +5,8 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fedvol.data.geometry import GRID_TOLERANCE_MM
 from fedvol.errors import GeometryError
-
-GRID_TOLERANCE_MM = 1e-4
-"""Two grids whose corners lie closer than this are one grid."""
 
 
 def resample(

@@ -1,13 +1,14 @@
 """One site's images made extreme in intensity and sharpness, to see what a federation bears."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from fedvol.data.layout import read_entries
+from fedvol.data.layout import CaseEntry, read_entries
 from fedvol.data.nifti import read_image
 from fedvol.data.nifti_writing import write_nifti
 from fedvol.data.volume import Volume
@@ -16,6 +17,8 @@ from fedvol.plan import derive_seed, digest_json
 
 _MAX_VOXELS = 512 * 512 * 1024
 _CHECKSUMS = "SHA256SUMS"
+_Change = Callable[[Volume, str], Float[np.ndarray, "channel i j k"]]
+"""From a volume and its place in the data folder to other voxels."""
 
 
 def shift_site(
@@ -64,29 +67,36 @@ def shift_site(
             str(source), f"has no site {site!r}", f"It has {', '.join(sorted(entries))}."
         )
     root = digest_json(["shift", seed])
+
+    def change(volume: Volume, place: str) -> Float[np.ndarray, "channel i j k"]:
+        rng = np.random.default_rng(derive_seed(root, place))
+        return _shift(volume, scale=scale, gamma=gamma, blur_mm=blur_mm, noise=noise, rng=rng)
+
     # Beside the target, so that an interrupted copy is never taken for a whole one.
     unfinished = target.with_name(f".{target.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
-    num_changed = 0
     try:
         _copy(source, unfinished)
+        num_changed = 0
         for entry in chosen:
-            channels = num_channels if len(entry.images) == 1 else 1
-            for image in entry.images:
-                if not image.is_file():
-                    continue
-                place = image.resolve().relative_to(source.resolve())
-                volume = read_image(image, max_voxels=_MAX_VOXELS, num_channels=channels)
-                rng = np.random.default_rng(derive_seed(root, place.as_posix()))
-                changed = _shift(
-                    volume, scale=scale, gamma=gamma, blur_mm=blur_mm, noise=noise, rng=rng
-                )
-                write_nifti(unfinished / place, changed, affine=volume.affine)
-                num_changed += 1
+            num_changed += _rewrite(entry, source, unfinished, num_channels, change)
         unfinished.replace(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return num_changed
+
+
+def _rewrite(
+    entry: CaseEntry, source: Path, target: Path, num_channels: int, change: _Change
+) -> int:
+    """Write a case's images changed into the copy; returns how many there were."""
+    channels = num_channels if len(entry.images) == 1 else 1
+    images = [image for image in entry.images if image.is_file()]
+    for image in images:
+        place = image.resolve().relative_to(source.resolve())
+        volume = read_image(image, max_voxels=_MAX_VOXELS, num_channels=channels)
+        write_nifti(target / place, change(volume, place.as_posix()), affine=volume.affine)
+    return len(images)
 
 
 def _copy(source: Path, target: Path) -> None:

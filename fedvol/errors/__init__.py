@@ -16,8 +16,10 @@ class's `title` ever leave a site: the message may carry a path or a name.
 from fedvol.errors.base import (
     FedvolError,
     Problem,
+    classes_by_code,
 )
 from fedvol.errors.config import (
+    CompileError,
     ConfigError,
     ConfigFileError,
     DeviceError,
@@ -127,6 +129,7 @@ from fedvol.errors.transport import (
 __all__ = [
     "FedvolError",
     "Problem",
+    "classes_by_code",
     "ConfigError",
     "ConfigFileError",
     "StudyError",
@@ -136,6 +139,7 @@ __all__ = [
     "NoNormLayersError",
     "DeviceError",
     "EngineError",
+    "CompileError",
     "PlanningError",
     "ServerFileError",
     "DataError",

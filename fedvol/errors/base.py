@@ -43,3 +43,11 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}. {self.fix}"
+
+
+def classes_by_code(root: type[FedvolError] = FedvolError) -> dict[str, type[FedvolError]]:
+    """Every class of the tree, or of a branch, by its code."""
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= classes_by_code(child)
+    return found

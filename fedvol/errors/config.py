@@ -79,6 +79,13 @@ class EngineError(ConfigError):
     title = "engine unavailable"
 
 
+class CompileError(ConfigError):
+    """A study asks for compiled networks, and this one cannot be compiled, or not here."""
+
+    code = "FV-CONF-010"
+    title = "network cannot be compiled"
+
+
 class PlanningError(ConfigError):
     """The sites' data do not allow a plan, or not within what the study fixes."""
 

@@ -19,13 +19,14 @@ from fedvol.federation.messages import Action, Reply, Request
 from fedvol.federation.metric_arrays import from_arrays, to_arrays
 from fedvol.federation.reports import EvaluationReport, HealthReport, TrainReport
 from fedvol.federation.selection import Candidate, best_round, is_better
-from fedvol.federation.states import RoundState, RunState, SiteState
+from fedvol.federation.states import TOOK_PART, RoundState, RunState, SiteState
 from fedvol.federation.statistics import MetricSums, PairedDifference, Stat, difference, merge
 from fedvol.federation.strategy import Mean, ServerOptimiser, Stepped, Strategy
 from fedvol.federation.weighted_sum import TensorReader, average
 
 __all__ = [
     "CONTROL",
+    "TOOK_PART",
     "UPDATE_DTYPE",
     "Action",
     "Candidate",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fedvol.config.base import Section
+from fedvol.config.metrics import METRICS, metric_name
 from fedvol.errors import ContributionError
 from fedvol.federation.messages import Reply, Request
 from fedvol.federation.metric_arrays import from_arrays
@@ -21,8 +22,6 @@ from fedvol.types import State
 UPDATE_DTYPE = "float32"
 """Type in which every update travels."""
 
-_SHARES = frozenset({"dice", "nsd"})
-"""Metrics between 0 and 1; the others are distances and have no upper bound."""
 _MAX_NAMED = 3
 _ReportT = TypeVar("_ReportT", bound=Section)
 
@@ -179,7 +178,7 @@ def _checked_sums(sums: MetricSums, report: EvaluationReport, *, request: Reques
         raise _bad(request, "a metric's subjects are not those of one site", _VERSION_FIX)
     if np.any(values[sums.counts == 0] != 0):
         raise _bad(request, "a sum over no case is not zero", "Look at the site's log.")
-    shares = np.array([key.split("/")[0] in _SHARES for key in sums.keys], dtype=np.bool_)
+    shares = np.array([METRICS[metric_name(key)].is_share for key in sums.keys], dtype=np.bool_)
     if np.any(values[shares] > sums.counts[shares] * (1 + 1e-9)):
         raise _bad(request, "a mean of values up to 1 is above 1", "Look at the site's log.")
     return replace(sums, sums=values)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_SMALLER_IS_BETTER = frozenset({"hd95_mm", "assd_mm"})
+from fedvol.config.metrics import METRICS, metric_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ def best_round(candidates: Iterable[Candidate], *, select_by: str) -> int | None
 
     Args:
         candidates: Closed rounds, in any order.
-        select_by: Metric, with `/class` for one class; its name says whether small is good.
+        select_by: Metric, with `/class` for one class; its metric says which values are good.
     """
     best: Candidate | None = None
     for candidate in sorted(candidates, key=lambda one: one.round):
@@ -40,5 +40,4 @@ def is_better(value: float | None, than: float | None, *, select_by: str) -> boo
         return False
     if than is None:
         return True
-    smaller = select_by.split("/", maxsplit=1)[0] in _SMALLER_IS_BETTER
-    return value < than if smaller else value > than
+    return value > than if METRICS[metric_name(select_by)].is_higher_better else value < than

@@ -50,6 +50,9 @@ class SiteState(StrEnum):
     """Nothing came within the limit."""
 
 
+TOOK_PART = frozenset({SiteState.CONTRIBUTED, SiteState.PERSONALISED})
+"""States in which a site did its part of a round."""
+
 _RUN: Mapping[RunState, frozenset[RunState]] = {
     RunState.PROPOSED: frozenset({RunState.RUNNING, RunState.STOPPED, RunState.FAILED}),
     RunState.RUNNING: frozenset(

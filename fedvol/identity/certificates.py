@@ -26,6 +26,7 @@ from fedvol.identity.key_files import key_pem, read_key, read_secret, wrong_kind
 AUTHORITY_DAYS = 3650
 MAX_SERVER_DAYS = 397
 """The longest that the CA/Browser Forum allowed for years; renewing is one command."""
+_MAX_NAME_BYTES = 64
 CLOCK_SLACK = timedelta(hours=1)
 """How far a client's clock may be behind when a certificate is new."""
 
@@ -53,7 +54,7 @@ class Authority:
             StoreError: The folder cannot be written.
         """
         private = ec.generate_private_key(ec.SECP256R1())
-        name = _named(f"fedvol authority of {consortium}"[:64])
+        name = _named(f"fedvol authority of {consortium}")
         key_id = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
         certificate = (
             x509.CertificateBuilder(issuer_name=name, subject_name=name)
@@ -242,6 +243,7 @@ def _general(host: str) -> x509.GeneralName:
 
 
 def _named(name: str) -> x509.Name:
+    name = name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 

@@ -99,12 +99,18 @@ def open_body(
     body = SignedBody.parse(data, where=where, limit_bytes=limit_bytes)
     text = body.open(tag, signer=signer, where=where)
     try:
-        payload = json.loads(text)
+        payload = json.loads(text, parse_int=_whole)
         if isinstance(payload, dict) and canonical_json(cast("Json", payload)).decode() == text:
             return cast("dict[str, Json]", payload)
     except (ValueError, RecursionError) as error:
         raise _malformed(where, "its payload is no JSON") from error
     raise _malformed(where, "its payload is no JSON object in canonical form (RFC 8785)")
+
+
+def _whole(digits: str) -> int | float:
+    # RFC 8785 spells a float up to 1e21 without exponent; beyond 2^53 it is no integer of JSON's.
+    number = float(digits)
+    return int(digits) if abs(number) < 1 << 53 else number
 
 
 def _malformed(where: str, reason: str) -> MessageError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedvol.errors import CertificateError
 from fedvol.identity.certificates import hosts_of, parse_certificate
+from fedvol.identity.key_files import read_secret
 
 _RENEW = "Renew the certificate."
 _FIXES = {
@@ -36,11 +37,15 @@ def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext
 
     Args:
         certificate: PEM of the certificate, with intermediate ones behind it.
-        key: PEM of its key; absent: in the same file.
+        key: PEM of its key; absent: in the same file, which is then its owner's alone. How an
+            operator guards a key file of their own is theirs to say.
 
     Raises:
+        KeyFileError: The one file is absent or open to others.
         CertificateError: A file cannot be read, or key and certificate do not belong together.
     """
+    if key is None:
+        read_secret(certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
@@ -90,6 +95,7 @@ def check_server_certificate(
         host: DNS name or IP address that clients will use.
 
     Raises:
+        KeyFileError: The one file is absent or open to others.
         CertificateError: They will not; says why.
     """
     server, client = server_context(certificate, key), client_context(authority_pem)

@@ -1,6 +1,6 @@
 """Networks: built from a study, described for those without torch, turned into arrays and back."""
 
-from fedvol.models.build import build_network, initial_network, network_shape
+from fedvol.models.build import build_network, initial_network
 from fedvol.models.state import describe, load_arrays, require_architecture, to_arrays
 from fedvol.models.unet import UNet
 
@@ -8,7 +8,6 @@ __all__ = [
     "UNet",
     "build_network",
     "initial_network",
-    "network_shape",
     "describe",
     "load_arrays",
     "require_architecture",

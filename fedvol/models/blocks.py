@@ -10,7 +10,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedvol.config.network import NormKind
+from fedvol.config.levels import NormKind
 from fedvol.models.convolution import Conv3d
 from fedvol.models.norms import build_norm
 from fedvol.types import Triple

@@ -1,18 +1,24 @@
 """From a study's network section to a network."""
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from fedvol.config import Study
-from fedvol.config.network import Network, ResidualEncoderPreset, ResidualEncoderUNet
+from fedvol.config.network import (
+    Network,
+    ResidualEncoderPreset,
+    ResidualEncoderUNet,
+    level_kernels,
+    level_strides,
+)
 from fedvol.config.network import UNet as PlainUNet
-from fedvol.config.patch_rule import default_strides, patch_rule
+from fedvol.config.network_checks import network_alone, network_on_channels
+from fedvol.config.patch_rule import patch_rule
 from fedvol.errors import NetworkConfigError
 from fedvol.models.blocks import (
     LEAKY_SLOPE,
@@ -22,7 +28,7 @@ from fedvol.models.blocks import (
 )
 from fedvol.models.monai_networks import build_monai
 from fedvol.models.unet import DecoderLevel, UNet
-from fedvol.plan import derive_seed, digest_json
+from fedvol.plan import derive_seed, digest_json, num_classes
 from fedvol.types import Triple
 
 
@@ -34,7 +40,7 @@ def initial_network(study: Study) -> nn.Module:
     return build_network(
         study.network,
         in_channels=len(study.data.channels),
-        num_classes=1 + len(study.data.labels),
+        num_classes=num_classes(study.data),
         patch=study.patches.size,
         seed=derive_seed(digest_json(study.seed), "initial weights"),
     )
@@ -62,9 +68,11 @@ def build_network(
     Raises:
         NetworkConfigError: The section's lists do not fit together, or it does not fit the rest.
     """
+    for problem in (*network_alone(config), *network_on_channels(config, in_channels)):
+        raise NetworkConfigError(problem.where, problem.what, problem.fix)
     match config:
         case PlainUNet() | ResidualEncoderUNet():
-            net = _unet_shape(config, in_channels=in_channels, num_classes=num_classes)
+            net = unet_shape(config, in_channels=in_channels, num_classes=num_classes)
             net.to_empty(device="cpu")
             _draw_weights(net, generator=torch.Generator().manual_seed(seed))
             return net
@@ -79,31 +87,11 @@ def build_network(
                 )
 
 
-def network_shape(
-    config: Network, *, in_channels: int, num_classes: int, patch: Triple | None = None
-) -> nn.Module:
-    """A network on the `meta` device: names and shapes, no weights, no memory.
-
-    Arguments and errors are those of `build_network`.
-    """
-    match config:
-        case PlainUNet() | ResidualEncoderUNet():
-            return _unet_shape(config, in_channels=in_channels, num_classes=num_classes)
-        case ResidualEncoderPreset():
-            return network_shape(
-                config.explicit(), in_channels=in_channels, num_classes=num_classes
-            )
-        case _:
-            with torch.device("meta"), _RampsOnCpu():
-                return build_monai(
-                    config, in_channels=in_channels, num_classes=num_classes, patch=patch
-                )
-
-
-def _unet_shape(
+def unet_shape(
     config: PlainUNet | ResidualEncoderUNet, *, in_channels: int, num_classes: int
 ) -> UNet:
-    strides, kernels = _geometry(config)
+    """A U-Net whose lists fit, on the `meta` device: names and shapes, no weights yet."""
+    strides, kernels = level_strides(config), level_kernels(config)
     features, norm = config.features, config.norm
     num_decoder_levels = len(features) - 1
     num_heads = num_decoder_levels if config.deep_supervision else 1
@@ -151,34 +139,6 @@ def _encoder_level(
             assert_never(config)
 
 
-def _geometry(
-    config: PlainUNet | ResidualEncoderUNet,
-) -> tuple[tuple[Triple, ...], tuple[Triple, ...]]:
-    """Strides and kernels of every level, defaults filled in."""
-    num_levels = len(config.features)
-    strides: tuple[Triple, ...] = config.strides or default_strides(num_levels)
-    kernels: tuple[Triple, ...] = config.kernels or ((3, 3, 3),) * num_levels
-    lengths = {"strides": len(strides), "kernels": len(kernels)}
-    if isinstance(config, ResidualEncoderUNet):
-        lengths["blocks_per_stage"] = len(config.blocks_per_stage)
-    for key, length in lengths.items():
-        if length != num_levels:
-            raise NetworkConfigError(
-                f"network.{key}",
-                f"{length} entries for {num_levels} stages",
-                "Give one entry for each of network.features.",
-            )
-    if strides[0] != (1, 1, 1):
-        raise NetworkConfigError(
-            "network.strides", "the first stage must keep the grid", "Begin with [1, 1, 1]."
-        )
-    if any(side % 2 == 0 for kernel in kernels for side in kernel):
-        raise NetworkConfigError(
-            "network.kernels", "an even kernel would shift the image", "Use odd sides."
-        )
-    return strides, kernels
-
-
 def _draw_weights(net: nn.Module, *, generator: torch.Generator) -> None:
     """Kaiming-normal convolutions (He et al. 2015) with zero bias, norm layers as the identity."""
     for module in net.modules():
@@ -204,19 +164,3 @@ def _global_draws(*, seed: int) -> Generator[None]:
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
-
-
-class _RampsOnCpu(TorchFunctionMode):
-    """Keeps `linspace` off the `meta` device: the constructor of Swin UNETR reads its values."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],  # the base class's signature
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func is torch.linspace:
-            given["device"] = "cpu"
-        return func(*args, **given)

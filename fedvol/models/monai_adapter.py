@@ -6,7 +6,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedvol.config.network import NormKind
+from fedvol.config.levels import NormKind
 from fedvol.config.patch_rule import PatchRule
 from fedvol.errors import NetworkConfigError
 from fedvol.models.blocks import Features

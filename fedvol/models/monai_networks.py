@@ -21,8 +21,9 @@ from fedvol.config.monai_networks import (
     SwinUNETR,
     VNet,
 )
+from fedvol.config.network import level_kernels, level_strides
 from fedvol.config.network_checks import SEGRESNET_GROUPS
-from fedvol.config.patch_rule import default_strides, inner_strides, patch_rule
+from fedvol.config.patch_rule import inner_strides, patch_rule
 from fedvol.errors import NetworkConfigError
 from fedvol.models.dynunet import DynUNetAdapter
 from fedvol.models.monai_adapter import MonaiAdapter, adopt_layers
@@ -67,7 +68,7 @@ def build_monai(
         patch: Voxels of the patch, for a network that is built for one size.
 
     Raises:
-        NetworkConfigError: The network cannot take these channels, or needs a patch.
+        NetworkConfigError: The network needs a patch of another size.
     """
     if isinstance(config, DynUNet):
         return _dynunet(config, in_channels=in_channels, num_classes=num_classes)
@@ -99,15 +100,15 @@ def _build(
         case SegResNet():
             from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
 
-            stages = config.blocks_per_stage
+            blocks = config.blocks_per_stage
             groups = ("group", {"num_groups": SEGRESNET_GROUPS})
             return MonaiSegResNet(
                 init_filters=config.features,
                 in_channels=in_channels,
                 out_channels=num_classes,
                 norm=groups if config.norm == "group" else "batch",
-                blocks_down=stages,
-                blocks_up=(1,) * (len(stages) - 1),
+                blocks_down=blocks,
+                blocks_up=(1,) * (len(blocks) - 1),
             ), SEGRESNET_PARTS
         case ResidualUNet():
             return _residual_unet(config, in_channels=in_channels, num_classes=num_classes)
@@ -149,12 +150,6 @@ def _build(
 def _vnet(*, in_channels: int, num_classes: int) -> nn.Module:
     from monai.networks.nets.vnet import VNet as MonaiVNet
 
-    if 16 % in_channels:
-        raise NetworkConfigError(
-            "network.kind",
-            f"vnet adds copies of the image to its 16 features, not of {in_channels} channels",
-            "Use 1, 2, 4, 8 or 16 channels, or another network.",
-        )
     net = MonaiVNet(in_channels=in_channels, out_channels=num_classes)
     for module in net.modules():
         if isinstance(module, nn.Dropout3d):
@@ -165,12 +160,12 @@ def _vnet(*, in_channels: int, num_classes: int) -> nn.Module:
 def _dynunet(config: DynUNet, *, in_channels: int, num_classes: int) -> nn.Module:
     from monai.networks.nets.dynunet import DynUNet as MonaiDynUNet
 
-    strides = config.strides or default_strides(len(config.features))
+    strides = level_strides(config)
     net = MonaiDynUNet(
         spatial_dims=3,
         in_channels=in_channels,
         out_channels=num_classes,
-        kernel_size=config.kernels or ((3, 3, 3),) * len(strides),
+        kernel_size=level_kernels(config),
         strides=strides,
         upsample_kernel_size=strides[1:],
         filters=config.features,
@@ -243,10 +238,11 @@ def _highresnet(*, in_channels: int, num_classes: int) -> tuple[nn.Module, Parts
 def _unetr(config: UNETR, *, in_channels: int, num_classes: int, patch: Triple | None) -> nn.Module:
     from monai.networks.nets import unetr
 
-    if patch is None or any(side % 16 for side in patch):
+    step = patch_rule(config).multiple_of
+    if patch is None or any(side % least for side, least in zip(patch, step, strict=True)):
         raise NetworkConfigError(
             "patches.size",
-            f"unetr is built for one patch, whose sides are multiples of 16; this is {patch}",
+            f"unetr is built for one patch, whose sides are multiples of {step[0]}; it is {patch}",
             "Give such a patch.",
         )
     net = unetr.UNETR(

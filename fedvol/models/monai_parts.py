@@ -54,6 +54,6 @@ SWIN_UNETR_PARTS: Parts = {
 DENSENET_PARTS: Parts = {"features.conv0": STEM, "features": ENCODER, "class_layers": HEAD}
 RESNET_PARTS: Parts = {
     "conv1": STEM,
-    **{f"layer{stage}": ENCODER for stage in (1, 2, 3, 4)},
+    **{f"layer{level}": ENCODER for level in (1, 2, 3, 4)},
     "fc": HEAD,
 }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedvol.config.network import NormKind
+from fedvol.config.levels import NormKind
 
 _LARGEST_GROUP = 16
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fedvol.config.network import NormKind
+from fedvol.config.levels import NormKind
 from fedvol.models.blocks import ConvUnit, Features, conv_units
 from fedvol.models.grid import require_grid
 from fedvol.plan import TensorKind

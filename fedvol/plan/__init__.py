@@ -10,7 +10,7 @@ from fedvol.plan.fingerprint import (
     merge_fingerprints,
 )
 from fedvol.plan.histogram import Histogram
-from fedvol.plan.names import class_names, metric_keys, selection_metrics
+from fedvol.plan.names import class_names, metric_keys, num_classes, selection_metrics
 from fedvol.plan.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
 from fedvol.plan.planner import plan_study, settings_of
 from fedvol.plan.scales import EXTENT, INTENSITY, SPACING, Scale, exact_sums
@@ -44,6 +44,7 @@ __all__ = [
     "exact_sums",
     "merge_fingerprints",
     "metric_keys",
+    "num_classes",
     "plan_study",
     "require_comparable",
     "selection_metrics",

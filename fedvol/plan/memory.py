@@ -15,12 +15,11 @@ space; leave some of its memory out of the budget.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final, Literal
 
-from fedvol.config.network import ResidualEncoderUNet, UNet
-from fedvol.config.patch_rule import default_strides
+from fedvol.config.network import ResidualEncoderUNet, UNet, level_kernels, level_strides
 from fedvol.types import Triple
 
 GIB: Final = 1 << 30
@@ -89,7 +88,7 @@ def num_parameters(
 ) -> int:
     """Values of the network's convolutions and norms."""
     features = network.features
-    strides, kernels = _strides(network), _kernels(network)
+    strides, kernels = level_strides(network), level_kernels(network)
     total = _unit(num_channels, features[0], kernels[0])
     for level, channels in enumerate(features):
         kernel = kernels[level]
@@ -123,15 +122,7 @@ def _unit(before: int, after: int, kernel: Triple) -> int:
 
 def _voxels_per_level(network: UNet | ResidualEncoderUNet, *, patch: Triple) -> list[int]:
     sides, voxels = list(patch), list[int]()
-    for stride in _strides(network):
+    for stride in level_strides(network):
         sides = [side // step for side, step in zip(sides, stride, strict=True)]
         voxels.append(math.prod(sides))
     return voxels
-
-
-def _strides(network: UNet | ResidualEncoderUNet) -> Sequence[Triple]:
-    return network.strides or default_strides(len(network.features))
-
-
-def _kernels(network: UNet | ResidualEncoderUNet) -> Sequence[Triple]:
-    return network.kernels or ((3, 3, 3),) * len(network.features)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from fedvol.config.data import DataRequirement
-from fedvol.config.evaluation import Evaluation, SegmentationMetric
+from fedvol.config.evaluation import Evaluation
+from fedvol.config.metrics import SegmentationMetric, metric_name
 
 
 def class_names(requirement: DataRequirement) -> tuple[str, ...]:
@@ -13,6 +14,11 @@ def class_names(requirement: DataRequirement) -> tuple[str, ...]:
     Index `n` belongs to the label with the n-th smallest value in the label volumes.
     """
     return tuple(sorted(requirement.labels, key=requirement.labels.__getitem__))
+
+
+def num_classes(requirement: DataRequirement) -> int:
+    """Classes a network tells apart, background included."""
+    return 1 + len(requirement.labels)
 
 
 def metric_keys(metrics: Sequence[SegmentationMetric], classes: Sequence[str]) -> tuple[str, ...]:
@@ -29,6 +35,6 @@ def metric_keys(metrics: Sequence[SegmentationMetric], classes: Sequence[str]) -
 
 def selection_metrics(evaluation: Evaluation) -> tuple[SegmentationMetric, ...]:
     """What must be measured to choose the best round: Dice, which is cheap, and `select_by`."""
-    chosen = evaluation.select_by.split("/", 1)[0]
+    chosen = metric_name(evaluation.select_by)
     known = get_args(SegmentationMetric)
     return ("dice", *(name for name in known if name == chosen and name != "dice"))

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import assert_never
 
+from fedvol.config.levels import MAX_LEVELS
 from fedvol.config.network import ResidualEncoderUNet, UNet
 from fedvol.config.open_study import OpenResidualEncoderUNet, OpenUNet, PlannedNetwork
-from fedvol.config.patch_rule import default_strides
 from fedvol.errors import PlanningError
 from fedvol.plan.choices import by_axis
 from fedvol.plan.topology import (
-    MAX_STAGES,
     Topology,
     blocks_of,
     features_of,
@@ -36,9 +35,7 @@ def network_topology(
     Raises:
         PlanningError: The patch cannot be halved even once.
     """
-    strides = network.strides
-    if strides is None and network.features is not None:
-        strides = default_strides(len(network.features))
+    strides = network.fixed_strides
     if strides is not None:
         kernels = kernels_of(strides, spacing_mm=spacing_mm)
         return Topology(strides=strides, kernels=kernels)
@@ -47,7 +44,7 @@ def network_topology(
     topology = plan_topology(
         sides,
         spacing_mm=spacing_mm,
-        max_stages=min([MAX_STAGES, *given]),
+        max_levels=min([MAX_LEVELS, *given]),
         is_exact=is_exact,
     )
     if len(topology.strides) < 2:
@@ -64,28 +61,28 @@ def close_network(network: PlannedNetwork, topology: Topology) -> UNet | Residua
     """The network with every list that the study left open.
 
     Raises:
-        PlanningError: The topology has another number of stages than the study's lists.
+        PlanningError: The topology has another number of levels than the study's lists.
     """
-    num_stages = len(topology.strides)
+    num_levels = len(topology.strides)
     is_default = network.features is not None  # the study's own network: nothing is planned of it
     values = {
-        "features": network.features or features_of(num_stages),
+        "features": network.features or features_of(num_levels),
         "strides": network.strides if is_default else topology.strides,
         "kernels": network.kernels if is_default else network.kernels or topology.kernels,
     }
     match network:
         case OpenResidualEncoderUNet():
-            values["blocks_per_stage"] = network.blocks_per_stage or blocks_of(num_stages)
+            values["blocks_per_stage"] = network.blocks_per_stage or blocks_of(num_levels)
             kind = ResidualEncoderUNet
         case OpenUNet():
             kind = UNet
         case _:
             assert_never(network)
     for name, entries in values.items():
-        if entries is not None and len(entries) != num_stages:
+        if entries is not None and len(entries) != num_levels:
             raise PlanningError(
                 f"network.{name}",
-                f"has {len(entries)} entries, and the data allow {num_stages} stages",
+                f"has {len(entries)} entries, and the data allow {num_levels} stages",
                 "Leave it out, or fix network.features and network.strides too.",
             )
     written = {name: getattr(network, name) for name in network.model_fields_set}

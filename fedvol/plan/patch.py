@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from fedvol.config.data import MAX_BATCH, MAX_PATCH_SIDE, MIN_PATCH_SIDE
 from fedvol.config.network import ResidualEncoderUNet, UNet
 from fedvol.config.open_study import PlannedNetwork
 from fedvol.errors import PlanningError
@@ -21,12 +22,7 @@ BATCH: Final = "patches.batch_size"
 _START_SIDE: Final = 256
 """The first patch has at most as many voxels as a cube of this side."""
 
-_MIN_SIDE: Final = 8
-"""Smallest side of a patch that a study may name."""
-
-_MAX_SIDE: Final = 512
 MIN_BATCH: Final = 2
-_MAX_BATCH: Final = 256
 _MAX_SHARE: Final = 0.05
 """Largest share of all training voxels in one batch."""
 
@@ -93,7 +89,7 @@ def fit_patch(
         memory_gib: Memory of a site.
 
     Raises:
-        PlanningError: No patch fits, or the volumes are too small for a network of two stages.
+        PlanningError: No patch fits, or the volumes are too small for a network of two levels.
     """
     batch = batch_size or MIN_BATCH
     if patch is not None:
@@ -158,14 +154,14 @@ def fit_batch(
             f"{plain_number(size / GIB, decimals=1)} GiB, and a site has {memory_gib:g} GiB",
             "Raise planning.memory_gib, fix a smaller patch or network, or fix the batch size.",
         )
-    while held < _MAX_BATCH:
+    while held < MAX_BATCH:
         larger = _bytes(network, patch=patch, batch_size=held + 1, volumes=volumes)
         if larger > memory_gib * GIB:
             break
         held, size = held + 1, larger
     share = _MAX_SHARE * math.prod(volumes.median) * volumes.cases / math.prod(patch)
     few = max(MIN_BATCH, round(share))
-    more = " or more" if held == _MAX_BATCH else ""
+    more = " or more" if held == MAX_BATCH else ""
     reason = (
         f"{memory_gib:g} GiB hold {held} patches{more} (about "
         f"{plain_number(size / GIB, decimals=1)} GiB)"
@@ -183,7 +179,7 @@ def _start(volumes: Volumes) -> Triple:
     density = [1 / edge for edge in volumes.spacing_mm]
     scale = _START_SIDE / math.prod(density) ** (1 / 3)
     i, j, k = (
-        min(max(1, round(scale * per_mm)), side, _MAX_SIDE)
+        min(max(1, round(scale * per_mm)), side, MAX_PATCH_SIDE)
         for per_mm, side in zip(density, volumes.median, strict=True)
     )
     return i, j, k
@@ -192,7 +188,7 @@ def _start(volumes: Volumes) -> Triple:
 def _padded(sides: Triple, topology: Topology) -> Triple:
     """Up to the next multiple of what the strides need, and to what a patch has at least."""
     i, j, k = (
-        -(-max(side, _MIN_SIDE) // step) * step
+        -(-max(side, MIN_PATCH_SIDE) // step) * step
         for side, step in zip(sides, topology.factor, strict=True)
     )
     return i, j, k
@@ -202,14 +198,14 @@ def _shrunk(
     network: PlannedNetwork, patch: Triple, topology: Topology, *, volumes: Volumes
 ) -> tuple[Topology, Triple] | None:
     """The next smaller patch: less along the axis where it is largest beside the median volume."""
-    able = [axis for axis in range(3) if patch[axis] - topology.factor[axis] >= _MIN_SIDE]
+    able = [axis for axis in range(3) if patch[axis] - topology.factor[axis] >= MIN_PATCH_SIDE]
     if not able:
         return None
     axis = max(able, key=lambda axis: (patch[axis] / volumes.median[axis], patch[axis]))
-    # The coarsest stage may go with the step; then a smaller step is enough.
+    # The coarsest level may go with the step; then a smaller step is enough.
     less = _less(patch, axis, topology.factor[axis])
     step = network_topology(network, less, spacing_mm=volumes.spacing_mm).factor[axis]
-    while (less := _less(patch, axis, step))[axis] >= _MIN_SIDE:
+    while (less := _less(patch, axis, step))[axis] >= MIN_PATCH_SIDE:
         found = network_topology(network, less, spacing_mm=volumes.spacing_mm)
         if math.prod(padded := _padded(less, found)) < math.prod(patch):
             return found, padded

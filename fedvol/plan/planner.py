@@ -13,6 +13,7 @@ from fedvol.plan.choices import AXES, Choice, PlanningRecord, Setting, by_axis, 
 from fedvol.plan.fingerprint import Fingerprint
 from fedvol.plan.intensity import plan_normalisation
 from fedvol.plan.memory import GIB, Precision
+from fedvol.plan.names import num_classes
 from fedvol.plan.patch import BATCH, SIZE, Fitted, Volumes, fit_batch, fit_patch
 from fedvol.plan.spacing import SpacingMm, median_shape, plan_spacing
 from fedvol.types import Json, Triple
@@ -96,7 +97,7 @@ def _patch_choices(
         median=cast(Triple, median_shape(fingerprint, spacing_mm=spacing_mm, key=SIZE)),
         cases=fingerprint.cases,
         num_channels=len(study.data.channels),
-        num_classes=1 + len(study.data.labels),
+        num_classes=num_classes(study.data),
         precision=_widest(study),
     )
     network = study.network
@@ -194,9 +195,9 @@ def _network_choice(
                 thick = ", ".join(
                     name for name, side in zip(AXES, kernels[0], strict=True) if side == 1
                 )
-                stages = "stage" if flat == 1 else f"{flat} stages"
+                few = "stage" if flat == 1 else f"{flat} stages"
                 reason = (
-                    f"1 along {thick} in the first {stages}, where voxel edges "
+                    f"1 along {thick} in the first {few}, where voxel edges "
                     f"({by_axis(spacing_mm)} mm at first) are at least twice the finest, then 3"
                 )
         case _:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from fedvol.config.levels import MAX_LEVELS
 from fedvol.types import Triple
 
-MAX_STAGES: Final = 8
 _MIN_EDGE: Final = 4
 """Fewest voxels of the coarsest feature map along a halved axis."""
 
@@ -21,14 +21,14 @@ _BLOCKS: Final = (1, 3, 4, 6, 6, 6, 6, 6)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """Strides and kernels of every stage, finest first."""
+    """Strides and kernels of every level, finest first."""
 
     strides: tuple[Triple, ...]
     kernels: tuple[Triple, ...]
 
     @property
     def factor(self) -> Triple:
-        """Voxels of the patch per voxel of the coarsest stage."""
+        """Voxels of the patch per voxel of the coarsest level."""
         i, j, k = (math.prod(stride[axis] for stride in self.strides) for axis in range(3))
         return i, j, k
 
@@ -37,24 +37,24 @@ def plan_topology(
     sides: Sequence[int],
     *,
     spacing_mm: Sequence[float],
-    max_stages: int = MAX_STAGES,
+    max_levels: int = MAX_LEVELS,
     is_exact: bool = False,
 ) -> Topology:
     """Halve each axis while it has 8 voxels and its voxel edge is below twice the finest.
 
     A kernel is 1 along an axis until its voxel edge has come below twice the finest, then 3; the
-    coarsest stage has 3 along every axis. A single axis is halved alone only from 12 voxels on.
+    coarsest level has 3 along every axis. A single axis is halved alone only from 12 voxels on.
 
     Args:
         sides: Voxels of the patch before it is padded to a multiple of what the strides need.
         spacing_mm: Voxel edges.
-        max_stages: Most stages.
+        max_levels: Most levels.
         is_exact: Whether the patch cannot be padded, so that only even sides are halved.
     """
     left, edges = list(sides), list(spacing_mm)
     strides: list[Triple] = [(1, 1, 1)]
     kernels: list[Triple] = []
-    while len(strides) < max_stages:
+    while len(strides) < max_levels:
         halved = [axis for axis in range(3) if left[axis] >= 2 * _MIN_EDGE]
         if is_exact:
             halved = [axis for axis in halved if left[axis] % 2 == 0]
@@ -80,14 +80,14 @@ def kernels_of(strides: Sequence[Triple], *, spacing_mm: Sequence[float]) -> tup
     return (*kernels, (3, 3, 3))
 
 
-def features_of(num_stages: int) -> tuple[int, ...]:
-    """32 channels, doubled from stage to stage up to 320."""
-    return tuple(min(_FIRST_FEATURES << stage, _MAX_FEATURES) for stage in range(num_stages))
+def features_of(num_levels: int) -> tuple[int, ...]:
+    """32 channels, doubled from level to level up to 320."""
+    return tuple(min(_FIRST_FEATURES << level, _MAX_FEATURES) for level in range(num_levels))
 
 
-def blocks_of(num_stages: int) -> tuple[int, ...]:
+def blocks_of(num_levels: int) -> tuple[int, ...]:
     """Residual blocks of a residual encoder: 1, 3, 4, then 6."""
-    return _BLOCKS[:num_stages]
+    return _BLOCKS[:num_levels]
 
 
 def _kernel(edges: Sequence[float], *, before: Sequence[Triple]) -> Triple:

@@ -1,21 +1,18 @@
 """The only way out of a site: policy, audit record, contribution."""
 
-from fedvol.privacy.audit import AuditRecord, AuditSink
 from fedvol.privacy.contribution import Contribution, Kind, Update
-from fedvol.privacy.file_audit import AuditSummary, FileAudit, verify_audit
+from fedvol.privacy.delivery import IN_PROCESS, Delivery, MessageDigest
 from fedvol.privacy.release import Releaser
 from fedvol.privacy.suppression import HeldSubjects, JudgedSubjects
 
 __all__ = [
-    "AuditRecord",
-    "AuditSink",
-    "AuditSummary",
+    "IN_PROCESS",
     "Contribution",
-    "FileAudit",
+    "Delivery",
     "HeldSubjects",
     "JudgedSubjects",
     "Kind",
+    "MessageDigest",
     "Releaser",
     "Update",
-    "verify_audit",
 ]

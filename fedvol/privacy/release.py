@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from fedvol.audit import AuditRecord, AuditSink
 from fedvol.config import SitePolicy
 from fedvol.errors import (
     CohortTooSmallError,
@@ -34,8 +35,8 @@ from fedvol.plan import (
     digest_json,
     state_digest,
 )
-from fedvol.privacy.audit import AuditRecord, AuditSink
 from fedvol.privacy.contribution import Contribution, Kind, Update, sealed
+from fedvol.privacy.delivery import IN_PROCESS, Delivery
 from fedvol.privacy.fingerprints import fingerprint
 from fedvol.privacy.suppression import HeldSubjects, JudgedSubjects, is_small, suppress
 from fedvol.types import Digest, Json, SiteId, State
@@ -53,14 +54,14 @@ class Releaser:
         plan: Digest of the plan the site agreed to.
         policy: The site's own floors.
         audit: Where each contribution is recorded.
-        recipient: Who receives them.
+        delivery: To whom they go, and under which consent.
     """
 
     site: SiteId
     plan: Digest
     policy: SitePolicy
     audit: AuditSink
-    recipient: str = "server"
+    delivery: Delivery = IN_PROCESS
 
     def require_cohort(self, subjects: int) -> None:
         """Refuse to take part with fewer training subjects than the site's floors.
@@ -299,11 +300,12 @@ class Releaser:
         frozen = {name: _read_only(tensor) for name, tensor in tensors.items()}
         said = dict(values)
         header = canonical_json({"values": said, "code": code, "title": title})
+        delivery = self.delivery
         self.audit.append(
             AuditRecord(
                 kind=kind.value,
                 site=self.site,
-                recipient=self.recipient,
+                recipient=delivery.recipient,
                 run=request.run,
                 plan=request.plan,
                 stage=request.stage,
@@ -315,6 +317,11 @@ class Releaser:
                 digest=digest_json([header.decode(), state_digest(frozen)]),
                 suppressed=suppressed,
                 code=code,
+                recipient_key=delivery.recipient_key,
+                consent=delivery.consent,
+                message=delivery.digest(
+                    request, values=said, tensors=frozen, code=code, title=title
+                ),
             )
         )
         return sealed(

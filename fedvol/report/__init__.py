@@ -1,5 +1,6 @@
 """What a run leaves for people: `result.json`, one page of HTML, a model card."""
 
+from fedvol.report.figures import metric_info, metric_label, quantity
 from fedvol.report.html import write_report
 from fedvol.report.model_card import write_model_card
 from fedvol.report.picture_file import load_pictures, save_pictures
@@ -10,6 +11,9 @@ from fedvol.report.result import (
     EvaluationResult,
     Metrics,
     ModelResult,
+    PrivacyResult,
+    Protection,
+    Released,
     Result,
     RoundResult,
     SiteResult,
@@ -26,6 +30,9 @@ __all__ = [
     "EvaluationResult",
     "Metrics",
     "ModelResult",
+    "PrivacyResult",
+    "Protection",
+    "Released",
     "Result",
     "RoundResult",
     "SiteResult",
@@ -33,6 +40,9 @@ __all__ = [
     "StageResult",
     "StatResult",
     "load_pictures",
+    "metric_info",
+    "metric_label",
+    "quantity",
     "read_result",
     "save_pictures",
     "write_model_card",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from fedvol.report.figures import MetricInfo, metric_info, number, quantity
+from fedvol.report.figures import MetricInfo, metric_info, metric_label, number, quantity
 from fedvol.report.result import Metrics, StageResult
 from fedvol.report.svg import Scale, figure_svg, nice_scale, path_data, round_ticks, spread, tag
 
@@ -244,9 +244,7 @@ def _validation_words(stage: StageResult, info: MetricInfo) -> str:
 
 
 def _metric_label(key: str, info: MetricInfo) -> str:
-    name = key.partition("/")[2]
-    label = f"{info.label} of {name}" if name else info.label
-    return f"{label} ({info.scale})"
+    return f"{metric_label(key)} ({info.scale})"
 
 
 def _value(metrics: Metrics, key: str) -> float | None:

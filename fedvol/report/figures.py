@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Literal
 
-from fedvol.report.result import StatResult
+from fedvol.config.metrics import METRICS, metric_name
+from fedvol.report.result import Difference, StatResult
 
 Better = Literal["higher", "lower", "unknown"]
 
 NO_INTERVAL = "no interval"
+NO_PAIRED_INTERVAL = "no interval (too few subjects)"
 
 _MINUS = "\u2212"
 
@@ -78,43 +80,44 @@ class Figure:
         return self.interval if self.interval == NO_INTERVAL else f"95 % interval {self.interval}"
 
 
+def _known(key: str, label: str, *, decimals: int, meaning: str) -> MetricInfo:
+    metric = METRICS[key]
+    return MetricInfo(
+        key=key,
+        label=label,
+        unit=metric.unit,
+        scale="0 to 1" if metric.is_share else metric.unit,
+        better="higher" if metric.is_higher_better else "lower",
+        decimals=decimals,
+        meaning=meaning,
+    )
+
+
 _KNOWN = (
-    MetricInfo(
-        key="dice",
-        label="Dice",
-        unit="",
-        scale="0 to 1",
-        better="higher",
+    _known(
+        "dice",
+        "Dice",
         decimals=3,
         meaning="Overlap of predicted and true voxels: twice the shared volume divided by the sum "
         "of both volumes. 1 is perfect, 0 is no overlap.",
     ),
-    MetricInfo(
-        key="nsd",
-        label="NSD",
-        unit="",
-        scale="0 to 1",
-        better="higher",
+    _known(
+        "nsd",
+        "NSD",
         decimals=3,
         meaning="Normalised surface distance: the share of both surfaces that lies within a stated "
         "tolerance of the other surface.",
     ),
-    MetricInfo(
-        key="hd95_mm",
-        label="HD95",
-        unit="mm",
-        scale="mm",
-        better="lower",
+    _known(
+        "hd95_mm",
+        "HD95",
         decimals=2,
         meaning="95th percentile of the distances from one surface to the other, in each "
         "direction; the larger of the two.",
     ),
-    MetricInfo(
-        key="assd_mm",
-        label="ASSD",
-        unit="mm",
-        scale="mm",
-        better="lower",
+    _known(
+        "assd_mm",
+        "ASSD",
         decimals=2,
         meaning="Average symmetric surface distance: the sum of both directed surface distances "
         "divided by the number of surface points of both.",
@@ -129,7 +132,7 @@ _WITHHELD = {
 
 def metric_info(key: str) -> MetricInfo:
     """What to say of a metric; `dice/liver` is described like `dice`."""
-    base = key.partition("/")[0]
+    base = metric_name(key)
     for info in _KNOWN:
         if info.key == base:
             return info
@@ -144,9 +147,16 @@ def metric_info(key: str) -> MetricInfo:
     )
 
 
+def metric_label(key: str) -> str:
+    """A metric in words, with its class where it is of one: `Dice of liver`."""
+    name = key.partition("/")[2]
+    label = metric_info(key).label
+    return f"{label} of {name}" if name else label
+
+
 def metric_names(keys: Iterable[str]) -> tuple[str, ...]:
     """Metrics of a table without their classes: known ones in a fixed order, then the others."""
-    bases = {key.partition("/")[0] for key in keys}
+    bases = {metric_name(key) for key in keys}
     known = [info.key for info in _KNOWN if info.key in bases]
     return (*known, *sorted(bases.difference(known)))
 
@@ -172,6 +182,13 @@ def interval(low: float, high: float, *, metric: MetricInfo, signed: bool = Fals
         f"{number(low, decimals=metric.decimals, signed=signed)} to "
         f"{quantity(high, metric=metric, signed=signed)}"
     )
+
+
+def paired_interval(found: Difference, *, metric: MetricInfo) -> str:
+    """Both ends of a difference's interval, or that it has none."""
+    if found.low is None or found.high is None:
+        return NO_PAIRED_INTERVAL
+    return interval(found.low, found.high, metric=metric, signed=True)
 
 
 def figure(stat: StatResult | None, *, metric: MetricInfo) -> Figure:

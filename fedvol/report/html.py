@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from fedvol.config.model_names import BASELINES
 from fedvol.files import write_atomic
 from fedvol.plan import Plan
 from fedvol.report import charts, view, wording
@@ -77,6 +78,7 @@ def render_report(result: Result, *, plan_json: str, pictures: Sequence[CasePict
             tested_on=view.tested_on(result),
             metrics=metrics,
             models=models,
+            has_others=len(models) > 1,
             compared=compared,
             comparisons=comparisons,
             forests=[forest(result, metric=k, sites=sites) for k in (primary, *others)]
@@ -124,7 +126,7 @@ def site_order(result: Result) -> tuple[str, ...]:
 def simulate_command(result: Result) -> str:
     """The command that remakes a simulated run."""
     kinds = {key.partition("/")[0] for key in result.models}
-    baselines = ",".join(kind for kind in ("local", "ensemble", "pooled") if kind in kinds)
+    baselines = ",".join(kind for kind in BASELINES if kind in kinds)
     options = [f"--baselines {baselines}"] if baselines else []
     options.append(f"--device {result.device}")
     if result.engine != "in-process":

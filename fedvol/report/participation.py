@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from fedvol.federation import TOOK_PART
 from fedvol.report.figures import count
 from fedvol.report.result import StageResult
 from fedvol.report.svg import figure_svg, tag
-from fedvol.report.wording import STATES, TOOK_PART
+from fedvol.report.wording import STATES
 
 _CELL, _GAP, _TOP = 19, 3, 20
 _PER_BAND = 25

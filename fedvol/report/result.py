@@ -52,10 +52,10 @@ class Difference(Section):
     """Which metric."""
     value: float
     """Difference of the means."""
-    low: float
-    """Lower end of its 95 % interval."""
-    high: float
-    """Upper end of its 95 % interval."""
+    low: float | None
+    """Lower end of its 95 % interval; null where too few subjects give none."""
+    high: float | None
+    """Upper end of its 95 % interval; null where too few subjects give none."""
     n: int | None = None
     """Cases that both models were judged on."""
 
@@ -165,6 +165,53 @@ class DigestOf(Section):
     """SHA-256 of its canonical JSON."""
 
 
+class Released(Section):
+    """What left the sites."""
+
+    what: str
+    """In words."""
+
+
+class Protection(Section):
+    """One protection of the run."""
+
+    state: Literal["on", "off", "not_recorded"]
+    """Whether it was in force; what was not recorded counts as absent."""
+    words: str = ""
+    """How, or why not."""
+
+
+_NOT_RECORDED = Protection(state="not_recorded")
+
+
+class SpentResult(Section):
+    """What one site's training cost of its privacy budget."""
+
+    epsilon: float
+    """Spent so far."""
+    delta: float
+    """At this probability of failure."""
+    unit: str
+    """Whom the bound protects: subject or case."""
+    accountant: str
+    """How it was added up."""
+
+
+class PrivacyResult(Section):
+    """What protected the run, and what did not; every entry is an object, so that it can grow."""
+
+    released: Released | None = None
+    """What left the sites; null where nothing is recorded."""
+    secure_sum: Protection = _NOT_RECORDED
+    """Whether the server saw sums only."""
+    differential_privacy: Protection = _NOT_RECORDED
+    """Whether updates were clipped and noised."""
+    suppression: Protection | None = None
+    """Whether figures of small groups were withheld."""
+    ledger: dict[str, SpentResult] = Field(default_factory=dict)
+    """Each site's spending; empty without differential privacy."""
+
+
 class Result(Section):
     """A whole run."""
 
@@ -204,8 +251,8 @@ class Result(Section):
     """The same models on the test cases."""
     comparisons: dict[str, list[Difference]]
     """Federated minus each other model, paired by subject."""
-    privacy: dict[str, str]
-    """What protected the run, and what did not, in words."""
+    privacy: PrivacyResult
+    """What protected the run, and what did not."""
     skipped: dict[str, dict[str, int]]
     """Cases left out, per site and error code."""
     skipped_cases: dict[str, dict[str, str]] = Field(default_factory=dict)

@@ -71,7 +71,7 @@ def stage_words(stage: Stage) -> str:
         f"{stage.kind} by {how}, "
         f"{stage.rounds} rounds of {stage.steps_per_round} gradient steps at each site, "
         f"{optimiser.kind} at learning rate {optimiser.learning_rate:g}, "
-        f"{stage.training.precision}"
+        f"{stage.training.precision}{', compiled' if stage.training.compile else ''}"
     )
 
 

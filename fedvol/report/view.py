@@ -4,21 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedvol.config import Study
+from fedvol.config.metrics import metric_name
+from fedvol.config.model_names import FEDERATED
+from fedvol.federation import TOOK_PART
 from fedvol.plan import class_names
 from fedvol.report.figures import (
     Figure,
     MetricInfo,
     count,
     figure,
-    interval,
     metric_info,
     metric_names,
+    paired_interval,
     quantity,
 )
 from fedvol.report.result import EvaluationResult, Metrics, Result, RoundResult
 from fedvol.report.wording import (
-    FEDERATED,
-    TOOK_PART,
     ModelWords,
     code_title,
     difference_words,
@@ -40,7 +41,7 @@ class Comparison:
         value: The difference with its unit.
         interval: Its interval.
         n: `n=41`; empty where it was not recorded.
-        verdict: `better`, `worse`, `none`, `higher` or `lower`.
+        verdict: `better`, `worse`, `none`, `higher`, `lower` or `open`.
     """
 
     model: ModelWords
@@ -121,7 +122,7 @@ def primary_metric(result: Result) -> str:
     """The metric of the headline: what chose the best round, without its class."""
     evaluation = result.evaluation.get(FEDERATED)
     names = metric_names(evaluation.overall) if evaluation else ()
-    chosen = result.stages[0].select_by.partition("/")[0] if result.stages else "dice"
+    chosen = metric_name(result.stages[0].select_by) if result.stages else "dice"
     return chosen if chosen in names or not names else names[0]
 
 
@@ -251,7 +252,7 @@ def _table_rows(
     ]
     for name in classes:
         by_class = evaluation.by_class.get(name, {})
-        given = {key.partition("/")[0]: stat for key, stat in by_class.items()}
+        given = {metric_name(key): stat for key, stat in by_class.items()}
         rows.append(FigureRow(name=name, figures=_figures(given, metrics)))
     for site in sites:
         by_site = evaluation.by_site.get(site, {})
@@ -289,7 +290,7 @@ def _comparison(result: Result, name: str, metric: str) -> Comparison | None:
                 words=verdict_words(item),
                 detail=difference_words(item),
                 value=quantity(item.value, metric=info, signed=True),
-                interval=interval(item.low, item.high, metric=info, signed=True),
+                interval=paired_interval(item, metric=info),
                 n=f"n={item.n}" if item.n is not None else "",
                 verdict=verdict(item),
             )

@@ -3,11 +3,24 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedvol.errors import FedvolError
-from fedvol.report.figures import count, interval, metric_info, quantity
-from fedvol.report.result import Difference, Result
+from fedvol.config.model_names import (
+    ENSEMBLE,
+    FEDERATED,
+    NEW_SITE,
+    PERSONALISED,
+    POOLED,
+    site_of,
+)
+from fedvol.errors import classes_by_code
+from fedvol.report.figures import (
+    NO_PAIRED_INTERVAL,
+    count,
+    metric_info,
+    paired_interval,
+    quantity,
+)
+from fedvol.report.result import Difference, PrivacyResult, Protection, Result, SpentResult
 
-FEDERATED = "federated"
 STATES = {
     "contributed": ("C", "contributed: its update is in the round's model"),
     "personalised": ("P", "personalised: trained a model of its own, which stays there"),
@@ -20,20 +33,7 @@ STATES = {
 }
 """Letter and meaning of each state of a site in a round."""
 
-_LOCAL = "local/"
-NEW_SITE = "federated/new-site"
-PERSONALISED = "personalised"
-TOOK_PART = ("contributed", "personalised")
-"""States in which a site did its part of a round."""
-_ORDER = (FEDERATED, NEW_SITE, PERSONALISED, "pooled", "ensemble")
-_PRIVACY = {
-    "released": "What left each site",
-    "secure_sum": "Secure sum",
-    "differential_privacy": "Differential privacy",
-    "suppression": "Suppression of small groups",
-    "audit": "Audit log",
-    "transport": "Transport",
-}
+_ORDER = (FEDERATED, NEW_SITE, PERSONALISED, POOLED, ENSEMBLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +81,13 @@ def model_words(key: str, *, result: Result) -> ModelWords:
             "site's own test cases only, and in no released file. A site that trained none "
             "uses the federated model"
         )
-    elif key == "pooled":
+    elif key == POOLED:
         label, phrase = "Pooled", "the pooled model"
         meaning = "trained on all sites' cases gathered in one place"
-    elif key == "ensemble":
+    elif key == ENSEMBLE:
         label, phrase = "Ensemble", "the ensemble"
         meaning = "predictions of the models trained at one site alone, averaged"
-    elif key.startswith(_LOCAL):
-        site = key.removeprefix(_LOCAL)
+    elif site := site_of(key):
         label, phrase = f"{site} alone", f"the model trained at {site} alone"
         meaning = f"trained at {site} alone"
     else:
@@ -104,7 +103,12 @@ def model_order(keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def verdict(difference: Difference) -> str:
-    """`better`, `worse` or `none`; `higher` or `lower` where the direction is not known."""
+    """`better`, `worse` or `none`; `higher` or `lower` where the direction is not known.
+
+    Without an interval it is `open`: a difference alone shows nothing.
+    """
+    if difference.low is None or difference.high is None:
+        return "open"
     if difference.low <= 0 <= difference.high:
         return "none"
     better = metric_info(difference.metric).better
@@ -116,6 +120,8 @@ def verdict(difference: Difference) -> str:
 def verdict_words(difference: Difference) -> str:
     """What an interval shows, in words that cannot be taken for more."""
     words = verdict(difference)
+    if words == "open":
+        return "too few subjects to say"
     return "no difference shown" if words == "none" else f"federated is {words}"
 
 
@@ -124,28 +130,45 @@ def difference_words(difference: Difference) -> str:
     info = metric_info(difference.metric)
     cases = f"; n={difference.n}" if difference.n is not None else ""
     value = quantity(difference.value, metric=info, signed=True)
-    ends = interval(difference.low, difference.high, metric=info, signed=True)
-    return f"{value} {info.label} (95 % interval {ends}{cases})"
+    ends = paired_interval(difference, metric=info)
+    named = ends if ends == NO_PAIRED_INTERVAL else f"95 % interval {ends}"
+    return f"{value} {info.label} ({named}{cases})"
 
 
 def code_title(code: str) -> str:
     """The fixed words of an error code, or that they are unknown."""
-    return _titles(FedvolError).get(code, "a code this version does not know")
+    kind = classes_by_code().get(code)
+    return kind.title if kind is not None else "a code this version does not know"
 
 
-def privacy_words(privacy: dict[str, str]) -> tuple[tuple[str, str], ...]:
+def privacy_words(privacy: PrivacyResult) -> tuple[tuple[str, str], ...]:
     """Each protection with its state; what the run did not record is said to be absent."""
-    known = [
-        (label, privacy.get(key, "not recorded for this run: take it as absent"))
-        for key, label in _PRIVACY.items()
-        if key in privacy or key in ("secure_sum", "differential_privacy")
+    protections = (
+        ("Secure sum", privacy.secure_sum),
+        ("Differential privacy", privacy.differential_privacy),
+        ("Suppression of small groups", privacy.suppression),
+    )
+    lines = [("What left each site", privacy.released.what)] if privacy.released else []
+    lines += [(label, _protection(found)) for label, found in protections if found is not None]
+    lines += [
+        (
+            f"Privacy spent at {site}",
+            _spent(spent),
+        )
+        for site, spent in sorted(privacy.ledger.items())
     ]
-    others = [
-        (key.replace("_", " ").capitalize(), words)
-        for key, words in sorted(privacy.items())
-        if key not in _PRIVACY
-    ]
-    return (*known, *others)
+    return tuple(lines)
+
+
+def _spent(spent: SpentResult) -> str:
+    bound = f"epsilon {spent.epsilon:g} at delta {spent.delta:g}"
+    return f"{bound} per {spent.unit}, by {spent.accountant}"
+
+
+def _protection(found: Protection) -> str:
+    if found.state == "not_recorded":
+        return "not recorded for this run: take it as absent"
+    return f"{found.state}: {found.words}" if found.words else found.state
 
 
 def _steps(key: str, result: Result) -> str:
@@ -155,17 +178,10 @@ def _steps(key: str, result: Result) -> str:
         return ""
     if key == FEDERATED or federated is None:
         return f" ({count(model.steps, 'gradient step')} over all sites)"
-    if key == "ensemble":
+    if key == ENSEMBLE:
         return f" ({count(model.steps, 'gradient step')} over all of them)"
     if model.steps == federated.steps:
         return f" (same number of gradient steps as the whole federation: {model.steps:,})"
     return (
         f" ({count(model.steps, 'gradient step')}; the whole federation took {federated.steps:,})"
     )
-
-
-def _titles(cls: type[FedvolError]) -> dict[str, str]:
-    titles = {cls.code: cls.title}
-    for child in cls.__subclasses__():
-        titles.update(_titles(child))
-    return titles

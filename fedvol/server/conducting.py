@@ -1,4 +1,4 @@
-"""Conducting a run over the network; whoever does it may be killed at any moment."""
+"""Conducting a run over the network, in a process that may be killed at any moment."""
 
 import time
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from fedvol.server.front_door import MAX_BLOB_BYTES
 from fedvol.server.server_folder import ServerFolder
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
-from fedvol.transport.flower import FlowerLink
+from fedvol.transport.flower_link import FlowerLink
 from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.calls import SiteKeys
 from fedvol.transport.network.server_run import PrivateAddress, server_run

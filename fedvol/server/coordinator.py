@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fedvol.config.model_names import PERSONALISED
 from fedvol.errors import (
     FedvolError,
     PlanMismatchError,
@@ -130,7 +131,7 @@ class Coordinator:
             QuorumError: A site with test cases did not answer; figures over a subset are refused.
         """
         assert outcome.personal_round is not None
-        model = f"{self._run}/personalised"
+        model = f"{self._run}/{PERSONALISED}"
         return self._test(link, outcome, stage=1, round_index=outcome.personal_round, model=model)
 
     def _test(

@@ -1,4 +1,4 @@
-"""`FrontDoor`: the server's two ports. Public: what sites need, by TLS 1.3. Private: the rest."""
+"""`FrontDoor`: the server's two ports. Public, with TLS 1.3: what sites need. Private: the rest."""
 
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -59,7 +59,7 @@ class FrontDoor:
         """Let exactly these sites connect.
 
         Raises:
-            SiteRegistrationError: Two of them have one key.
+            SiteRegistrationError: A key is another site's, or was replaced before.
         """
         self.superlink.set_sites({site: key.pem for site, key in nodes.items()})
 
@@ -93,7 +93,7 @@ class FrontDoor:
         """
         return self._open(
             Listener(
-                PublicGate(self.superlink.app, self._own),
+                PublicGate(self.superlink.app, self._own, admits=self.superlink.admits),
                 host=host,
                 port=port,
                 certificate=certificate,

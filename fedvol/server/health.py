@@ -53,8 +53,9 @@ def ask_health(
         words = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items()))
         raise QuorumError(
             f"run {run}",
-            f"{len(health)} of at least {minimum} sites would train ({words})",
-            "Mend the sites, or lower federation.min_sites.",
+            f"{len(health)} of at least {minimum} sites would train"
+            + (f" ({words})" if words else ""),
+            "Mend the sites and resume, or begin a new run with a lower federation.min_sites.",
         )
     return dict(sorted(health.items()))
 

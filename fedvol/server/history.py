@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from fedvol.federation import (
+    TOOK_PART,
     Candidate,
     HealthReport,
     RoundState,
@@ -48,8 +49,7 @@ def best_record(closed: Iterable[RoundRecord], *, select_by: str) -> RoundRecord
 
 def participants(record: RoundRecord) -> tuple[SiteRound, ...]:
     """The sites whose part of a round is done: contributed, or kept a model of their own."""
-    done = (SiteState.CONTRIBUTED, SiteState.PERSONALISED)
-    return tuple(site for site in record.sites if site.state in done)
+    return tuple(site for site in record.sites if site.state in TOOK_PART)
 
 
 def contributions(record: RoundRecord) -> tuple[SiteRound, ...]:

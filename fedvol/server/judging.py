@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fedvol.config.evaluation import SegmentationMetric
+from fedvol.config.metrics import SegmentationMetric
 from fedvol.errors import QuorumError
 from fedvol.federation import (
     Action,

@@ -7,7 +7,7 @@ from typing import final
 import fedvol
 from fedvol.errors import FedvolError
 from fedvol.files import locked_folder, remove_unfinished
-from fedvol.identity import write_moment
+from fedvol.identity import NodePublicKey, write_moment
 from fedvol.server.agreeing import AgreementDesk, agreement_routes
 from fedvol.server.coordinator_process import CoordinatorProcess, coordinator_words
 from fedvol.server.front_door import FrontDoor
@@ -68,6 +68,7 @@ class _Server:
     def __init__(self, state: ServerState, *, observer: Observer) -> None:
         self._state = state
         self._syncing = threading.Lock()
+        self._nodes: dict[SiteId, NodePublicKey] | None = None
         guard = CallGuard(state.registry)
         agreements = AgreementDesk(state.store, sites=state.registry)
         self._door = FrontDoor(
@@ -107,8 +108,12 @@ class _Server:
     def sync(self) -> None:
         """Let exactly those sites in that may take part now."""
         with self._syncing:
+            nodes = self._state.registry.nodes()
+            if nodes == self._nodes:
+                return  # setting them keeps everybody out for a moment
             try:
-                self._door.set_sites(self._state.registry.nodes())
+                self._door.set_sites(nodes)
+                self._nodes = nodes
             except FedvolError as error:
                 # One site's bad key must not take the server down; the operator sees it here.
                 self._observer.event("sites.failed", code=error.code, what=error.what)

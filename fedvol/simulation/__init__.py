@@ -1,8 +1,7 @@
 """Hospitals, server and baselines on one machine, through the code that hospitals run."""
 
-from fedvol.simulation.baselines import BASELINES
 from fedvol.simulation.planning import explain_plan
 from fedvol.simulation.publish import rebuild_report
 from fedvol.simulation.simulate import simulate
 
-__all__ = ["BASELINES", "explain_plan", "rebuild_report", "simulate"]
+__all__ = ["explain_plan", "rebuild_report", "simulate"]

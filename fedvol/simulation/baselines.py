@@ -9,27 +9,13 @@ the steps of that stage are further rounds of its own, rounded up to whole round
 import math
 
 from fedvol.config import Study
-from fedvol.config.baselines import BASELINES
+from fedvol.config.model_names import POOLED
 from fedvol.config.strategy import LONGEST_WAIT_S, MOST_STEPS, FedAvg
 from fedvol.errors import UsageError
 from fedvol.types import RunId, SiteId
 
-POOLED = SiteId("pooled")
-
-
-def require_known(names: tuple[str, ...]) -> None:
-    """Refuse a baseline that does not exist.
-
-    Raises:
-        UsageError: A name is unknown or given twice.
-    """
-    unknown = sorted(set(names) - set(BASELINES))
-    if unknown or len(set(names)) != len(names):
-        raise UsageError(
-            "--baselines",
-            f"unknown: {', '.join(unknown)}" if unknown else "a name is given twice",
-            f"Choose from {', '.join(BASELINES)}, separated by commas.",
-        )
+POOLED_SITE = SiteId(POOLED)
+"""Stands for all hospitals together where their cases are pooled."""
 
 
 def baseline_study(study: Study, *, num_sites: int) -> Study:
@@ -68,8 +54,3 @@ def baseline_study(study: Study, *, num_sites: int) -> Study:
 def local_run(site: SiteId) -> RunId:
     """Name of the run that trains at one site alone."""
     return RunId(f"local-{site}")
-
-
-def local_model(site: SiteId) -> str:
-    """Name of that model in results."""
-    return f"local/{site}"

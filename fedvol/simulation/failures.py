@@ -10,9 +10,13 @@ from fedvol.errors import (
     FedvolError,
     SiteFailedError,
     StudyError,
+    classes_by_code,
 )
 from fedvol.files import store_error
 from fedvol.types import SiteId
+
+_OF_PROBLEMS = (StudyError, CaseTableError)
+"""Made of problems instead of where, what and fix; no site meets them in a run."""
 
 
 def own_failure(error: Exception) -> Exception:
@@ -49,22 +53,10 @@ def failure_of(site: SiteId, text: str) -> FedvolError:
         told = json.loads(text)
     except ValueError:
         told = {"code": "", "what": text or "its app failed"}
-    kind = _kinds().get(told["code"])
-    if kind is not None:
+    kind = classes_by_code().get(told["code"])
+    if kind is not None and kind not in _OF_PROBLEMS:
         return kind(told["where"], told["what"], told["fix"])
     error = SiteFailedError(f"site {site}", told["what"], "Mend it, and add --resume.")
     if "trace" in told:
         error.add_note(told["trace"])
     return error
-
-
-def _kinds() -> dict[str, type[FedvolError]]:
-    found: dict[str, type[FedvolError]] = {}
-    waiting: list[type[FedvolError]] = [FedvolError]
-    while waiting:
-        kind = waiting.pop()
-        found.setdefault(kind.code, kind)
-        waiting.extend(kind.__subclasses__())
-    for other in (StudyError, CaseTableError):  # made of problems; no site meets them in a run
-        del found[other.code]
-    return found

@@ -8,7 +8,7 @@ import fedvol
 from fedvol.client import FingerprintAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
-from fedvol.errors import CaseStoreError, StoreError
+from fedvol.errors import CaseStoreError, CompileError, StoreError, classes_by_code
 from fedvol.federation import Link, MetricSums, Reply, Request, stage_exchange
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import (
@@ -142,9 +142,9 @@ def _over_link(
     return results[0]
 
 
-_OWN_FAILURES = {
-    kind.code: kind for kind in (CaseStoreError, StoreError, *StoreError.__subclasses__())
-}
+_OWN_FAILURES = (
+    classes_by_code(CaseStoreError) | classes_by_code(CompileError) | classes_by_code(StoreError)
+)
 _Handle = Callable[[Request], Contribution]
 
 
@@ -174,6 +174,7 @@ class _OwnSites:
 
         Raises:
             StoreError: A site's store failed.
+            CompileError: A site's network cannot be compiled.
         """
         for reply in self._link.ask(requests):
             if self._failures:

@@ -6,21 +6,26 @@ from dataclasses import dataclass
 import torch
 
 from fedvol.client import SiteCases, inference_window, judge
-from fedvol.federation import MetricSums, RoundState, SiteState
+from fedvol.config import model_names
+from fedvol.config.model_names import (
+    BASELINES,
+    ENSEMBLE,
+    LOCAL,
+    NEW_SITE,
+    PERSONALISED,
+    POOLED,
+    local_model,
+)
+from fedvol.federation import MetricSums, RoundState
 from fedvol.models import initial_network, load_arrays
 from fedvol.server import Outcome
-from fedvol.simulation.baselines import local_model, local_run
+from fedvol.server.history import participants
+from fedvol.simulation.baselines import local_run
 from fedvol.simulation.federate import Federated
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.store import SiteRound
 from fedvol.types import Digest, RunId, SiteId
 from fedvol.validation import Predictor, SlidingWindow, ensemble, single
-
-NEW_SITE = "federated/new-site"
-"""The released file of a run whose sites keep tensors of their own, as a newcomer would use it."""
-
-PERSONALISED = "personalised"
-"""Each site's own model, judged on that site's test cases alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +55,17 @@ class Judged:
 
 
 def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judged, ...]:
-    """Train the federated model and the baselines asked for, and judge each on all test cases."""
+    """Train the federated model and the baselines asked for, and judge each on all test cases.
+
+    Baselines that an earlier call has judged already are judged models of this one too.
+    """
+    baselines = [*baselines, *_held_baselines(session)]
     if baselines:
         session.baseline_study()  # one that cannot be is told before any training
+    sites = session.training_sites if {LOCAL, ENSEMBLE} & {*baselines} else ()
+    pooled = [RunId(POOLED)] if POOLED in baselines else []
+    runs = [FEDERATED, *(local_run(site) for site in sites), *pooled]
+    session.observer.event("runs.planned", names=[*map(str, runs)])
     federated = session.federated()
     judged = [_federated(session, federated)]
     if session.has_local_tensors:
@@ -60,26 +73,36 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
         judged.append(_release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites))
     if federated.outcome.personal_round is not None:
         judged.append(_personalised(session, federated))
-    outcomes: dict[SiteId, Outcome] = {}
-    if "local" in baselines or "ensemble" in baselines:
-        for site in session.training_sites:
-            outcomes[site] = session.local(site).outcome
-    if "local" in baselines:
+    outcomes = {site: session.local(site).outcome for site in sites}
+    if LOCAL in baselines:
         judged += [
             _release_of(session, local_model(site), local_run(site), outcome, sites=[site])
             for site, outcome in outcomes.items()
         ]
-    if "ensemble" in baselines:
+    if ENSEMBLE in baselines:
         judged.append(_ensemble(session, outcomes))
-    if "pooled" in baselines:
+    if POOLED in baselines:
         outcome = session.pooled().outcome
-        judged.append(_release_of(session, "pooled", RunId("pooled"), outcome, sites=session.sites))
+        judged.append(_release_of(session, POOLED, RunId(POOLED), outcome, sites=session.sites))
     return tuple(judged)
+
+
+def _held_baselines(session: Session) -> list[str]:
+    """Baselines whose figures are in the store, whole."""
+    models: dict[str, list[str]] = {name: [name] for name in BASELINES}
+    models[LOCAL] = [local_model(site) for site in session.training_sites]
+    tested = {site for site, cases in session.cases.items() if cases.test}
+    return [
+        name
+        for name, parts in models.items()
+        if tested
+        and all(tested <= session.store.evaluations(FEDERATED, model=m).keys() for m in parts)
+    ]
 
 
 def _federated(session: Session, federated: Federated) -> Judged:
     return Judged(
-        name="federated",
+        name=model_names.FEDERATED,
         run=FEDERATED,
         release=federated.outcome.release,
         best_round=federated.outcome.best_round,
@@ -127,14 +150,14 @@ def _ensemble(session: Session, outcomes: Mapping[SiteId, Outcome]) -> Judged:
     ]
     runs = [local_run(site) for site in outcomes]
     return Judged(
-        name="ensemble",
+        name=ENSEMBLE,
         run=None,
         release=None,
         best_round=None,
         steps=sum(_steps(session, run) for run in runs),
         seconds=sum(_seconds(session, run) for run in runs),
         cases=_num_cases(session, outcomes),
-        sums=_judge(session, "ensemble", ensemble(nets, window=_window(session))),
+        sums=_judge(session, ENSEMBLE, ensemble(nets, window=_window(session))),
     )
 
 
@@ -203,6 +226,5 @@ def _taken(session: Session, run: RunId, stage: int | None) -> list[SiteRound]:
         site
         for record in session.store.rounds(run, stage=stage)
         if record.state is RoundState.CLOSED
-        for site in record.sites
-        if site.state in (SiteState.CONTRIBUTED, SiteState.PERSONALISED)
+        for site in participants(record)
     ]

@@ -1,6 +1,5 @@
 """The output folder of a simulation: what lies where, and whether it may be used."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
+from pydantic import TypeAdapter, ValidationError
+
 from fedvol.config import OpenStudy, load_open_study
-from fedvol.errors import OutputFolderError, RunMismatchError
+from fedvol.errors import ConfigError, OutputFolderError, RunMismatchError, StoreError
 from fedvol.files import atomic_path, write_atomic
-from fedvol.plan import canonical_json
+from fedvol.plan import Plan, canonical_json
 from fedvol.types import Digest, Json, RunId, SiteId
 
 _DECISIVE = ("fedvol", "numpy", "torch")
 """Libraries whose versions decide the last bits of weights."""
+_IDENTITY = TypeAdapter(dict[str, dict[str, str]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +130,26 @@ def keep_study(output: Output, *, path: Path, study: OpenStudy) -> None:
     """Copy the study file into the folder; once a run has begun there, only the same study.
 
     Raises:
-        ConfigError: The copy in the folder cannot be read any more.
+        StoreError: The copy in the folder is gone or damaged.
         RunMismatchError: The folder holds a run of another study; nothing in it was touched.
     """
     if not output.identity.exists():
         with atomic_path(output.study) as copy:
             shutil.copyfile(path, copy)
-    elif load_open_study(output.study) != study:
+    elif _held_study(output) != study:
         raise _mismatch(output, ["study"])
+
+
+def held_plan(output: Output) -> Plan:
+    """The plan of the run that the folder holds.
+
+    Raises:
+        StoreError: The file is gone or damaged.
+    """
+    try:
+        return Plan.model_validate_json(output.plan.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise _unreadable(output.plan, "the plan of this run") from error
 
 
 def require_same_simulation(
@@ -146,6 +160,7 @@ def require_same_simulation(
     Raises:
         RunMismatchError: The folder holds other data, a plan of another version, or was begun on
             another device or with other libraries that decide the last bits.
+        StoreError: What was written on the first start is damaged.
     """
     present: dict[str, dict[str, str]] = {
         "data of": {str(site): digest for site, digest in data.items()},
@@ -155,7 +170,10 @@ def require_same_simulation(
     if not output.identity.exists():
         write_atomic(output.identity, canonical_json(cast("Json", present)))
         return
-    written = json.loads(output.identity.read_bytes())
+    try:
+        written = _IDENTITY.validate_json(output.identity.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise _unreadable(output.identity, "what this run was begun with") from error
     changed = [
         name if part == "run" else f"{part} {name}"
         for part, values in present.items()
@@ -164,6 +182,21 @@ def require_same_simulation(
     ]
     if changed:
         raise _mismatch(output, changed)
+
+
+def _held_study(output: Output) -> OpenStudy:
+    try:
+        return load_open_study(output.study)
+    except ConfigError as error:
+        raise _unreadable(output.study, "this run's own copy of its study") from error
+
+
+def _unreadable(path: Path, of: str) -> StoreError:
+    return StoreError(
+        str(path),
+        f"{of} cannot be read",
+        "Restore the file, or begin anew in another folder with --out.",
+    )
 
 
 def _mismatch(output: Output, changed: Sequence[str]) -> RunMismatchError:

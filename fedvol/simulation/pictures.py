@@ -1,53 +1,67 @@
 """Best, median and worst test case of the federated model; a simulation may show pictures."""
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
 
 from fedvol.client import rows_path
-from fedvol.report import CasePicture
+from fedvol.config.metrics import METRICS, metric_name
+from fedvol.report import CasePicture, metric_info, metric_label, quantity
 from fedvol.simulation.judged import Judged
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.types import CaseId, SiteId
 from fedvol.validation import reference_image, segment, slice_panel
 
-_METRIC = "dice"
+Label = Literal["best", "median", "worst"]
+Row = tuple[float, SiteId, CaseId]
 
 
 def case_pictures(session: Session, federated: Judged) -> tuple[CasePicture, ...]:
-    """Predict the best, median and worst test case by Dice again, and take a slice of each."""
-    rows = sorted(_rows(session))
-    if not rows:
-        return ()
-    chosen: dict[Literal["best", "median", "worst"], tuple[float, SiteId, CaseId]] = {
-        "best": rows[-1],
-        "median": rows[len(rows) // 2],
-        "worst": rows[0],
-    }
+    """Predict the best, median and worst test case again, and take a slice of each.
+
+    They are ranked by the metric that names the best round.
+    """
+    metric = session.study.evaluation.select_by
+    chosen = best_median_worst(_rows(session, metric), metric=metric)
     return tuple(_picture(session, federated, label, *row) for label, row in chosen.items())
 
 
-def _rows(session: Session) -> list[tuple[float, SiteId, CaseId]]:
-    found: list[tuple[float, SiteId, CaseId]] = []
+def best_median_worst(rows: Iterable[Row], *, metric: str) -> Mapping[Label, Row]:
+    """Three cases of all; of an even number the better one in the middle. None of none.
+
+    Args:
+        rows: Value, site and name of each case; equal values are in the order of sites and names.
+        metric: What the values are, with `/class` or without.
+    """
+    upwards = sorted(rows, reverse=not METRICS[metric_name(metric)].is_higher_better)
+    if not upwards:
+        return {}
+    return {"best": upwards[-1], "median": upwards[len(upwards) // 2], "worst": upwards[0]}
+
+
+def _rows(session: Session, metric: str) -> list[Row]:
+    found: list[Row] = []
     for site in session.sites:
         path = rows_path(session.output.site(site), FEDERATED)
         for line in path.read_text().splitlines() if path.exists() else []:
             row = json.loads(line)
-            if row["values"][_METRIC] is not None:
-                found.append((float(row["values"][_METRIC]), site, CaseId(row["case"])))
+            if row["values"][metric] is not None:
+                found.append((float(row["values"][metric]), site, CaseId(row["case"])))
     return found
 
 
 def _picture(
     session: Session,
     federated: Judged,
-    label: Literal["best", "median", "worst"],
+    label: Label,
     value: float,
     site: SiteId,
     case_name: CaseId,
 ) -> CasePicture:
     case = next(c for c in session.cases[site].test if c.stored.case == case_name)
+    metric = session.study.evaluation.select_by
     assert federated.release is not None
     assert federated.best_round is not None
     with session.blobs(FEDERATED).open(federated.release) as file:
@@ -68,7 +82,7 @@ def _picture(
         label=label,
         site=site,
         case=case_name,
-        metric=f"Dice {value:.3f}",
+        metric=f"{metric_label(metric)} {quantity(value, metric=metric_info(metric))}",
         image=_page(panel.image),
         truth=_page(panel.truth),
         prediction=_page(panel.prediction),

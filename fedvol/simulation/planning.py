@@ -1,17 +1,16 @@
 """From a study as written to its plan's values: check the volumes, count them, plan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 import fedvol
+from fedvol.audit import AuditLog
 from fedvol.client import FingerprintAgent, check_sites
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, close_study
 from fedvol.data import CaseRecord, read_entries
-from fedvol.errors import RunMismatchError, StoreError
+from fedvol.errors import RunMismatchError
 from fedvol.files import write_atomic
 from fedvol.plan import (
     Fingerprint,
@@ -25,9 +24,8 @@ from fedvol.plan import (
     require_comparable,
     settings_of,
 )
-from fedvol.privacy import FileAudit
 from fedvol.simulation.federate import gather_fingerprints, make_plan
-from fedvol.simulation.output import Output
+from fedvol.simulation.output import Output, held_plan
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId
 
@@ -69,6 +67,22 @@ class Closed:
                 )
 
 
+def case_teller(observer: Observer, *, event: str) -> Callable[[CaseRecord, int, int], None]:
+    """Tells of each case that was checked or prepared, with the code of what is wrong with it."""
+
+    def tell(record: CaseRecord, done: int, total: int) -> None:
+        observer.event(
+            event,
+            site=record.site,
+            case=record.case,
+            done=done,
+            total=total,
+            code=record.verdict,
+        )
+
+    return tell
+
+
 def close_for_simulation(
     study: OpenStudy, *, data: Path, output: Output, observer: Observer
 ) -> Closed:
@@ -82,7 +96,7 @@ def close_for_simulation(
     if not study.open_keys:
         return Closed(study=close_study(study, {}, where=study.name), record=None)
     if output.identity.exists() and output.plan.exists():
-        held = _read_plan(output.plan)
+        held = held_plan(output)
         return Closed(study=held.study, record=held.planning)
     return plan_sites(study, data=data, output=output, observer=observer)
 
@@ -95,19 +109,12 @@ def plan_sites(study: OpenStudy, *, data: Path, output: Output, observer: Observ
         PlanningError: The data do not allow a plan.
         StoreError: The folder cannot be written.
     """
-
-    def on_case(record: CaseRecord, done: int, total: int) -> None:
-        observer.event(
-            "check.case",
-            site=record.site,
-            case=record.case,
-            done=done,
-            total=total,
-            code=record.verdict,
-        )
-
     checked = check_sites(
-        data, study=study, folder_of=output.site, workers=NUM_WORKERS, on_case=on_case
+        data,
+        study=study,
+        folder_of=output.site,
+        workers=NUM_WORKERS,
+        on_case=case_teller(observer, event="check.case"),
     )
     proposal = Proposal(software=fedvol.__version__, study=study, sites=tuple(sorted(checked)))
     agents = {
@@ -116,7 +123,7 @@ def plan_sites(study: OpenStudy, *, data: Path, output: Output, observer: Observ
             proposal=proposal,
             records=records,
             policy=SIMULATION_POLICY,
-            audit=FileAudit(output.site(site) / "audit.jsonl"),
+            audit=AuditLog(output.site(site) / "audit.jsonl"),
             observer=observer,
         )
         for site, records in checked.items()
@@ -180,17 +187,6 @@ def _write(path: Path, *, merged: Fingerprint, parts: Mapping[SiteId, Fingerprin
         "sites": {site: part.model_dump(mode="json") for site, part in parts.items()},
     }
     write_atomic(path, canonical_json(document))
-
-
-def _read_plan(path: Path) -> Plan:
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        raise StoreError(
-            str(path),
-            "the plan of this run cannot be read",
-            "Restore the file, or begin anew in another folder with --out.",
-        ) from error
 
 
 def _same(before: CaseRecord, after: CaseRecord) -> bool:

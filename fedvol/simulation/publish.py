@@ -8,8 +8,9 @@ from pathlib import Path
 
 import fedvol
 from fedvol.client import skipped_cases
+from fedvol.config import model_names
 from fedvol.config.strategy import Finetune, Scaffold
-from fedvol.errors import OutputFolderError
+from fedvol.errors import FedvolError, OutputFolderError
 from fedvol.federation import MetricSums, RoundArguments, RoundState, Stat, difference, merge
 from fedvol.files import atomic_path, digest_file
 from fedvol.plan import class_names, digest_json, metric_keys
@@ -18,6 +19,9 @@ from fedvol.report import (
     DigestOf,
     EvaluationResult,
     ModelResult,
+    PrivacyResult,
+    Protection,
+    Released,
     Result,
     RoundResult,
     SiteResult,
@@ -31,8 +35,8 @@ from fedvol.report import (
     write_report,
     write_result,
 )
-from fedvol.simulation.judged import PERSONALISED, Judged
-from fedvol.simulation.output import Output
+from fedvol.simulation.judged import Judged
+from fedvol.simulation.output import Output, held_plan
 from fedvol.simulation.pictures import case_pictures
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.store import ALL_SITES, RoundRecord
@@ -51,39 +55,63 @@ def publish(session: Session, judged: Sequence[Judged]) -> Result:
     return result
 
 
-def rebuild_report(folder: Path) -> Path:
-    """Make report and model card of a finished run again, from its figures alone.
+def publish_failure(session: Session, error: FedvolError) -> None:
+    """Write what there was when a run failed, and why; a finished result is left alone.
+
+    A later call with `--resume` that succeeds writes the finished one over it.
 
     Raises:
-        OutputFolderError: The folder holds no finished run.
+        StoreError: It cannot be written.
+    """
+    output = session.output
+    if output.result.exists() and read_result(output.result).status == "finished":
+        return
+    result = build_result(session, (), files={}, reason=str(error))
+    _write_pages(output, result)
+    write_result(output.result, result=result)
+
+
+def rebuild_report(folder: Path) -> Path:
+    """Make report and model card of a run that ended again, from its figures alone.
+
+    Raises:
+        OutputFolderError: The folder holds no run that ended.
         StoreError: A file in it is damaged.
     """
     output = Output(folder=folder)
     if not output.result.is_file() or not output.plan.is_file():
         raise OutputFolderError(
-            str(folder), "holds no finished run", "Name the --out folder of one."
+            str(folder), "holds no run that ended", "Name the --out folder of one."
         )
     _write_pages(output, read_result(output.result))
     return output.report
 
 
 def _write_pages(output: Output, result: Result) -> None:
-    plan = json.dumps(json.loads(output.plan.read_bytes()), indent=2, sort_keys=True)
+    document = held_plan(output).model_dump(mode="json")
+    plan = json.dumps(document, indent=2, sort_keys=True)
     pictures = load_pictures(output.pictures)
     write_report(output.report, result=result, plan_json=plan, pictures=pictures)
     write_model_card(output.model_card, result=result, plan_json=plan)
 
 
 def build_result(
-    session: Session, judged: Sequence[Judged], *, files: Mapping[str, Digest]
+    session: Session, judged: Sequence[Judged], *, files: Mapping[str, Digest], reason: str = ""
 ) -> Result:
-    """Every figure of a simulation, from its records."""
+    """Every figure of a simulation, from its records.
+
+    Args:
+        session: The simulation.
+        judged: Its models, the federated one first; none where it failed.
+        files: What lies under the output folder.
+        reason: Why it failed; empty where it did not.
+    """
     rounds = session.store.rounds(FEDERATED)
     study = session.study
-    federated = judged[0]
     libraries = (*_VERSIONS, "ray") if session.engine.name == "ray" else _VERSIONS
     return Result(
-        status="finished",
+        status="failed" if reason else "finished",
+        reason=reason,
         simulation=True,
         study=DigestOf(name=study.name, digest=digest_json(study.model_dump(mode="json"))),
         plan=DigestOf(digest=session.plan.digest),
@@ -99,14 +127,16 @@ def build_result(
         models={model.name: _model(session, model) for model in judged},
         evaluation={model.name: _evaluation(session, model.sums) for model in judged},
         comparisons={
-            model.name: _differences(session, federated.sums, model.sums) for model in judged[1:]
+            model.name: _differences(session, judged[0].sums, model.sums) for model in judged[1:]
         },
-        privacy={
-            "released": _released(session),
-            "secure_sum": "off: in a simulation there is no server to hide an update from",
-            "differential_privacy": "off",
-            "suppression": "off: every case is the researcher's own",
-        },
+        privacy=PrivacyResult(
+            released=Released(what=_released(session)),
+            secure_sum=Protection(
+                state="off", words="in a simulation there is no server to hide an update from"
+            ),
+            differential_privacy=Protection(state="off"),
+            suppression=Protection(state="off", words="every case is the researcher's own"),
+        ),
         skipped={
             site: dict(session.cases[site].skipped)
             for site in session.sites
@@ -162,9 +192,10 @@ def _stage(
     session: Session, rounds: Sequence[RoundRecord], index: int, judged: Sequence[Judged]
 ) -> StageResult:
     stage = session.study.stages[index]
-    began = min(record.started for record in rounds)
-    model = FEDERATED if isinstance(stage, Finetune) else PERSONALISED
-    (best_round,) = (one.best_round for one in judged if one.name == model)
+    began = min((record.started for record in rounds), default=None)
+    is_global = isinstance(stage, Finetune)
+    model = model_names.FEDERATED if is_global else model_names.PERSONALISED
+    best_round = next((one.best_round for one in judged if one.name == model), None)
     return StageResult(
         name=stage.kind,
         kind=session.study.task.kind,
@@ -173,7 +204,7 @@ def _stage(
             RoundResult(
                 index=record.index,
                 attempts=record.attempt,
-                started_s=(record.started - began).total_seconds(),
+                started_s=(record.started - began).total_seconds() if began else 0.0,
                 seconds=record.seconds,
                 sites={
                     site.site: SiteRound(
@@ -242,7 +273,7 @@ def _differences(
     found: list[Difference] = []
     for key in metric_keys(metrics, class_names(session.study.data)):
         paired = difference(ours, theirs, key=key)
-        if paired.value is not None and paired.low is not None and paired.high is not None:
+        if paired.value is not None:
             found.append(
                 Difference(
                     metric=key, value=paired.value, low=paired.low, high=paired.high, n=paired.n

@@ -16,22 +16,21 @@ from fedvol.client import (
     open_cases,
     prepare_sites,
 )
-from fedvol.config import SIMULATION_POLICY, OpenStudy, Study
-from fedvol.data import CaseRecord
+from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, model_names
 from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, canonical_json
 from fedvol.server import Coordinator, SystemClock
-from fedvol.simulation.baselines import POOLED, baseline_study, local_run
+from fedvol.simulation.baselines import POOLED_SITE, baseline_study, local_run
 from fedvol.simulation.engines import Engine, EngineName, start_engine
 from fedvol.simulation.federate import Federated, federate_over, make_plan
 from fedvol.simulation.output import Output, require_same_simulation
-from fedvol.simulation.planning import NUM_WORKERS, close_for_simulation
+from fedvol.simulation.planning import NUM_WORKERS, case_teller, close_for_simulation
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId, State
 
-FEDERATED = RunId("federated")
+FEDERATED = RunId(model_names.FEDERATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ class Session:
 
     def pooled(self) -> Federated:
         """Train on all sites' cases as if one hospital held them."""
-        return self._alone(RunId("pooled"), POOLED, sorted(self.cases))
+        return self._alone(RunId(model_names.POOLED), POOLED_SITE, sorted(self.cases))
 
     def baseline_study(self) -> Study:
         """The study of every baseline.
@@ -199,20 +198,13 @@ def open_session(
         PlanningError: The data do not allow a plan.
         RunMismatchError: The folder holds a run of another study or other data.
     """
-
-    def on_case(record: CaseRecord, done: int, total: int) -> None:
-        observer.event(
-            "prepare.case",
-            site=record.site,
-            case=record.case,
-            done=done,
-            total=total,
-            code=record.verdict,
-        )
-
     closed = close_for_simulation(study, data=data, output=output, observer=observer)
     sites = prepare_sites(
-        data, study=closed.study, folder_of=output.site, workers=NUM_WORKERS, on_case=on_case
+        data,
+        study=closed.study,
+        folder_of=output.site,
+        workers=NUM_WORKERS,
+        on_case=case_teller(observer, event="prepare.case"),
     )
     closed.require_unchanged({site: prepared.records for site, prepared in sites.items()})
     plan, initial = make_plan(closed.study, sites=tuple(sites), planning=closed.record)
@@ -226,6 +218,14 @@ def open_session(
     cases = {
         site: open_cases(prepared.records, store=prepared.store) for site, prepared in sites.items()
     }
+    started = start_engine(
+        engine,
+        workers=workers,
+        num_threads=study.stages[0].training.num_threads,
+        cases=cases,
+        device=device,
+        observer=observer,
+    )
     return Session(
         study=closed.study,
         plan=plan,
@@ -236,12 +236,5 @@ def open_session(
         store=RunStore(open_engine(output.database)),
         device=device,
         observer=observer,
-        engine=start_engine(
-            engine,
-            workers=workers,
-            num_threads=study.stages[0].training.num_threads,
-            cases=cases,
-            device=device,
-            observer=observer,
-        ),
+        engine=started,
     )

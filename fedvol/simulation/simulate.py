@@ -5,17 +5,19 @@ from pathlib import Path
 
 import torch
 
-from fedvol.config import load_open_study
-from fedvol.errors import DeviceError
+from fedvol.client import training_sites
+from fedvol.config import OpenStudy, load_open_study
+from fedvol.config.model_names import require_baselines
+from fedvol.errors import DeviceError, FedvolError, QuorumError, StoreError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
-from fedvol.simulation.baselines import require_known
 from fedvol.simulation.engines import EngineName
 from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
-from fedvol.simulation.publish import publish
-from fedvol.simulation.session import open_session
+from fedvol.simulation.publish import publish, publish_failure
+from fedvol.simulation.session import Session, open_session
 from fedvol.telemetry import Broadcast, JsonLines, Observer
+from fedvol.training import require_compiler
 
 
 def simulate(
@@ -32,6 +34,8 @@ def simulate(
 ) -> Result:
     """Run a study over the hospitals in a folder, judge it, and write result and report.
 
+    A run that fails leaves both too, with the reason.
+
     Args:
         study_path: The study file.
         data: Folder of volumes with their case table, or of one such folder per site.
@@ -46,10 +50,13 @@ def simulate(
     Raises:
         FedvolError: By its class: configuration, data, privacy, federation, store.
     """
-    require_known(baselines)
+    baselines = require_baselines(baselines)
     study = load_open_study(study_path)
     torch_device = choose_device(device)
+    if any(stage.training.compile for stage in study.stages):
+        require_compiler(torch_device)  # before hours of preparing, and before there is a folder
     output = open_output(out, resume=resume)
+    _require_data(data, study=study)  # before anything lies in the folder
     with locked_folder(out):
         keep_study(output, path=study_path, study=study)
         remove_unfinished(out)
@@ -63,9 +70,42 @@ def simulate(
                 engine=engine,
                 workers=workers,
             )
-            with closing(session.engine):
-                judged = train_and_judge(session, baselines=baselines)
+            try:
+                with closing(session.engine):
+                    judged = train_and_judge(session, baselines=baselines)
+            except StoreError:
+                raise  # interrupted, not failed: what it left goes on with --resume
+            except FedvolError as error:
+                _tell_of(session, error)
+                raise
             return publish(session, judged)
+
+
+def _tell_of(session: Session, error: FedvolError) -> None:
+    """Leave a report of a failure; where that cannot be, the failure itself says more."""
+    try:
+        publish_failure(session, error)
+    except StoreError as second:
+        error.add_note(f"No report of it could be written: {second}")
+
+
+def _require_data(data: Path, *, study: OpenStudy) -> None:
+    """Refuse a folder that no study could run on, or this one could not for want of sites.
+
+    Raises:
+        DataError: The folder, a table or a split is wrong, or a subject is in two places.
+        QuorumError: Fewer sites have training cases than the study's minimum.
+    """
+    sites = training_sites(data, requirement=study.data)
+    minimum = study.federation.min_sites
+    if len(sites) < minimum:
+        raise QuorumError(
+            str(data),
+            f"{len(sites)} {'site has' if len(sites) == 1 else 'sites have'} training cases"
+            + (f" ({', '.join(sites)})" if sites else "")
+            + f", federation.min_sites is {minimum}",
+            "Add sites, or lower federation.min_sites in the study.",
+        )
 
 
 def choose_device(name: str) -> torch.device:

@@ -3,7 +3,8 @@
 from fedvol.transport.clock import Clock, SystemClock, VirtualClock
 from fedvol.transport.engine import ClientApp, Context, Message, ServerApp
 from fedvol.transport.faults import Fault, Faults
-from fedvol.transport.flower import FlowerLink, failed_reply, make_client_app, make_server_app
+from fedvol.transport.flower import failed_reply, make_client_app, make_server_app
+from fedvol.transport.flower_link import FlowerLink
 from fedvol.transport.in_process import InProcessGrid, run_in_process
 from fedvol.transport.process_pool import ProcessPool
 from fedvol.transport.ray_workers import (

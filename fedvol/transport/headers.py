@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from fedvol.config.base import Section
-from fedvol.errors import FedvolError, MessageError, SiteFailedError
+from fedvol.errors import FedvolError, MessageError, SiteFailedError, classes_by_code
 from fedvol.federation import Action, Reply, Request
 from fedvol.privacy import Contribution
 from fedvol.types import Digest, Json, RunId, SiteId, State
@@ -162,17 +162,10 @@ def _known_words(code: str) -> tuple[str, str]:
     """A code we know with our own words for it; text from the other side is not passed on."""
     if not code:
         return "", ""
-    titles = _titles()
-    known = code if code in titles else SiteFailedError.code
-    return known, titles[known]
+    kind = _classes().get(code, SiteFailedError)
+    return kind.code, kind.title
 
 
 @cache
-def _titles() -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    waiting: list[type[FedvolError]] = [FedvolError]
-    while waiting:
-        kind = waiting.pop()
-        found.setdefault(kind.code, kind.title)
-        waiting.extend(kind.__subclasses__())
-    return found
+def _classes() -> Mapping[str, type[FedvolError]]:
+    return classes_by_code()

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from fedvol.config.evaluation import Evaluation, SegmentationMetric
+from fedvol.config.evaluation import Evaluation
+from fedvol.config.metrics import SegmentationMetric
 from fedvol.data.case_store import StoredCase
 from fedvol.errors import TimeLimitError
 from fedvol.types import SubjectId

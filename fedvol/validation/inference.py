@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ Predictor = Callable[[Image], Probabilities]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlidingWindow:
-    """How a network is applied to volumes larger than its patch.
+    """How a network is applied to volumes larger than its patch; always in float32.
 
     Attributes:
         patch: Voxels of a window along i, j, k.
@@ -31,7 +30,6 @@ class SlidingWindow:
         mirror_axes: Axes of mirroring; the probabilities of all their subsets are averaged, so
             three axes take eight times as long as none.
         device: Where the network is.
-        precision: Arithmetic of the forward pass; softmax and sums are always float32.
         batch: Windows in one forward pass.
     """
 
@@ -39,7 +37,6 @@ class SlidingWindow:
     overlap: float
     mirror_axes: tuple[int, ...]
     device: torch.device | str
-    precision: Literal["float32", "bfloat16"] = "float32"
     batch: int = 1
 
 
@@ -128,20 +125,17 @@ def _mirrored(
     """Mean probabilities over all subsets of the mirror axes, each turned back first."""
     axes = sorted({axis + 2 for axis in window.mirror_axes})
     subsets = [s for size in range(len(axes) + 1) for s in combinations(axes, size)]
-    total = _probabilities(net, patches=patches, window=window)
+    total = _probabilities(net, patches=patches)
     for subset in subsets[1:]:
-        mirrored = _probabilities(net, patches=patches.flip(subset), window=window)
+        mirrored = _probabilities(net, patches=patches.flip(subset))
         total += mirrored.flip(subset)
     return total / len(subsets)
 
 
 def _probabilities(
-    net: nn.Module, *, patches: Float[Tensor, "batch channel i j k"], window: SlidingWindow
+    net: nn.Module, *, patches: Float[Tensor, "batch channel i j k"]
 ) -> Float[Tensor, "batch class i j k"]:
-    device_type = torch.device(window.device).type
-    use_bfloat16 = window.precision == "bfloat16"
-    with torch.autocast(device_type, dtype=torch.bfloat16, enabled=use_bfloat16):
-        logits = net(patches)
+    logits = net(patches)
     finest = logits if isinstance(logits, Tensor) else logits[0]
     return torch.softmax(finest.float(), dim=1)
 

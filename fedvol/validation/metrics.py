@@ -12,7 +12,7 @@ from jaxtyping import Bool, UInt8
 from scipy.ndimage import find_objects
 
 from fedvol.config.data import Spacing
-from fedvol.config.evaluation import SegmentationMetric
+from fedvol.config.metrics import METRICS, SegmentationMetric
 from fedvol.plan import metric_keys
 from fedvol.types import CaseId, SubjectId
 from fedvol.validation.cases import CaseMetrics
@@ -137,11 +137,7 @@ def _measure(
 
 
 def _penalty(metric: SegmentationMetric, *, diagonal_mm: float) -> float:
-    match metric:
-        case "dice" | "nsd":
-            return 0.0
-        case "hd95_mm" | "assd_mm":
-            return diagonal_mm
+    return 0.0 if METRICS[metric].is_share else diagonal_mm
 
 
 def _boxes(

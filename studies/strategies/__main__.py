@@ -7,6 +7,7 @@ from pathlib import Path
 
 from studies.strategies.budget import FULL, QUICK, Budget
 from studies.strategies.contenders import CONTENDERS, Contender
+from studies.strategies.kept import keep, restore
 from studies.strategies.page import fill
 from studies.strategies.pilot import pilot_runs, settle
 from studies.strategies.running import Run, all_runs, prepare, run_unfinished
@@ -50,7 +51,13 @@ def _run(runs: Sequence[Run], given: argparse.Namespace, *, budget: Budget) -> l
     if not runs:
         return []
     prepare(runs, budget=budget)
-    return run_unfinished(runs, hippocampus=given.hippocampus, jobs=given.jobs, tell=_tell)
+    if given.keep is None:
+        return run_unfinished(runs, hippocampus=given.hippocampus, jobs=given.jobs, tell=_tell)
+    _tell(f"{restore(runs, path=given.keep)} runs taken from {given.keep}")
+    try:
+        return run_unfinished(runs, hippocampus=given.hippocampus, jobs=given.jobs, tell=_tell)
+    finally:
+        keep(runs, path=given.keep)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", action="append", type=int, help="may be repeated")
     parser.add_argument("--tables", action="store_true", help="run nothing, print what there is")
     parser.add_argument("--page", type=Path, help="put the tables into this page too")
+    parser.add_argument("--keep", type=Path, help="file of figures: read first, written at the end")
     parser.add_argument("--quick", action="store_true", help="a few steps: does every run end?")
     return parser
 

@@ -27,6 +27,6 @@ class Budget:
         return self.rounds * self.steps_per_round
 
 
-FULL = Budget(rounds=8, personal_rounds=2, steps_per_round=30)
+FULL = Budget(rounds=6, personal_rounds=2, steps_per_round=30)
 QUICK = Budget(rounds=3, personal_rounds=1, steps_per_round=2, cases=3, held_out=(1, 2))
 """Only shows that every run comes to its end."""

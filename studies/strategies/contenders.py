@@ -141,7 +141,7 @@ CONTENDERS = (
         label="FedAvg, then fine-tuning of all",
         method='kind = "finetune", parts = "all"',
         model="personalised",
-        why="a quarter of the rounds; a fifth of the rate, because it starts from a trained model",
+        why="a third of the rounds; a fifth of the rate, because it starts from a trained model",
     ),
     Contender(
         name="finetune_head",
@@ -149,7 +149,7 @@ CONTENDERS = (
         method='kind = "finetune", parts = "head"',
         learning_rate=LEARNING_RATE,
         model="personalised",
-        why="a quarter of the rounds; the full rate, because few weights change",
+        why="a third of the rounds; the full rate, because few weights change",
     ),
     Contender(
         name="ditto",

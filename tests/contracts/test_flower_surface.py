@@ -17,6 +17,7 @@ from flwr.serverapp import Grid
 from fedvol.federation import Action
 from fedvol.transport import FlowerLink, engine
 from fedvol.transport.engine import set_message_id, set_task_identity
+from fedvol.transport.network.public_gate import KEY_HEADER
 from fedvol.types import SiteId
 
 
@@ -44,6 +45,12 @@ def test_error_codes() -> None:
         ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
         ErrorCode.NODE_UNAVAILABLE,
     } == engine.NODE_GONE_CODES
+
+
+def test_header_by_which_a_node_shows_its_key() -> None:
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+
+    assert FLEET_HTTP_PUBLIC_KEY_HEADER.encode() == KEY_HEADER
 
 
 def test_error_reply_can_be_mapped_by_the_message_it_answers() -> None:

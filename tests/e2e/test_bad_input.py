@@ -4,16 +4,19 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from tiny import half_written, tiny_text
+from tiny import fedvol_command, half_written, tiny_text
 
+from fedvol.errors import QuorumError
 from fedvol.files import digest_file, locked_folder
 from fedvol.report import read_result
+from fedvol.simulation.session import Session
 
 SHORT = {"rounds": "rounds = 1", "steps_per_round": "steps_per_round = 1"}
 LENIENT = {
@@ -96,6 +99,8 @@ def test_broken_volumes_are_skipped_by_name(fedvol, hospitals: Path, tmp_path: P
     reasons = {case: why for cases in result.skipped_cases.values() for case, why in cases.items()}
     assert set(reasons) == {one, two, three, four, five, six}
     assert all(case in why for case, why in reasons.items())
+    assert "hospital_3: 6 cases: 4 prepared, 2 skipped (FV-DATA-003 1, FV-DATA-007 1)" in ended.err
+    assert "Left out: 6 cases (hospital_1 FV-DATA-003 1, FV-DATA-004 1; " in ended.err
     for site in result.sites:
         listed = len(training_cases(hospitals, site))
         assert result.sites[site].training_cases == listed - 2
@@ -151,6 +156,17 @@ def test_no_data_folder(fedvol, tmp_path: Path) -> None:
     ended = simulate(fedvol, write_study(tmp_path), tmp_path / "nowhere", tmp_path / "out")
     assert ended.status == 3
     assert "FV-DATA-001" in ended.err
+    assert not (tmp_path / "out").exists()  # the corrected call finds nothing in its way
+
+
+def test_fewer_sites_than_the_study_asks_for(fedvol, tiny_data: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(tiny_text(more="\n[federation]\nmin_sites = 4\n"))
+    ended = simulate(fedvol, study, tiny_data, tmp_path / "out")
+    assert ended.status == 5
+    assert "3 sites have training cases (hospital_1, hospital_2, hospital_3), " in ended.err
+    assert "federation.min_sites is 4" in ended.err
+    assert not (tmp_path / "out").exists()
 
 
 # --- the output folder -----------------------------------------------------------------------
@@ -188,12 +204,19 @@ def test_out_holds_a_finished_run(fedvol, tiny_run) -> None:
     assert tree(tiny_run.out) == before
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_out_cannot_be_written(fedvol, tiny_data: Path, tmp_path: Path) -> None:
+def test_out_cannot_be_written(tiny_data: Path, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    ended = simulate(fedvol, write_study(tmp_path), tiny_data, locked / "out")
-    assert ended.status == 7
+    words = fedvol_command(
+        "simulate", write_study(tmp_path), "--data", tiny_data, "--out", locked / "out"
+    )
+    if os.geteuid() == 0:  # root may write everywhere, but for what is taken from it
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write everywhere, and setpriv is absent")
+        words = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *words]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 7, ended.stderr
+    assert f"FV-STORE-000 {locked / 'out'}" in ended.stderr
 
 
 def test_out_is_in_use(fedvol, tiny_run, tmp_path: Path) -> None:
@@ -203,6 +226,28 @@ def test_out_is_in_use(fedvol, tiny_run, tmp_path: Path) -> None:
     assert ended.status == 7
     assert "FV-STORE-001" in ended.err
     assert str(os.getpid()) in ended.err  # who holds it
+
+
+def test_a_run_that_failed_leaves_its_reason(
+    fedvol, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(session: Session) -> None:
+        raise QuorumError("run federated round 1", "abandoned 3 times in a row", "Look.")
+
+    monkeypatch.setattr(Session, "federated", fail)
+    out = tmp_path / "out"
+    ended = simulate(fedvol, write_study(tmp_path, **SHORT), tiny_data, out)
+    assert ended.status == 5, ended.err
+    result = read_result(out / "result.json")
+    assert (result.status, result.evaluation, result.stages[0].rounds) == ("failed", {}, [])
+    assert result.reason.startswith("FV-FED-001 run federated round 1: abandoned 3 times")
+    assert "This run failed." in (out / "report.html").read_text()
+    assert fedvol("report", out).status == 0
+
+    monkeypatch.undo()
+    ended = simulate(fedvol, write_study(tmp_path, **SHORT), tiny_data, out, "--resume")
+    assert ended.status == 0, ended.err
+    assert read_result(out / "result.json").status == "finished"
 
 
 # --- a run that goes on as another -----------------------------------------------------------
@@ -261,6 +306,33 @@ def test_resumed_without_a_site(fedvol, tiny_run, hospitals: Path, tmp_path: Pat
     ended = simulate(fedvol, tiny_run.study, hospitals, out, "--resume")
     assert ended.status == 7
     assert "data of hospital_3" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("simulation.json", b'{"run":'), ("study.toml", b"["), ("study.toml", None)],
+)
+def test_a_run_that_lost_what_it_began_with_is_not_resumed(
+    name: str, content: bytes | None, fedvol, tiny_run, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(tiny_run.out, tmp_path / "out"))
+    if content is None:
+        (out / name).unlink()
+    else:
+        (out / name).write_bytes(content)
+    ended = simulate(fedvol, tiny_run.study, tiny_run.data, out, "--resume")
+    assert ended.status == 7
+    assert f"FV-STORE-000 {out / name}: " in ended.err
+    assert "Restore the file" in ended.err
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"\xff"])
+def test_a_damaged_plan_is_named_by_the_report(content, fedvol, tiny_run, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(tiny_run.out, tmp_path / "out"))
+    (out / "plan.json").write_bytes(content)
+    ended = fedvol("report", out)
+    assert ended.status == 7
+    assert f"FV-STORE-000 {out / 'plan.json'}: the plan of this run cannot be read" in ended.err
 
 
 def test_a_damaged_blob_is_named(fedvol, tiny_run, tmp_path: Path) -> None:

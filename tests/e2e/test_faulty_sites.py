@@ -18,13 +18,13 @@ from tiny import (
     tiny_study,
 )
 
+from fedvol.audit import AuditLog
 from fedvol.client import AgentSpec
 from fedvol.client.local_state import LocalState
 from fedvol.config import SIMULATION_POLICY
 from fedvol.errors import AuditError, DiskFullError, QuorumError
 from fedvol.federation import Action, Reply, Request, RoundState, RunState, SiteState
 from fedvol.plan import canonical_json
-from fedvol.privacy import FileAudit
 from fedvol.server import Coordinator, SystemClock
 from fedvol.simulation.engines import start_engine
 from fedvol.simulation.federate import Federated, federate_over
@@ -393,7 +393,7 @@ def test_in_a_simulation_a_sites_failure_stops_the_run(
 ) -> None:
     """Going on without the site would give another model than a run that was never disturbed."""
     federation = tiny_recorded.again(tmp_path)
-    real_save, real_append = LocalState.save, FileAudit.append
+    real_save, real_append = LocalState.save, AuditLog.append
     troubles: list[Exception] = [
         DiskFullError("disk", "no space left", "Free some space."),
         MemoryError("of the training"),
@@ -404,14 +404,14 @@ def test_in_a_simulation_a_sites_failure_stops_the_run(
             raise troubles.pop(0)
         real_save(self, **arguments)
 
-    def append(self: FileAudit, record) -> None:
+    def append(self: AuditLog, record) -> None:
         if full and record.site == "hospital_3" and record.kind in ("update", "refusal"):
             raise AuditError("audit", "cannot be written", "Mend it.") from full[0]
         real_append(self, record)
 
     full: list[OSError] = []
     monkeypatch.setattr(LocalState, "save", save)
-    monkeypatch.setattr(FileAudit, "append", append)
+    monkeypatch.setattr(AuditLog, "append", append)
     with pytest.raises(DiskFullError, match="site hospital_2: disk full"):
         simulate(federation)
     with pytest.raises(MemoryError, match="of the training"):

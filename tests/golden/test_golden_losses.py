@@ -8,7 +8,7 @@ from fedvol.config.network import Network, ResidualEncoderUNet, UNet
 from fedvol.data.batch import Batch
 from fedvol.models import build_network
 from fedvol.tasks import build_objective
-from fedvol.training import Window, threads, train
+from fedvol.training import Watch, Window, threads, train
 
 PLAIN = UNet(kind="unet", features=(4, 8, 12))
 RESIDUAL = ResidualEncoderUNet(kind="resenc_unet", features=(4, 8), blocks_per_stage=(1, 2))
@@ -66,8 +66,6 @@ def test_losses_are_those_committed(name: str) -> None:
             config=training,
             window=Window(first_step=0, num_steps=5, total_steps=10),
             device=torch.device("cpu"),
-            optimiser_state=None,
-            checkpoint=None,
-            on_step=lambda step, loss: losses.append(loss),
+            watch=Watch(on_step=lambda step, loss: losses.append(loss)),
         )
     assert losses == pytest.approx(expected, rel=1e-6)

@@ -12,8 +12,8 @@ import pytest
 from network import Network
 from tiny import CPU, Events, tiny_text
 
+from fedvol.audit import verify_log
 from fedvol.config.loading import parse_open_study
-from fedvol.privacy import verify_audit
 from fedvol.server import Outcome
 from fedvol.simulation.output import open_output
 from fedvol.simulation.session import FEDERATED, Session, open_session
@@ -98,7 +98,7 @@ def test_same_weights_over_the_network(expected: Expected, network: Network) -> 
     for site in expected.session.sites:
         # Health, two rounds of training and judging, the test cases.
         audit = network.folder / "sites" / site / "audit.jsonl"
-        assert verify_audit(audit).records == 6
+        assert verify_log(audit).records == 6
     assert list((network.server / "exchange" / "up").rglob("*.safetensors")) == []
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tiny import events, fedvol_command, figures, half_written, tiny_text
 
+from fedvol.audit import verify_log
 from fedvol.files import digest_file
 from fedvol.plan import Plan
-from fedvol.privacy import verify_audit
 
 PLANNED = ("preprocessing.normalisation", "patches.size", "patches.batch_size")
 
@@ -86,5 +86,5 @@ def test_same_plan_and_weights(study: Path, tiny_data: Path, tmp_path: Path) -> 
     assert half_written(out) == []
     assert events(out)
     for log in out.glob("sites/*/audit.jsonl"):
-        assert verify_audit(log).records
+        assert verify_log(log).records
         assert '"query.fingerprint"' in log.read_text()

@@ -48,9 +48,6 @@ def local_training(federation: Federation) -> State:
             config=stage.training,
             window=Window(first_step=0, num_steps=steps, total_steps=steps),
             device=CPU,
-            optimiser_state=None,
-            checkpoint=None,
-            on_step=lambda step, loss: None,
         )
     return to_arrays(net)
 

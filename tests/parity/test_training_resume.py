@@ -22,6 +22,7 @@ from fedvol.training import (
     Progress,
     Pull,
     TrainResult,
+    Watch,
     Window,
     threads,
     train,
@@ -106,9 +107,8 @@ def run(
             window=Window(first_step=first_step, num_steps=num_steps, total_steps=12),
             device=torch.device("cpu"),
             optimiser_state=moments,
-            checkpoint=checkpoint,
-            on_step=on_step,
             correction=correction,
+            watch=Watch(checkpoint=checkpoint, on_step=on_step),
         )
     gathered = correction.to_arrays() if correction is not None else {}
     return {**to_arrays(net), **gathered}, result

@@ -35,3 +35,10 @@ def test_links_are_found() -> None:
     )
     assert _links(text) == ["docs/a.png", "b.md"]
     assert any(page.name == "README.md" for page, _ in LINKS)
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", text))
+    assert len(named) > 30
+    assert not {path for path in named if not (REPOSITORY / "fedvol" / path).is_file()}

@@ -1,5 +1,6 @@
 """The shape of the tree: who may import torch, how long a file is, what the project says."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -11,10 +12,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = sorted((REPOSITORY / "fedvol").rglob("*.py"))
 
 TORCH_FREE = (
+    "fedvol.audit",
     "fedvol.cli.main",
     "fedvol.data",
     "fedvol.config",
     "fedvol.federation",
+    "fedvol.identity",
     "fedvol.plan",
     "fedvol.privacy",
     "fedvol.report",
@@ -44,7 +47,15 @@ def test_help_imports_neither_torch_nor_flower() -> None:
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
-        ("flwr", ("transport/engine.py",)),
+        ("cryptography", ("identity/",)),
+        (
+            "flwr",
+            (
+                "transport/engine.py",
+                "transport/network/fleet_engine.py",
+                "transport/network/superlink_engine.py",
+            ),
+        ),
         ("sqlalchemy", ("store/",)),
         ("typer", ("cli/",)),
         ("monai", ("models/", "data/", "tasks/", "validation/")),
@@ -70,6 +81,22 @@ def test_file_is_one_idea_long(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 500
 
 
+MAX_LINES, MAX_ARGUMENTS = 80, 10
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_function_fits_a_screen_and_a_call(path: Path) -> None:
+    """Signature and docstring included; `self` is no argument of a call."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        assert node.end_lineno is not None
+        assert node.end_lineno - node.lineno < MAX_LINES, f"{node.name} is too long"
+        given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        names = [one.arg for one in given if one.arg not in ("self", "cls")]
+        assert len(names) <= MAX_ARGUMENTS, f"{node.name} wants a config object"
+
+
 def test_nothing_executes_what_a_message_names() -> None:
     banned = re.compile(
         r"(?<!\.)\b(eval|exec)\(|\bpickle\b|\btorch\.load\b|import_module\(|__import__\("
@@ -90,3 +117,25 @@ def test_every_error_has_a_code_of_its_own() -> None:
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch(r"FV-[A-Z]+-?\d{3}|FV-000", code) for code in codes)
     assert all(cls.title and cls.__doc__ for cls in classes)
+
+
+LEVELLED = [
+    path
+    for path in SOURCES
+    if path.match("models/*.py")
+    or path.match("plan/topology.py")
+    or path.match("plan/network.py")
+    or path.match("plan/memory.py")
+    or path.match("config/levels.py")
+    or path.match("config/network_checks.py")
+    or path.match("config/patch_rule.py")
+]
+KEYS = {"convs_per_stage", "convs_per_decoder_stage", "blocks_per_stage", "units_per_stage"}
+"""Keys of a study are written with the papers' word."""
+
+
+@pytest.mark.parametrize("path", LEVELLED, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_stage_is_one_of_a_run_and_a_network_has_levels(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    named = {getattr(node, field, None) for node in nodes for field in ("id", "name", "arg")}
+    assert not {name for name in named - KEYS if "stage" in str(name).lower()}

@@ -2,14 +2,16 @@ import errno
 import hashlib
 import os
 import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from fedvol.errors import DiskFullError, FolderLockedError, StoreError
-from fedvol.files import atomic_path, digest_file, locked_folder, write_atomic
+from fedvol.files import atomic_path, digest_file, locked_folder, write_atomic, write_new
 
 HOLDER = """
 import sys, time
@@ -68,6 +70,68 @@ def test_folder_that_is_a_file(tmp_path: Path) -> None:
         write_atomic(tmp_path / "file" / "a.json", b"")
     with pytest.raises(StoreError), locked_folder(tmp_path / "file"):
         pass
+
+
+@pytest.fixture
+def open_mask() -> Generator[None]:
+    old = os.umask(0)
+    yield
+    os.umask(old)
+
+
+@pytest.mark.usefixtures("open_mask")
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_permissions_are_as_asked(tmp_path: Path, mode: int) -> None:
+    write_new(tmp_path / "a", b"a", mode=mode)
+    write_atomic(tmp_path / "b", b"b", mode=mode)
+    write_atomic(tmp_path / "c", b"old")
+    write_atomic(tmp_path / "c", b"c", mode=mode)
+    for path in tmp_path.iterdir():
+        assert path.read_text() == path.name
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_new_file_takes_no_others_place(tmp_path: Path) -> None:
+    write_new(tmp_path / "deep" / "a", b"one")
+    with pytest.raises(FileExistsError):
+        write_new(tmp_path / "deep" / "a", b"two")
+    assert (tmp_path / "deep" / "a").read_bytes() == b"one"
+    assert len(list((tmp_path / "deep").iterdir())) == 1
+
+
+def test_a_new_file_in_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "deep" / "a"):
+        with pytest.raises(StoreError):
+            write_new(path, b"")
+
+
+def test_what_a_killed_process_of_our_number_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / f".a.{os.getpid()}.part").write_text("left")
+    (tmp_path / f".b.{os.getpid()}.part").write_text("left")
+    write_new(tmp_path / "a", b"a")
+    write_atomic(tmp_path / "b", b"b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EPERM, "FV-STORE-000 .* has no hard links"),
+        (errno.ENOSPC, "FV-STORE-004 .* no space left"),
+        (errno.EACCES, "FV-STORE-000 .* Permission denied"),
+    ],
+)
+def test_a_new_file_that_cannot_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", fails)
+    with pytest.raises(StoreError, match=told):
+        write_new(tmp_path / "a", b"a")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])

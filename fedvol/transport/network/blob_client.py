@@ -18,6 +18,10 @@ from fedvol.types import Digest, SiteId
 PIECE_BYTES = 1 << 20
 """Bytes of one request that brings weights; what a cut link repeats at the most."""
 
+_PARTIAL = 206
+_UNAUTHORIZED = 401
+_SERVER_ERROR = 500
+
 
 @final
 class BlobClient:
@@ -118,7 +122,7 @@ class BlobClient:
             headers["range"] = f"bytes={have}-"
         with self._translated(), self._client.stream("GET", route, headers=headers) as response:
             self._require_taken(response)
-            if have and response.status_code != httpx.codes.PARTIAL_CONTENT:
+            if have and response.status_code != _PARTIAL:
                 raise self._refused("the server does not go on where the link was cut")
             with part.open("ab") as file:
                 for chunk in response.iter_bytes(self._piece_bytes):
@@ -159,14 +163,14 @@ class BlobClient:
         if response.is_success:
             return
         status = response.status_code
-        if status == httpx.codes.UNAUTHORIZED:
+        if status == _UNAUTHORIZED:
             raise NotAdmittedError(
                 self._where,
                 "it does not let this site in",
                 "Ask the operator whether the site is enrolled, suspended or revoked, and see "
                 "that the clock is right.",
             )
-        if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        if status >= _SERVER_ERROR:
             raise self._down(f"it answered {status}")
         raise self._refused(f"the server answered {status}")
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import final
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedvol.errors import LinkDownError, NotAdmittedError, RunEndedError
+from fedvol.identity import NodeKey
 from fedvol.transport.engine import Message, set_message_id
 from fedvol.transport.network.fleet_engine import (
     ActivateNodeRequest,
@@ -28,7 +28,6 @@ from fedvol.transport.network.fleet_engine import (
     make_push_object_fn_protobuf,
     message_to_proto,
     no_object_id_recompute,
-    public_key_to_bytes,
     pull_and_inflate_object_from_tree,
     push_objects,
     remove_content_from_message,
@@ -60,18 +59,18 @@ class FleetConnection:
         address: str,
         *,
         tls: ssl.SSLContext,
-        key: ec.EllipticCurvePrivateKey,
+        key: NodeKey,
         heartbeat_s: float,
         timeout_s: float = 30.0,
     ) -> None:
         self._where = f"server {address}"
-        self._key = key.public_key()
+        self._public = key.public.pem
         self._heartbeat_s = heartbeat_s
         self._client = FleetHttpClient(
             f"https://{address}",
             interceptors=[
                 RuntimeVersionHttpInterceptor(component_name="SuperNode"),
-                NodeAuthHttpInterceptor(key, self._key),
+                NodeAuthHttpInterceptor(key.private, key.private.public_key()),
             ],
             verify=tls,
             timeout=timeout_s,
@@ -88,9 +87,7 @@ class FleetConnection:
                 process of this site.
             LinkDownError: The server cannot be reached.
         """
-        request = ActivateNodeRequest(
-            public_key=public_key_to_bytes(self._key), heartbeat_interval=self._heartbeat_s
-        )
+        request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=self._heartbeat_s)
         with self._translated():
             return int(self._client.ActivateNode(request).node_id)
 

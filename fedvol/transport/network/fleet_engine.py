@@ -1,8 +1,8 @@
-"""The door to those internals of Flower that a site embeds; see `engine`."""
+"""The door to those internals of Flower that a site embeds; see `transport.engine`.
 
-from fedvol.transport import engine as engine  # first: it turns telemetry off
+That module was imported before this one, with the package, and turned telemetry off.
+"""
 
-# isort: split
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import (
@@ -29,7 +29,6 @@ from flwr.supercore.inflatable.inflatable_utils import (
     push_objects,
 )
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
@@ -51,7 +50,6 @@ __all__ = [
     "make_push_object_fn_protobuf",
     "message_to_proto",
     "no_object_id_recompute",
-    "public_key_to_bytes",
     "pull_and_inflate_object_from_tree",
     "push_objects",
     "remove_content_from_message",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from fedvol.errors import MessageError
-from fedvol.files import store_error, write_atomic
+from fedvol.files import digest_file, store_error, write_atomic
 from fedvol.identity import SignedBody
 from fedvol.store import write_state
 from fedvol.transport.headers import TensorFile
@@ -62,6 +62,11 @@ class Outbox:
         except OSError as error:
             raise store_error(path, error) from error
         return body
+
+    def holds(self, request: Digest, tensors: TensorFile) -> bool:
+        """Whether the file of an answer's tensors is whole."""
+        path = self.tensors(request)
+        return path.is_file() and digest_file(path) == tensors.digest
 
     def tensors(self, request: Digest) -> Path:
         """The file of an answer's tensors, where it has some."""

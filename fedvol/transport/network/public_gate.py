@@ -1,5 +1,6 @@
 """`PublicGate`: what the outside world reaches of the server, and how large it may be."""
 
+import base64
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, final
 
@@ -27,6 +28,9 @@ _FLEET = frozenset(
 )
 """Flower's routes that a site needs; not among them: registering itself, and fetching code."""
 
+KEY_HEADER = b"flwr-public-key"
+"""Under which a node tells Flower its public key."""
+
 OWN_PREFIX = "/fedvol/v1/"
 HEALTH = "/health"
 
@@ -38,11 +42,14 @@ class PublicGate:
     Args:
         flower: Flower's app.
         own: The app behind `/fedvol/v1/`, which limits its requests itself.
+        admits: Whether the node with this public key, as PEM, may connect; Flower then checks
+            that the caller has the key.
     """
 
-    def __init__(self, flower: Asgi, own: Asgi) -> None:
+    def __init__(self, flower: Asgi, own: Asgi, *, admits: Callable[[bytes], bool]) -> None:
         self._flower = flower
         self._own = own
+        self._admits = admits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -55,21 +62,32 @@ class PublicGate:
         if path.startswith(OWN_PREFIX):
             await self._own(scope, receive, send)
         elif path in _FLEET and scope["method"] == "POST":
-            await self._limited(scope, receive, send)
+            await self._fleet(scope, receive, send)
         elif path == HEALTH and scope["method"] == "GET":
             await self._flower(scope, receive, send)
         else:
             await answer(send, 404)
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        declared = dict(scope["headers"]).get(b"content-length", b"")
-        if not declared.isdigit():
+    async def _fleet(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        if not self._admits(_key(headers.get(KEY_HEADER, b""))):
+            await answer(send, 401)
+        elif not declared.isdigit():
             await answer(send, 411)
         elif int(declared) > MAX_FLEET_BYTES:
             await answer(send, 413)
         else:
             # The HTTP server ends a body at its declared length.
             await self._flower(scope, receive, send)
+
+
+def _key(text: bytes) -> bytes:
+    """The public key a node claims; empty if it is none."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 async def answer(send: Send, status: int) -> None:

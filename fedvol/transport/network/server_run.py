@@ -83,7 +83,7 @@ def server_run(private: PrivateAddress) -> Generator[Grid, None, None]:
         fab = fab_to_proto(Fab(bundle.digest, bundle.content, {}))
         run_id = int(control.StartRun(StartRunRequest(fab=fab)).run_id)
         token = _acquire(private)
-        grid = HttpGrid(private.address, insecure=True, token=token)
+        grid = _RunGrid(private.address, insecure=True, token=token)
     try:
         with _as_link_down(private):
             heartbeat = _begin(grid, run_id=run_id)
@@ -127,8 +127,8 @@ def _acquire(private: PrivateAddress) -> str:
             time.sleep(_STEP_S)
 
 
-def _begin(grid: HttpGrid, *, run_id: int) -> HeartbeatSender:
-    client = grid._runtime_client  # noqa: SLF001  # the grid has no public way to begin its task
+def _begin(grid: "_RunGrid", *, run_id: int) -> HeartbeatSender:
+    client = grid.runtime
     given = client.PullTaskInput(PullTaskInputRequest())
     if int(given.run.run_id) != run_id:
         raise LinkDownError(
@@ -141,13 +141,21 @@ def _begin(grid: HttpGrid, *, run_id: int) -> HeartbeatSender:
     return heartbeat
 
 
-def _end(grid: HttpGrid) -> None:
+def _end(grid: "_RunGrid") -> None:
     """Tell the engine that the run has ended; if it is gone, it will find out by itself."""
-    client = grid._runtime_client  # noqa: SLF001  # as in `_begin`
     try:
-        client.PushTaskOutput(PushTaskOutputRequest(sub_status="completed", details=""))
+        grid.runtime.PushTaskOutput(PushTaskOutputRequest(sub_status="completed", details=""))
     except httpx.HTTPError:
         return
+
+
+class _RunGrid(HttpGrid):
+    """Flower's grid, with a way to begin and end its task."""
+
+    @property
+    def runtime(self) -> RuntimeHttpClient:
+        """What the grid itself calls the engine with."""
+        return self._runtime_client
 
 
 class _Bearer:

@@ -115,6 +115,8 @@ class SignedSite:
         header = open_header(
             body, Tag.REPLY, ReplyHeader, signer=self._key.public, where="kept answer"
         )
+        if header.tensors is not None and not self._outbox.holds(key, header.tensors):
+            return None
         return body, header.tensors
 
     def _made(

@@ -24,9 +24,6 @@ from fedvol.transport.network.superlink_engine import (
     AccountInfo,
     ControlAuthnPlugin,
     LinkState,
-    NodeModel,
-    NodeStatus,
-    SqlLinkState,
     SuperLinkLifespan,
     SuperLinkLifespanConfig,
     create_app,
@@ -88,46 +85,56 @@ class SuperLink:
         )
         self._setting = threading.Lock()
         self.app: FastAPI = create_app(config, SuperLinkLifespan)
+        self._admitted: frozenset[bytes] = frozenset()
 
     @property
     def _state(self) -> LinkState:
         state: LinkState = self.app.state.linkstate_factory.state()
         return state
 
-    def sites(self) -> Mapping[SiteId, int]:
-        """Node of each registered site."""
-        nodes = self._state.get_node_info(statuses=["registered", "online", "offline"])
-        return {SiteId(node.name): node.node_id for node in nodes}
+    def admits(self, key: bytes) -> bool:
+        """Whether the node with this public key, as PEM, is of a site that may connect now."""
+        return key in self._admitted
 
     def online(self) -> tuple[SiteId, ...]:
-        """Registered sites whose node is there now, sorted."""
+        """Sites that may connect and whose node is there now, sorted."""
         nodes = self._state.get_node_info(statuses=["online"])
-        return tuple(sorted(SiteId(node.name) for node in nodes))
+        return tuple(
+            sorted(SiteId(node.name) for node in nodes if self.admits(bytes(node.public_key)))
+        )
 
     def set_sites(self, keys: Mapping[SiteId, bytes]) -> None:
-        """Register exactly these sites; whoever else was registered is let in no more.
+        """Let exactly these sites connect; a site that was left out may come back with its key.
+
+        Flower never takes a key again that was once unregistered, so a node stays registered and
+        is kept out at the gate; a node whose site has another key now is unregistered.
 
         Args:
             keys: Public key of each site's node, as PEM.
 
         Raises:
-            SiteRegistrationError: Two sites have one key.
+            SiteRegistrationError: A key is another site's, or was once, or was replaced before.
         """
         with self._setting:
             self._set_sites(keys)
 
     def _set_sites(self, keys: Mapping[SiteId, bytes]) -> None:
+        if len(set(keys.values())) != len(keys):
+            raise SiteRegistrationError(
+                "sites", "two of them have one node key", "Have each make a key of its own."
+            )
+        self._admitted = frozenset()  # nobody, until all is as it should be
         state = self._state
         present = {
-            node.node_id: (SiteId(node.name), bytes(node.public_key))
+            SiteId(node.name): (node.node_id, bytes(node.public_key))
             for node in state.get_node_info(statuses=["registered", "online", "offline"])
         }
-        wanted = {(site, key) for site, key in keys.items()}
-        for node, entry in present.items():
-            if entry not in wanted:
+        for site, key in sorted(keys.items()):
+            node, held = present.get(site, (0, b""))
+            if held == key:
+                continue
+            if held:
                 state.delete_node(NOOP_FLWR_AID, node)
-        for site, key in sorted(wanted - set(present.values())):
-            _forget_unregistered(state, site=site, key=key)
             try:
                 state.create_node(
                     NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=site
@@ -138,17 +145,7 @@ class SuperLink:
                     "its node key is in use by another site, or was in use before",
                     "Have the site make a new node key and enrol again.",
                 ) from error
-
-
-def _forget_unregistered(state: LinkState, *, site: SiteId, key: bytes) -> None:
-    """Let a site that was out come back with its key: Flower never takes a key a second time."""
-    assert isinstance(state, SqlLinkState)
-    with state.session() as session:
-        session.query(NodeModel).filter(
-            NodeModel.public_key == key,
-            NodeModel.name == site,
-            NodeModel.status == NodeStatus.UNREGISTERED,
-        ).delete()
+        self._admitted = frozenset(keys.values())
 
 
 def bearer(secret: bytes) -> str:

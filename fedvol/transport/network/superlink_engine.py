@@ -1,8 +1,8 @@
-"""The door to those internals of Flower that the server embeds; see `engine`."""
+"""The door to those internals of Flower that the server embeds; see `transport.engine`.
 
-from fedvol.transport import engine as engine  # first: it turns telemetry off
+That module was imported before this one, with the package, and turned telemetry off.
+"""
 
-# isort: split
 from flwr.common.constant import (
     HEARTBEAT_DEFAULT_INTERVAL,
     NOOP_ACCOUNT_NAME,
@@ -17,9 +17,7 @@ from flwr.proto.runtime_pb2 import (
     PushTaskOutputRequest,
 )
 from flwr.server.superlink.linkstate import LinkState
-from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
 from flwr.supercore.auth.typing import AccountInfo
-from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
@@ -29,7 +27,6 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime import RuntimeHttpClient
-from flwr.supercore.state.schema.linkstate_models import Node as NodeModel
 from flwr.superlink.auth_plugin import ControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
@@ -60,8 +57,6 @@ __all__ = [
     "HeartbeatSender",
     "HttpGrid",
     "LinkState",
-    "NodeModel",
-    "NodeStatus",
     "ListRunsRequest",
     "ProtobufCall",
     "ProtobufRequestContext",
@@ -69,7 +64,6 @@ __all__ = [
     "PushTaskOutputRequest",
     "RuntimeHttpClient",
     "RuntimeVersionHttpInterceptor",
-    "SqlLinkState",
     "StartRunRequest",
     "Status",
     "StopRunRequest",

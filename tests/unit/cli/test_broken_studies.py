@@ -468,6 +468,28 @@ def test_every_problem_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert f"  {where}" in told
 
 
+def test_a_broken_key_does_not_hide_its_section(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typing error in [data] and in a stage, and a contradiction beside each."""
+    text = (
+        GOOD.replace("[data]", "[data]\nmax_voxel = 3")
+        .replace("kidney = 2", "kidney = 1")
+        .replace('["dice", "nsd"]', '["dice"]')
+        .replace("[evaluation]", "[evaluation]\noverlap = 2.0")
+    )
+    assert _check(text, tmp_path) == 2
+    told = capsys.readouterr().err
+    for where in (
+        "data.max_voxel:",
+        "data.labels:",
+        "evaluation.overlap:",
+        "evaluation.nsd_tolerance_mm:",
+    ):
+        assert f"  {where}" in told
+    assert "4 problems" in told
+
+
 FILES = [
     ("syntax", 'version = 1\nname = "x', "FV-CONF-001", "line 2, column"),
     ("key_twice", GOOD + "\n[data]\n", "FV-CONF-001", "given twice"),

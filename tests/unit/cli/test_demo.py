@@ -44,7 +44,11 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
     phantom = SimpleNamespace(
         default_hospitals=lambda _sites, _cases: (), generate_hospitals=fakes.hospitals
     )
-    summary = SimpleNamespace(as_table=lambda _result: "", summarise=lambda _result, out: {})
+    summary = SimpleNamespace(
+        as_table=lambda _result: "",
+        skipped_line=lambda _result: "",
+        summarise=lambda _result, out: {},
+    )
     monkeypatch.setitem(sys.modules, "fedvol.data.phantom", phantom)
     monkeypatch.setitem(sys.modules, "fedvol.cli.summary", summary)
     monkeypatch.setitem(sys.modules, "fedvol.simulation", SimpleNamespace(simulate=fakes.simulate))

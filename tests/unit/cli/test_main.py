@@ -12,8 +12,8 @@ import pytest
 import fedvol
 from fedvol import errors
 from fedvol.cli.main import main
-from fedvol.cli.simulate import parse_baselines
-from fedvol.errors import FedvolError, UsageError
+from fedvol.config.model_names import require_baselines
+from fedvol.errors import FedvolError
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "hippocampus.toml"
 COMMANDS = [
@@ -28,6 +28,13 @@ COMMANDS = [
     ["data", "phantom"],
     ["audit"],
     ["audit", "verify"],
+    ["audit", "show"],
+    ["audit", "export"],
+    ["audit", "compare"],
+    ["root"],
+    ["root", "init"],
+    ["root", "sign-roster"],
+    ["root", "revoke"],
     ["report"],
     ["server"],
     ["server", "init"],
@@ -52,7 +59,7 @@ COMMANDS = [
     ["run", "resume"],
     ["run", "stop"],
 ]
-GROUPS = (["study"], ["data"], ["audit"], ["server"], ["site-admin"], ["user"], ["run"])
+GROUPS = (["study"], ["data"], ["audit"], ["root"], ["server"], ["site-admin"], ["user"], ["run"])
 GROUPS += (["site-admin", "roster"],)
 STATUS = {
     "ConfigError": 2,
@@ -240,22 +247,23 @@ def test_light_commands_stay_light(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("names", "ordered"),
     [
-        ("", ()),
-        ("pooled", ("pooled",)),
-        ("pooled, local", ("local", "pooled")),
-        ("local,ensemble,pooled", ("local", "ensemble", "pooled")),
+        ((), ()),
+        (("pooled",), ("pooled",)),
+        (("pooled", "local"), ("local", "pooled")),
+        (("local", "ensemble", "pooled"), ("local", "ensemble", "pooled")),
     ],
 )
-def test_baselines(text: str, names: tuple[str, ...]) -> None:
-    assert parse_baselines(text) == names
+def test_baselines(names: tuple[str, ...], ordered: tuple[str, ...]) -> None:
+    assert require_baselines(names) == ordered
 
 
-@pytest.mark.parametrize("text", ["best", "local;pooled", "local,local"])
-def test_wrong_baselines(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse_baselines(text)
+@pytest.mark.parametrize("text", ["best", "local;pooled", "local, local"])
+def test_wrong_baselines(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", str(EXAMPLE), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main([*words, "--baselines", text]) == 2
+    assert "FV-CONF-004 --baselines:" in capsys.readouterr().err
 
 
 def _modules_after(words: list[str], *, status: int) -> set[str]:

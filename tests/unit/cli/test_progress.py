@@ -52,7 +52,7 @@ def _live(events: list[tuple[str, dict[str, Json]]]) -> str:
     for name, fields in events:
         view.event(name, **fields)
     stream = io.StringIO()
-    Console(file=stream, width=120).print(view.render())
+    Console(file=stream, width=200).print(view.render())
     return stream.getvalue()
 
 
@@ -79,6 +79,17 @@ def test_plain_lines() -> None:
     ]
 
 
+def test_cases_that_were_skipped_are_counted_by_code() -> None:
+    stream = io.StringIO()
+    codes = ["FV-DATA-003", "", "FV-DATA-009", "FV-DATA-003"]
+    with watching(stream) as observer:
+        for _ in range(2):  # a study that is planned is checked first; a resumed one starts anew
+            for done, code in enumerate(codes, start=1):
+                observer.event("prepare.case", site="a", case="c", done=done, total=4, code=code)
+    line = "a: 4 cases: 1 prepared, 3 skipped (FV-DATA-003 2, FV-DATA-009 1)"
+    assert stream.getvalue().splitlines() == [line, line]
+
+
 def test_live_rows() -> None:
     picture = _live(EVENTS[:5])
     assert "federated | finetune round 1 of 4" in picture
@@ -95,6 +106,15 @@ def test_time_left_counts_open_round() -> None:
     opened = ("round.opened", {"stage": 0, "round": 2, "rounds": 4, "sites": ["a", "b"]})
     assert "about 3 min left for this model" in _live([*EVENTS, CLOSED, opened])
     assert "left" not in _live(EVENTS)
+
+
+def test_time_left_counts_the_models_that_follow() -> None:
+    """Each of them takes as many steps in as many rounds: four minutes here."""
+    names: list[Json] = ["federated", "local-a", "pooled"]
+    picture = _live([("runs.planned", {"names": names}), *EVENTS, CLOSED])
+    assert "about 3 min left for this model, 11 min with the 2 that follow" in picture
+    last = [("runs.planned", {"names": names[:2]}), *EVENTS, CLOSED]
+    assert "7 min with the one that follows" in _live(last)
 
 
 def test_an_undefined_metric_is_said() -> None:

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 from case_facts import OPEN_STUDY, make_case
 
+from fedvol.audit import AuditRecord
 from fedvol.client import FingerprintAgent
 from fedvol.config import SitePolicy
 from fedvol.config.loading import parse_open_study
 from fedvol.data import CaseRecord
 from fedvol.federation import Action, Request
 from fedvol.plan import EXTENT, SPACING, Fingerprint, Proposal
-from fedvol.privacy import AuditRecord, Contribution, Kind
+from fedvol.privacy import Contribution, Kind
 from fedvol.types import CaseId, Digest, Json, RunId, SiteId, SubjectId
 
 SITE = SiteId("site_a")

@@ -154,6 +154,17 @@ def test_fedbn_without_norms_is_refused() -> None:
         )
 
 
+@pytest.mark.parametrize("kind", ["basic_unet", "swin_unetr"])
+def test_a_network_that_cannot_be_compiled_is_refused(kind: str) -> None:
+    compiled = text(f'kind = "{kind}"').replace('"adamw" }', '"adamw" }, compile = true')
+    with pytest.raises(StudyError) as caught:
+        parse_study(compiled, where="x")
+    (problem,) = caught.value.problems
+    assert problem.where == "stages[0].training.compile"
+    assert f"{kind} cannot be compiled" in problem.what
+    parse_study(compiled.replace(f'"{kind}"', '"highresnet"'), where="x")
+
+
 @pytest.mark.parametrize(
     ("network", "multiple_of"),
     [

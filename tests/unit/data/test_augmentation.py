@@ -5,14 +5,26 @@ import torch
 from fedvol.config.data import Augmentation
 from fedvol.data.augmentation import (
     Changes,
-    apply_changes,
-    augment,
     blur,
     change_contrast,
     change_gamma,
+    change_in_place,
     draw_changes,
 )
 from fedvol.data.batch import Batch
+
+
+def augment(batch: Batch, *, config: Augmentation, generator: torch.Generator) -> Batch:
+    """Change each sample as the sampler does, and leave the given batch as it is."""
+    changes = draw_changes(len(batch.image), config=config, generator=generator)
+    return apply_changes(batch, changes=changes, generator=generator)
+
+
+def apply_changes(batch: Batch, *, changes: Changes, generator: torch.Generator) -> Batch:
+    image, label = batch.image.clone(), batch.label.clone()
+    change_in_place(image, label, changes=changes, generator=generator)
+    return Batch(image=image, label=label)
+
 
 OFF = dict.fromkeys(
     [

@@ -3,7 +3,7 @@ import json
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import numpy as np
 import pytest
@@ -134,6 +134,22 @@ def test_broken_cases_are_skipped_by_name_and_nothing_is_half_written(
     assert skipped["b2"].shape is None
     assert not leftovers(tmp_path)
     assert CaseStore(tmp_path / "stores" / "b").cases() == ("b0", "b1", "b4")
+
+
+def _never(*_: object, **__: object) -> None:
+    raise AssertionError("cannot be")
+
+
+def test_an_assertion_of_ours_is_no_fault_of_a_case(
+    two_sites, run: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedvol.data.case_work.check_case", _never)  # stands in foreign code
+    with pytest.raises(TooManySkippedError, match="FV-DATA-003"):
+        run()
+    ours = FunctionType(_never.__code__, {**globals(), "__name__": "fedvol.data.checks"})
+    monkeypatch.setattr("fedvol.data.case_work.check_case", ours)
+    with pytest.raises(AssertionError, match=r"case a/a0: (?s:.*)AssertionError: cannot be"):
+        run()
 
 
 def test_too_many_skipped_names_site_and_cases(two_sites, run: Ingest) -> None:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from every_network import network
+from every_network import network, network_shape
 
 from fedvol.config.monai_networks import MonaiNetwork
 from fedvol.config.network import ResidualEncoderPreset, ResidualEncoderUNet, UNet
 from fedvol.config.patch_rule import patch_rule
-from fedvol.models import network_shape
 
 PAGE = (Path(__file__).parents[3] / "docs" / "networks.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(\w+)`([^|]*) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)

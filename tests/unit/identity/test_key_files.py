@@ -166,22 +166,30 @@ def _cut(path: Path) -> None:
 
 
 def _huge(path: Path) -> None:
-    _private(path, " " * 70_000)
+    IdentityKey.create(path)
+    path.write_bytes(path.read_bytes() + b"\n" * 70_000)
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "make",
-    [lambda _: None, Path.mkdir, lambda path: os.mkfifo(path, 0o600), _garbage, _cut, _huge],
-    ids=["absent", "folder", "pipe", "garbage", "cut", "huge"],
+    ("make", "told"),
+    [
+        (lambda _: None, "the file cannot be read"),
+        (Path.mkdir, "the file cannot be read"),
+        (lambda path: os.mkfifo(path, 0o600), "this is no key file"),
+        (_huge, "this is no key file"),
+        (_garbage, "this is no private key in PEM"),
+        (_cut, "this is no private key in PEM"),
+    ],
+    ids=["absent", "folder", "pipe", "huge", "garbage", "cut"],
 )
 @KINDS
 def test_what_is_no_key_file_is_refused(
-    kind: Kind, make: Callable[[Path], None], tmp_path: Path
+    kind: Kind, make: Callable[[Path], None], told: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "key.pem"
     make(path)
-    with pytest.raises(KeyFileError, match=re.escape(str(path))):
+    with pytest.raises(KeyFileError, match=f"{re.escape(str(path))}: {told}"):
         kind.load(path)
 
 

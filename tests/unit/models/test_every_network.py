@@ -5,21 +5,23 @@ from typing import get_args
 
 import pytest
 import torch
-from every_network import EVERY, Small
+from every_network import EVERY, Small, network_shape
 from torch import nn
+from torch._dynamo.exc import Unsupported
 
 from fedvol.config.learning import AdamW, SegmentationTask, Training
 from fedvol.config.monai_networks import MonaiNetwork
 from fedvol.config.network import Network
 from fedvol.config.patch_rule import patch_rule
+from fedvol.config.stage_checks import NOT_COMPILED
 from fedvol.data.batch import Batch
 from fedvol.errors import NetworkConfigError
-from fedvol.models import build_network, describe, network_shape, to_arrays
+from fedvol.models import build_network, describe, to_arrays
 from fedvol.models.convolution import Conv3d
 from fedvol.models.norms import InstanceNorm
 from fedvol.plan import TensorKind, TensorSpec
 from fedvol.tasks import build_objective
-from fedvol.training import Window, threads, train
+from fedvol.training import Watch, Window, threads, train
 
 NAMES = list(EVERY)
 BUILT = [name for name in NAMES if name != "resenc_preset"]  # 14 million weights of a resenc_unet
@@ -235,6 +237,25 @@ def test_layout_changes_speed_only(name: str) -> None:
     torch.testing.assert_close(other, plain, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_a_network_is_compiled_whole_or_refused_in_a_study(name: str) -> None:
+    """Only what `torch.compile` follows is at stake, so no C++ compiler is needed."""
+    small = EVERY[name]
+    net = build(small).train()
+    x = noise(2, 1, *small.patch)
+    torch.compiler.reset()
+    run = torch.compile(net, fullgraph=True, dynamic=False, backend="aot_eager")
+    if isinstance(small.config, NOT_COMPILED):
+        with pytest.raises(Unsupported):
+            run(x)
+        return
+    for found, expected in zip(run(x), net(x), strict=True):
+        torch.testing.assert_close(found, expected)
+        found.square().mean().backward(retain_graph=True)
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("name", SEGMENTATION)
 def test_one_step_of_the_real_loop(name: str) -> None:
     small = EVERY[name]
@@ -248,9 +269,7 @@ def test_one_step_of_the_real_loop(name: str) -> None:
         config=Training(optimiser=AdamW(kind="adamw"), num_threads=1),
         window=Window(first_step=0, num_steps=1, total_steps=1),
         device=CPU,
-        optimiser_state=None,
-        checkpoint=None,
-        on_step=lambda step, loss: losses.append(loss),
+        watch=Watch(on_step=lambda step, loss: losses.append(loss)),
     )
     assert 0 < losses[0] < 20
     after = to_arrays(net)
@@ -299,5 +318,5 @@ def test_unetr_needs_a_patch_of_whole_tokens(patch: tuple[int, int, int] | None)
 
 
 def test_vnet_takes_channels_that_divide_its_width() -> None:
-    with pytest.raises(NetworkConfigError, match="not of 3 channels"):
+    with pytest.raises(NetworkConfigError, match="3 channels do not divide"):
         build_network(EVERY["vnet"].config, in_channels=3, num_classes=2)

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from every_network import network
+from every_network import network, network_shape
 from torch import nn
 
-from fedvol.models import network_shape
 from fedvol.models.norms import InstanceNorm
 
 RESENC_L = {"kind": "resenc_preset", "size": "L"}

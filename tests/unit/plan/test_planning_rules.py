@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from case_facts import OPEN_STUDY, make_case
+from pydantic import ValidationError
 
 from fedvol.config import Study
 from fedvol.config.data import ClipZScore, ZScore
+from fedvol.config.levels import MAX_LEVELS
 from fedvol.config.loading import parse_open_study
 from fedvol.config.network import ResidualEncoderUNet, UNet
 from fedvol.errors import PlanningError, StudyError
@@ -20,6 +22,7 @@ from fedvol.plan import (
     require_comparable,
     settings_of,
 )
+from fedvol.plan.topology import blocks_of, features_of
 from fedvol.privacy.fingerprints import fingerprint
 from fedvol.types import SiteId
 
@@ -204,6 +207,14 @@ def test_ct_without_labelled_voxels_is_refused() -> None:
     case = make_case("S", shape=(64, 64, 64), spacing_mm=(1, 1, 1), voxels=([], []))
     with pytest.raises(PlanningError, match="no labelled voxel"):
         plan(count([case]))
+
+
+def test_planning_stays_within_what_a_study_may_write() -> None:
+    lists = {"features": features_of(MAX_LEVELS), "blocks_per_stage": blocks_of(MAX_LEVELS)}
+    assert {len(entries) for entries in lists.values()} == {MAX_LEVELS}
+    ResidualEncoderUNet.model_validate({"kind": "resenc_unet", **lists})
+    with pytest.raises(ValidationError):
+        UNet(kind="unet", features=features_of(MAX_LEVELS + 1))
 
 
 # --- what the study fixes -------------------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedvol.audit import AuditRecord
 from fedvol.config import SIMULATION_POLICY, SitePolicy
 from fedvol.errors import (
     AuditError,
@@ -27,8 +28,8 @@ from fedvol.federation import (
 )
 from fedvol.plan import TensorKind, TensorSpec
 from fedvol.privacy import (
-    AuditRecord,
     Contribution,
+    Delivery,
     HeldSubjects,
     JudgedSubjects,
     Kind,
@@ -148,6 +149,34 @@ def test_digest_of_the_record_binds_tensors_and_values() -> None:
     digests = [record.digest for record in audit.records]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
+
+
+def test_the_record_names_consent_recipient_and_message() -> None:
+    asked: list[tuple] = []
+
+    def message(to, *, values, tensors, code: str, title: str) -> Digest:
+        asked.append((to, dict(values), {**tensors}, code, title))
+        assert audit.records == []  # it is named first, written down, and only then made
+        return Digest("d" * 64)
+
+    audit = MemoryAudit()
+    delivery = Delivery(recipient="hub", recipient_key="ab12", consent="c-7", message=message)
+    gate = dataclasses.replace(releaser(audit=audit), delivery=delivery)
+    sent = gate.update(request(), update(), exchange=EXCHANGE)
+    (record,) = audit.records
+    assert (record.recipient, record.recipient_key) == ("hub", "ab12")
+    assert (record.consent, record.message) == ("c-7", "d" * 64)
+    ((to, values, tensors, code, title),) = asked
+    assert (to, values, code, title) == (request(), sent.values, "", "")
+    assert tensors.keys() == sent.tensors.keys()
+    assert all(tensors[name] is sent.tensors[name] for name in tensors)
+
+
+def test_in_a_simulation_no_message_is_named() -> None:
+    audit = MemoryAudit()
+    releaser(audit=audit).update(request(), update(), exchange=EXCHANGE)
+    (record,) = audit.records
+    assert (record.recipient_key, record.consent, record.message) == ("", "", "")
 
 
 def test_what_left_cannot_be_changed_afterwards() -> None:

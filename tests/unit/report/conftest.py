@@ -29,7 +29,7 @@ STUDY = {
         "spacing_mm": [1.5, 1.5, 2.0],
         "normalisation": {"kind": "window", "window_hu": [-160, 240]},
     },
-    "patches": {"size": [64, 64, 48]},
+    "patches": {"size": [64, 64, 48], "batch_size": 2},
     "network": {"kind": "unet", "features": [16, 32, 64]},
     "task": {"kind": "segmentation"},
     "stages": [
@@ -245,10 +245,16 @@ def make_document(plan):
             if key != "federated"
         },
         "privacy": {
-            "released": "model updates, case counts, mean losses, and sums of metrics over cases",
-            "secure_sum": "not used: the server sees each site's update",
-            "differential_privacy": "not used: an update can reveal things about training cases",
-            "suppression": "off (simulation)",
+            "released": {
+                "what": "model updates, case counts, mean losses, and sums of metrics over cases"
+            },
+            "secure_sum": {"state": "off", "words": "the server sees each site's update"},
+            "differential_privacy": {
+                "state": "off",
+                "words": "an update can reveal things about training cases",
+            },
+            "suppression": {"state": "off", "words": "a simulation"},
+            "ledger": {},
         },
         "skipped": {"north": {"FV-DATA-007": 2, "FV-DATA-009": 1}, "south": {"FV-DATA-012": 1}},
         "skipped_cases": {

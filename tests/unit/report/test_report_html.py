@@ -218,7 +218,13 @@ def test_hostile_names_are_text_everywhere(document):
     )
     swapped["purpose"] = swapped["study"]["name"] = swapped["device"] = HOSTILE
     swapped["versions"] = {HOSTILE: HOSTILE}
-    swapped["privacy"] = {HOSTILE: HOSTILE}
+    swapped["privacy"] = {
+        "released": {"what": HOSTILE},
+        "secure_sum": {"state": "on", "words": HOSTILE},
+        "ledger": {
+            HOSTILE: {"epsilon": 1.0, "delta": 1e-5, "unit": HOSTILE, "accountant": HOSTILE}
+        },
+    }
     swapped["skipped_cases"] = {HOSTILE: {HOSTILE: HOSTILE}}
     swapped["files"] = {HOSTILE: "4" * 64}
     swapped["reason"] = HOSTILE
@@ -299,6 +305,18 @@ def test_one_model_alone_has_nothing_to_be_compared_with(document):
     page = Page(render(document))
     assert "No other model was trained in this run" in page.text
     assert "--baselines" not in page.text
+
+
+def test_models_without_an_interval_are_not_called_untrained(document):
+    for found in document["comparisons"]["pooled"]:
+        found |= {"low": None, "high": None}
+    page = Page(render(document))
+    assert "Against the pooled model: too few subjects to say" in page.text
+    assert "no interval (too few subjects)" in page.text
+    document["comparisons"] = {name: [] for name in document["comparisons"]}
+    page = Page(render(document))
+    assert "No other model was trained" not in page.text
+    assert "Other models were judged, but none can be compared" in page.text
 
 
 def test_planned_values_stand_beside_their_reasons(plan, whole_document):

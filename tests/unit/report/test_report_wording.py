@@ -1,6 +1,6 @@
 import pytest
 
-from fedvol.report.result import Difference
+from fedvol.report.result import Difference, PrivacyResult, Protection, SpentResult
 from fedvol.report.wording import (
     code_title,
     difference_words,
@@ -25,6 +25,7 @@ def difference(metric, value, low, high, **changes):
         ("hd95_mm", -1.0, -2.0, -0.5, "federated is better"),
         ("assd_mm/liver", 1.0, 0.5, 2.0, "federated is worse"),
         ("unheard_of", 1.0, 0.5, 2.0, "federated is higher"),
+        ("dice", 0.02, None, None, "too few subjects to say"),
     ],
 )
 def test_a_difference_says_no_more_than_its_interval_shows(metric, value, low, high, words):
@@ -34,6 +35,11 @@ def test_a_difference_says_no_more_than_its_interval_shows(metric, value, low, h
 def test_a_difference_carries_sign_unit_interval_and_n():
     words = difference_words(difference("hd95_mm", -1.0, -2.0, 0.5, n=12))
     assert words == "−1.00\u00a0mm HD95 (95 % interval −2.00 to +0.50\u00a0mm; n=12)"
+
+
+def test_a_difference_without_interval_says_why():
+    words = difference_words(difference("dice", 0.0125, None, None, n=3))
+    assert words == "+0.012 Dice (no interval (too few subjects); n=3)"
 
 
 def test_a_local_model_is_explained_with_its_steps(result):
@@ -67,6 +73,18 @@ def test_codes_are_translated_by_the_error_tree():
 
 
 def test_protections_that_were_not_recorded_count_as_absent():
-    words = dict(privacy_words({"audit": "kept", "secure_sum": "on"}))
+    words = dict(privacy_words(PrivacyResult(secure_sum=Protection(state="on"))))
     assert words["Secure sum"] == "on"
     assert "take it as absent" in words["Differential privacy"]
+    assert set(words) == {"Secure sum", "Differential privacy"}
+
+
+def test_a_protection_is_told_with_its_reason_and_the_ledger_with_each_site():
+    spent = {"epsilon": 2.5, "delta": 1e-5, "unit": "subject", "accountant": "rdp"}
+    privacy = PrivacyResult(
+        suppression=Protection(state="off", words="every case is the researcher's own"),
+        ledger={"north": SpentResult.model_validate(spent)},
+    )
+    words = dict(privacy_words(privacy))
+    assert words["Suppression of small groups"] == "off: every case is the researcher's own"
+    assert words["Privacy spent at north"] == "epsilon 2.5 at delta 1e-05 per subject, by rdp"

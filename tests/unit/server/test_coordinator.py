@@ -172,6 +172,15 @@ def test_sites_of_another_minor_version_are_refused(
     assert coordinator(plan, store, blobs).conduct(patch).best_round == 3
 
 
+def test_too_few_sites_are_told_without_empty_brackets(
+    plan: Plan, store: RunStore, blobs: BlobStore
+) -> None:
+    alone = Plan.model_validate(plan.model_dump() | {"sites": plan.sites[:1]})
+    with pytest.raises(QuorumError, match=r"1 of at least 2 sites would train\. Mend") as caught:
+        coordinator(alone, store, blobs).conduct(FakeLink(alone))
+    assert "begin a new run" in caught.value.fix
+
+
 def test_other_initial_weights_than_the_plans_are_refused(
     plan: Plan, store: RunStore, blobs: BlobStore
 ) -> None:

@@ -17,7 +17,7 @@ STUDY = {
     "purpose": "A study small enough for a test.",
     "data": {"channels": ["CT"], "labels": {"liver": 1}, "split": {"kind": "hash"}},
     "preprocessing": {"spacing_mm": [1.0, 1.0, 1.0], "normalisation": {"kind": "z_score"}},
-    "patches": {"size": [8, 8, 8]},
+    "patches": {"size": [8, 8, 8], "batch_size": 2},
     "network": {"kind": "unet", "features": [4, 8]},
     "task": {"kind": "segmentation"},
     "stages": [

@@ -11,6 +11,7 @@ from fedvol.config.loading import parse_study
 from studies.strategies.__main__ import SEEDS, main
 from studies.strategies.budget import FULL, QUICK
 from studies.strategies.contenders import CONTENDERS
+from studies.strategies.kept import keep, restore
 from studies.strategies.page import fill
 from studies.strategies.pilot import PILOT_SEED, pilot_runs, settle
 from studies.strategies.running import Run, all_runs, prepare
@@ -107,6 +108,7 @@ def leave(
     rounds = [{"index": n, "validation": {"dice": stat(validation * (n == 2))}} for n in (1, 2)]
     result = {
         "status": "finished",
+        "versions": {"fedvol": "0", "torch": "0"},
         "evaluation": evaluation,
         "models": {key: {"steps": steps, "seconds": 60.0} for key in evaluation},
         "stages": [
@@ -150,6 +152,37 @@ def test_scores_are_of_sites_and_differences_of_the_same_seed(finished) -> None:
     assert "SCAFFOLD" not in whole
     liver, kidney, lesion = by_class["FedAvg"]
     assert (liver, kidney, lesion) == ("–", "–", "0.375 (0.250 to 0.500)")
+
+
+def test_kept_figures_make_the_same_tables_elsewhere(
+    finished: tuple[Run, ...], tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.json"
+    for run in finished:
+        run.write_study(budget=FULL)
+    keep(finished, path=kept)
+    elsewhere = [replace(run, root=tmp_path / "elsewhere") for run in finished]
+    for run in elsewhere:
+        run.write_study(budget=FULL)
+    assert restore(elsewhere, path=kept) == 3
+    assert figures(elsewhere, settings=[LABEL]) == figures(finished, settings=[LABEL])
+    assert restore(elsewhere, path=kept) == 0  # what is there is not replaced
+    keep(elsewhere[:1], path=kept)
+    assert len(json.loads(kept.read_text())) == 3  # others stay
+
+
+def test_kept_figures_of_another_design_are_not_taken(
+    finished: tuple[Run, ...], tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.json"
+    for run in finished:
+        run.write_study(budget=FULL)
+    keep(finished, path=kept)
+    elsewhere = [replace(run, root=tmp_path / "elsewhere") for run in finished]
+    for run in elsewhere:
+        run.write_study(budget=QUICK)
+    assert restore(elsewhere, path=kept) == 0
+    assert restore(elsewhere, path=tmp_path / "absent.json") == 0
 
 
 def test_a_setting_without_figures_says_so(finished) -> None:

@@ -60,9 +60,6 @@ def run(config: Training, *, steps: int = 6) -> tuple[State, State, State, State
             config=config,
             window=Window(first_step=0, num_steps=steps, total_steps=steps),
             device=torch.device("cpu"),
-            optimiser_state=None,
-            checkpoint=None,
-            on_step=lambda step, loss: None,
             correction=control,
         )
     return before, to_arrays(net), shared, own, control.mean_gradient()
@@ -112,9 +109,6 @@ def test_equal_variates_are_plain_training_bit_for_bit() -> None:
                 config=PLAIN,
                 window=Window(first_step=0, num_steps=4, total_steps=4),
                 device=torch.device("cpu"),
-                optimiser_state=None,
-                checkpoint=None,
-                on_step=lambda step, loss: None,
                 correction=ControlVariate(net=net, shared=c, own=c) if corrected else None,
             )
         return to_arrays(net)

@@ -10,7 +10,7 @@ from torch import nn
 from fedvol.config.learning import AdamW, Sgd, Training
 from fedvol.data.batch import Batch
 from fedvol.errors import CheckpointError, TimeLimitError, TrainingDivergedError
-from fedvol.training import LocalCheckpoint, Progress, TrainResult, Window, threads, train
+from fedvol.training import LocalCheckpoint, Progress, TrainResult, Watch, Window, threads, train
 from fedvol.training.losses import LossRecord
 from fedvol.types import Digest
 
@@ -82,10 +82,7 @@ def run(
         config=training or config(),
         window=Window(first_step=first_step, num_steps=num_steps, total_steps=total_steps),
         device=CPU,
-        optimiser_state=None,
-        checkpoint=checkpoint,
-        on_step=on_step,
-        should_stop=should_stop,
+        watch=Watch(checkpoint=checkpoint, on_step=on_step, should_stop=should_stop),
     )
 
 

@@ -148,16 +148,6 @@ def test_each_module_gets_its_mode_back() -> None:
     assert int(net[1].num_batches_tracked) == 0
 
 
-def test_bfloat16_is_close_and_sums_to_one() -> None:
-    net = nn.Conv3d(1, 3, 3, padding=1)
-    volume = image(10, 8, 8)
-    exact = predict(net, image=volume, window=window())
-    rough = predict(net, image=volume, window=window(precision="bfloat16"))
-    assert rough.dtype == np.float32
-    assert 0 < np.abs(exact - rough).max() < 0.02
-    np.testing.assert_allclose(rough.sum(axis=0), 1, atol=1e-5)
-
-
 def test_ensemble_is_the_mean_of_probabilities() -> None:
     volume = image(9, 8, 8)
     nets = [Pointwise(slope=slope) for slope in (0.5, 1.0, 4.0)]

@@ -1,14 +1,19 @@
-"""What is written down about everything that leaves, before it leaves."""
+"""`AuditRecord`: what is written down about everything that leaves a site, before it leaves."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
+from fedvol.audit.events import event_json
 from fedvol.types import Digest, Json
+
+UNNAMED = Digest("")
+"""Where no message carries a contribution, as in a simulation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
     """One contribution, described without its content.
+
+    No other event has a `recipient`: a line that names one tells of something that left.
 
     Attributes:
         kind: What leaves: update, report, evaluation, norms, fingerprint, health or refusal.
@@ -26,6 +31,9 @@ class AuditRecord:
         digest: SHA-256 over values and tensors.
         suppressed: Figures withheld because too few cases are behind them.
         code: Error code of a refusal; empty otherwise.
+        recipient_key: Fingerprint of the recipient's identity key; empty where it has none.
+        consent: The consent under which it leaves; empty where none is asked, as in a simulation.
+        message: Digest of the message that carries it; the server's log names the same.
     """
 
     kind: str
@@ -42,34 +50,10 @@ class AuditRecord:
     digest: Digest
     suppressed: int
     code: str
+    recipient_key: str = ""
+    consent: str = ""
+    message: Digest = UNNAMED
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""
-        return {
-            "kind": self.kind,
-            "site": self.site,
-            "recipient": self.recipient,
-            "run": self.run,
-            "plan": self.plan,
-            "stage": self.stage,
-            "round": self.round,
-            "action": self.action,
-            "form": self.form,
-            "num_tensors": self.num_tensors,
-            "size_bytes": self.size_bytes,
-            "digest": self.digest,
-            "suppressed": self.suppressed,
-            "code": self.code,
-        }
-
-
-class AuditSink(Protocol):
-    """Where audit records go."""
-
-    def append(self, record: AuditRecord) -> None:
-        """Write one record; it is durable when this returns.
-
-        Raises:
-            AuditError: It could not be written.
-        """
-        ...
+        return event_json(self, kind=self.kind)

@@ -1,0 +1,48 @@
+"""What a site and a server write down, so that nobody can change it unseen afterwards.
+
+Knows neither volumes nor networks: a privacy officer's machine needs nothing else to check a log.
+"""
+
+from fedvol.audit.chain import ChainEnd, LogLine
+from fedvol.audit.checkpoint import Cadence, Checkpoint, CheckpointSigner
+from fedvol.audit.compare import Comparison, Crossing, compare_logs
+from fedvol.audit.contribution import UNNAMED, AuditRecord
+from fedvol.audit.events import AuditEvent, AuditSink, Receipt, RosterChange
+from fedvol.audit.export import export_log
+from fedvol.audit.log import AuditLog
+from fedvol.audit.selection import Selection
+from fedvol.audit.server_events import LoginRefused, OperatorAction, ReplyReceived, RequestSent
+from fedvol.audit.site_events import ConsentDecision, PolicyDecision, RequestReceived
+from fedvol.audit.totals import Totals
+from fedvol.audit.verify import KnownHead, LogSummary, verify_log
+
+__all__ = [
+    "UNNAMED",
+    "AuditEvent",
+    "AuditLog",
+    "AuditRecord",
+    "AuditSink",
+    "Cadence",
+    "ChainEnd",
+    "Checkpoint",
+    "CheckpointSigner",
+    "Comparison",
+    "ConsentDecision",
+    "Crossing",
+    "KnownHead",
+    "LogLine",
+    "LogSummary",
+    "LoginRefused",
+    "OperatorAction",
+    "PolicyDecision",
+    "Receipt",
+    "ReplyReceived",
+    "RequestReceived",
+    "RequestSent",
+    "RosterChange",
+    "Selection",
+    "Totals",
+    "compare_logs",
+    "export_log",
+    "verify_log",
+]

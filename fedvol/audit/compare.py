@@ -1,0 +1,202 @@
+"""A site's log beside the server's: the same messages, by their digests, told by both ends."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fedvol.audit.chain import LogLine
+from fedvol.audit.contribution import UNNAMED
+from fedvol.audit.totals import has_left
+from fedvol.audit.verify import LogSummary, verify_log
+from fedvol.errors import UsageError
+from fedvol.types import Digest, Json
+
+_SAID_BY_BOTH: Final = ("run", "plan", "stage", "round", "action", "num_tensors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One message as one log tells of it.
+
+    Attributes:
+        message: Its digest.
+        said: What the log says of it, for those fields that both ends write.
+        code: Why it was turned away; empty if it was not.
+    """
+
+    message: Digest
+    said: Mapping[str, Json]
+    code: str = ""
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return {"message": self.message, **self.said, "code": self.code}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """Messages in one direction, as the sender's and the receiver's log tell of them.
+
+    Attributes:
+        num_both: Sent and taken.
+        not_taken: Sent, but the receiver does not say that it took them. `code` is the receiver's
+            reason where it turned one away; the others were lost, or are still on their way.
+        never_sent: Taken, but the sender does not say that it sent them: a contradiction.
+        not_theirs: Turned away, and not the sender's: somebody else spoke in its name.
+        different: What both tell differently: a contradiction.
+        num_unnamed: Sent without a digest, so that nothing can be said of them.
+    """
+
+    num_both: int
+    not_taken: tuple[Told, ...]
+    never_sent: tuple[Told, ...]
+    not_theirs: tuple[Told, ...]
+    different: tuple[Told, ...]
+    num_unnamed: int
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return {
+            "num_both": self.num_both,
+            "not_taken": [one.as_json() for one in self.not_taken],
+            "never_sent": [one.as_json() for one in self.never_sent],
+            "not_theirs": [one.as_json() for one in self.not_theirs],
+            "different": [one.as_json() for one in self.different],
+            "num_unnamed": self.num_unnamed,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two logs side by side.
+
+    Attributes:
+        site: Whose log is held against the server's.
+        site_log: The site's log.
+        server_log: The server's.
+        contributions: From the site to the server.
+        requests: From the server to the site.
+        receipted: Contributions that the server gave a receipt for, by either log, and does not
+            say that it took: a contradiction.
+    """
+
+    site: str
+    site_log: LogSummary
+    server_log: LogSummary
+    contributions: Crossing
+    requests: Crossing
+    receipted: tuple[Digest, ...]
+
+    @property
+    def num_contradictions(self) -> int:
+        """Messages of which the two logs cannot both be right."""
+        both = (self.contributions, self.requests)
+        told = sum(len(one.never_sent) + len(one.different) for one in both)
+        return told + len(self.receipted)
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return {
+            "site": self.site,
+            "site_log": self.site_log.as_json(),
+            "server_log": self.server_log.as_json(),
+            "contributions": self.contributions.as_json(),
+            "requests": self.requests.as_json(),
+            "receipted": [*self.receipted],
+            "contradictions": self.num_contradictions,
+        }
+
+
+def compare_logs(site_log: Path, server_log: Path) -> Comparison:
+    """Verify both logs and hold them against each other.
+
+    A process that was killed at the wrong moment tells of one message twice; that is no
+    contradiction.
+
+    Args:
+        site_log: A site's log.
+        server_log: The server's, which tells of other sites, too.
+
+    Raises:
+        AuditError: One of them does not verify.
+        UsageError: The first is not the log of one site.
+    """
+    ours, theirs = _Told(), _Told()
+    ours_verified = verify_log(site_log, take=ours.take)
+    theirs_verified = verify_log(server_log, take=theirs.take)
+    # What was turned away may have been meant for anybody.
+    sites = {
+        site
+        for (site, kind), told in ours.messages.items()
+        if kind == "left" or (kind == "received" and any(not one.code for one in told))
+    }
+    if len(sites) != 1:
+        named = ", ".join(sorted(sites)) or "none"
+        raise UsageError(str(site_log), f"is not the log of one site ({named})", "Give a site's.")
+    (site,) = sites
+    left, taken = ours.of(site, "left"), theirs.of(site, "reply")
+    receipts = {one.message for log in (ours, theirs) for one in log.of(site, "receipt")}
+    is_taken = {one.message for one in taken if not one.code}
+    return Comparison(
+        site=site,
+        site_log=ours_verified,
+        server_log=theirs_verified,
+        contributions=_cross(sent=left, received=taken),
+        requests=_cross(sent=theirs.of(site, "request"), received=ours.of(site, "received")),
+        receipted=tuple(sorted(receipts - is_taken)),
+    )
+
+
+class _Told:
+    """What one log tells of messages, by site and kind."""
+
+    def __init__(self) -> None:
+        self.messages: dict[tuple[str, str], list[Told]] = {}
+
+    def take(self, line: LogLine) -> None:
+        event = line.event
+        kind = str(event.get("kind"))
+        if has_left(event):
+            kind = "left"
+        elif kind in ("reply_taken", "reply_refused"):
+            kind = "reply"
+        elif kind not in ("request", "received", "receipt"):
+            return
+        told = Told(
+            message=Digest(str(event.get("message", UNNAMED))),
+            said={name: event[name] for name in _SAID_BY_BOTH if name in event},
+            # A contribution's own code is a refusal that it carries, not one that it met.
+            code="" if kind == "left" else str(event.get("code", "")),
+        )
+        self.messages.setdefault((str(event.get("site")), kind), []).append(told)
+
+    def of(self, site: str, kind: str) -> list[Told]:
+        return self.messages.get((site, kind), [])
+
+
+def _cross(*, sent: list[Told], received: list[Told]) -> Crossing:
+    named = _by_message(sent)
+    taken = _by_message(one for one in received if not one.code)
+    refused = _by_message(one for one in received if one.code)
+    both = named.keys() & taken.keys()
+    return Crossing(
+        num_both=len(both),
+        not_taken=tuple(
+            refused.get(message, one) for message, one in named.items() if message not in taken
+        ),
+        never_sent=tuple(one for message, one in taken.items() if message not in named),
+        not_theirs=tuple(
+            one for message, one in refused.items() if message not in named.keys() | taken.keys()
+        ),
+        different=tuple(
+            one
+            for message, one in taken.items()
+            if message in both and one.said != named[message].said
+        ),
+        num_unnamed=sum(1 for one in sent if not one.message),
+    )
+
+
+def _by_message(told: Iterable[Told]) -> dict[Digest, Told]:
+    return {one.message: one for one in told if one.message}

@@ -1,0 +1,130 @@
+"""What a server writes down: what it asked, what it took, and who did what with it."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fedvol.audit.events import event_json
+from fedvol.types import Digest, Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSent:
+    """One message to one site.
+
+    Attributes:
+        message: Its digest; the site's log names the same.
+        site: Who is asked.
+        run: The run it belongs to.
+        plan: Digest of the run's plan, or of what is proposed.
+        stage: Index of the stage.
+        round: Round of the stage; 0 before any.
+        action: What is asked.
+        num_tensors: Tensors that go with it.
+        size_bytes: Bytes as carried.
+    """
+
+    kind: ClassVar[str] = "request"
+
+    message: Digest
+    site: str
+    run: str
+    plan: Digest
+    stage: int
+    round: int
+    action: str
+    num_tensors: int
+    size_bytes: int
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return event_json(self, kind=self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyReceived:
+    """One message of a site arrived, and was taken or refused.
+
+    Attributes:
+        message: Its digest; the site's log names the same where the site sent it.
+        request: Digest of the message it answers; empty where it names none.
+        site: Who answers.
+        sender_key: Fingerprint of the key that signed it; empty if none did.
+        run: The run it belongs to.
+        plan: Digest of the run's plan, or of what is proposed.
+        stage: Index of the stage.
+        round: Round of the stage; 0 before any.
+        action: What is answered.
+        num_tensors: Tensors that came with it.
+        size_bytes: Bytes as carried.
+        code: Empty if it was taken, else the error code for which it was refused. Then every other
+            field is only what the message claims.
+    """
+
+    message: Digest
+    request: Digest
+    site: str
+    sender_key: str
+    run: str
+    plan: Digest
+    stage: int
+    round: int
+    action: str
+    num_tensors: int
+    size_bytes: int
+    code: str = ""
+
+    @property
+    def kind(self) -> str:
+        """`reply_taken` or `reply_refused`."""
+        return "reply_refused" if self.code else "reply_taken"
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        claimed = ("request", "site", "run", "plan", "action")
+        return event_json(self, kind=self.kind, foreign=claimed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorAction:
+    """Something that a user did, or tried, under their own name.
+
+    Attributes:
+        user: Who.
+        role: operator, observer or auditor.
+        action: What, as the command names it, such as `run start`.
+        subject: On what: a run, a site or a user.
+        code: Empty if it was done, else the error code for which it was not.
+    """
+
+    kind: ClassVar[str] = "operator"
+
+    user: str
+    role: str
+    action: str
+    subject: str
+    code: str = ""
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return event_json(self, kind=self.kind, foreign=("subject",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRefused:
+    """Somebody came without a token that holds.
+
+    Attributes:
+        user: Whom they claimed to be; empty where they named nobody.
+        address: From where.
+        code: The error code they were given.
+    """
+
+    kind: ClassVar[str] = "login_refused"
+
+    user: str
+    address: str
+    code: str
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return event_json(self, kind=self.kind, foreign=("user", "address"))

@@ -1,0 +1,191 @@
+"""An audit log in words: the table that a privacy officer reads, and what left in all."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from fedvol.audit import Comparison, Crossing, LogLine, LogSummary, Totals
+from fedvol.audit.compare import Told
+from fedvol.audit.totals import Sent
+from fedvol.cli.run_view import text, whole
+from fedvol.types import Json
+
+_HEADINGS: Final = (
+    "record",
+    "when (UTC)",
+    "what",
+    "run",
+    "round",
+    "whom",
+    "consent",
+    "bytes",
+    "tensors, form, details",
+    "digest",
+)
+_SHOWN: Final = frozenset(
+    {"sequence", "time", "kind", "action", "run", "round", "stage", "plan", "site", "recipient"}
+    | {"recipient_key", "sender_key", "consent", "size_bytes", "num_tensors", "form", "digest"}
+    | {"message", "request", "user", "head", "public", "signature", "receipt", "roster"}
+    | {"proposal"}
+)
+_NUMBERS: Final = ("record", "round", "bytes")
+_DIGEST_LETTERS, _CELL_LETTERS, _MAX_LISTED = 12, 80, 20
+
+
+def as_table(lines: Iterable[LogLine]) -> str:
+    """One row for each line; digests are shortened, the export has them whole."""
+    rows = [_HEADINGS, *(_row(line) for line in lines)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if heading in _NUMBERS else cell.ljust(width)
+            for cell, width, heading in zip(row, widths, _HEADINGS, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def totals_text(totals: Totals) -> str:
+    """What left the building, summed."""
+    everything = totals.all
+    if not everything.num or totals.first is None or totals.last is None:
+        return "What left the building: nothing."
+    span = f"{totals.first:%Y-%m-%d %H:%M} to {totals.last:%Y-%m-%d %H:%M}"
+    num = counted(everything.num, "contribution")
+    said = [f"What left the building, {span}: {num}, {_size(everything)}."]
+    said += [
+        f"  {printable(kind)}: {sent.num}, {_size(sent)}"
+        for kind, sent in sorted(totals.by_kind.items())
+    ]
+    said.append(f"To: {_listed(totals.recipients)}.")
+    said.append(f"Under consent: {_listed(totals.consents) if totals.consents else 'none named'}.")
+    if totals.num_without_consent and totals.consents:
+        said.append(f"Without a consent: {totals.num_without_consent}.")
+    return "\n".join(said)
+
+
+def signed_text(log: LogSummary, *, are_keys_known: bool) -> str:
+    """Up to where a log is signed, and by whom."""
+    if log.checkpoint is None:
+        return "Nothing in it is signed."
+    whose = "the key given" if are_keys_known else f"key {log.checkpoint.public}"
+    return (
+        f"{counted(log.num_checkpoints, 'checkpoint')}; signed up to record "
+        f"{log.checkpoint.records} ({log.checkpoint.time}) by {whose}; "
+        f"{counted(log.num_unsigned, 'later record')} not signed yet."
+    )
+
+
+def comparison_text(found: Comparison) -> str:
+    """Where two logs agree, and where they do not."""
+    said = [
+        *_crossing_text(
+            found.contributions,
+            sent="sent by the site and taken by the server",
+            missing="sent by the site, not taken by the server",
+            never="taken by the server, never sent by the site",
+            foreign="refused by the server, in the site's name but not in its log",
+        ),
+        *_crossing_text(
+            found.requests,
+            sent="asked by the server and received by the site",
+            missing="asked by the server, not received by the site",
+            never="received by the site, never asked by the server",
+            foreign="turned away by the site, in the server's name but not in its log",
+        ),
+    ]
+    if found.receipted:
+        said.append(f"A receipt was given, but not taken: {len(found.receipted)}")
+        said += [f"  {digest}" for digest in found.receipted[:_MAX_LISTED]]
+    verdict = counted(found.num_contradictions, "contradiction")
+    said.append(f"Site {printable(found.site)}: {verdict} between the two logs.")
+    return "\n".join(said)
+
+
+def counted(num: int, noun: str) -> str:
+    """A number with its noun: 1 record, 3 records."""
+    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
+
+
+def printable(value: str) -> str:
+    """A text in which nothing steers the terminal: what others wrote may be in a log."""
+    return "".join(letter if letter.isprintable() else "?" for letter in value)
+
+
+def _row(line: LogLine) -> tuple[str, ...]:
+    event = line.event
+    kind, action = text(event, "kind"), text(event, "action")
+    cells = (
+        text(event, "sequence"),
+        f"{line.time:%Y-%m-%d %H:%M:%S}",
+        f"{kind} ({action})" if action else kind,
+        text(event, "run"),
+        text(event, "round"),
+        _whom(event),
+        text(event, "consent"),
+        f"{whole(event, 'size_bytes'):,}" if "size_bytes" in event else "",
+        _form(event),
+        (text(event, "digest") or text(event, "message"))[:_DIGEST_LETTERS],
+    )
+    return tuple(_short(printable(cell)) for cell in cells)
+
+
+def _whom(event: dict[str, Json]) -> str:
+    """The other side, with the beginning of its key's fingerprint; or the user."""
+    name = text(event, "recipient") or text(event, "user") or text(event, "site")
+    key = text(event, "recipient_key") or text(event, "sender_key")
+    return f"{name} ({key[:_DIGEST_LETTERS]})" if key else name
+
+
+def _form(event: dict[str, Json]) -> str:
+    """Tensors and their form, then every field that has no column of its own and says something."""
+    parts: list[str] = []
+    if tensors := whole(event, "num_tensors"):
+        parts.append(counted(tensors, "tensor"))
+    if form := text(event, "form"):
+        parts.append(form)
+    parts += [
+        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in event.items()
+        if name not in _SHOWN and value not in ("", 0, [], None)
+    ]
+    return ", ".join(parts)
+
+
+def _crossing_text(
+    crossing: Crossing, *, sent: str, missing: str, never: str, foreign: str
+) -> list[str]:
+    said = [f"{sent}: {crossing.num_both}"]
+    for title, told in (
+        (missing, crossing.not_taken),
+        (f"CONTRADICTION: {never}", crossing.never_sent),
+        ("CONTRADICTION: told differently by the two logs", crossing.different),
+        (foreign, crossing.not_theirs),
+    ):
+        said += _told_text(title, told)
+    if crossing.num_unnamed:
+        said.append(f"without a digest, so not compared: {crossing.num_unnamed}")
+    return [line[0].upper() + line[1:] if line[0] != " " else line for line in said]
+
+
+def _told_text(title: str, told: Sequence[Told]) -> list[str]:
+    if not told:
+        return []
+    lines = [f"{title}: {len(told)}"]
+    for one in told[:_MAX_LISTED]:
+        what = f"run {one.said.get('run')}, round {one.said.get('round')}, {one.said.get('action')}"
+        lines.append(printable(f"  {one.message}  {what}  {one.code}".rstrip()))
+    if len(told) > _MAX_LISTED:
+        lines.append(f"  and {len(told) - _MAX_LISTED} more; --json has all")
+    return lines
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= _CELL_LETTERS else f"{cell[: _CELL_LETTERS - 1]}…"
+
+
+def _size(sent: Sent) -> str:
+    return f"{sent.size_bytes:,} bytes, {counted(sent.num_tensors, 'tensor')}"
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(printable(name) for name in sorted(names))

@@ -1,0 +1,126 @@
+"""Events, a signer and whole logs for tests of the audit log."""
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedvol.audit import (
+    AuditLog,
+    AuditRecord,
+    Cadence,
+    Receipt,
+    ReplyReceived,
+    RequestReceived,
+    RequestSent,
+)
+from fedvol.identity import IdentityKey, PublicKey, Tag
+from fedvol.plan import digest_bytes
+from fedvol.types import Digest
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NEVER = Cadence(num_records=10**9, age=timedelta(days=10**6))
+PLAN = Digest("0" * 64)
+
+
+class Signer:
+    """An Ed25519 key of its own; the same name, the same key."""
+
+    def __init__(self, name: str = "site") -> None:
+        secret = name.encode().ljust(32, b"\0")
+        self._key = IdentityKey(Ed25519PrivateKey.from_private_bytes(secret))
+        self.num_signed = 0
+
+    @property
+    def public(self) -> PublicKey:
+        return self._key.public
+
+    def sign(self, tag: Tag, payload: bytes, /) -> bytes:
+        self.num_signed += 1
+        return self._key.sign(tag, payload)
+
+
+def clock(*, start: datetime = NOW, step: timedelta = timedelta(0)) -> Callable[[], datetime]:
+    """A clock that goes on by one step whenever it is read."""
+    ticks = itertools.count()
+    return lambda: start + next(ticks) * step
+
+
+def message(number: int) -> Digest:
+    return digest_bytes(str(number).encode())
+
+
+def record(number: int = 1, **changes: Any) -> AuditRecord:
+    fields: dict[str, Any] = {
+        "kind": "update",
+        "site": "site_a",
+        "recipient": "server",
+        "run": "r1",
+        "plan": PLAN,
+        "stage": 0,
+        "round": number,
+        "action": "train.finetune",
+        "form": "plain float32",
+        "num_tensors": 2,
+        "size_bytes": 100,
+        "digest": Digest("1" * 64),
+        "suppressed": 0,
+        "code": "",
+    }
+    return AuditRecord(**{**fields, **changes})
+
+
+def _carried(number: int, changes: dict[str, Any]) -> dict[str, Any]:
+    fields = {
+        "message": message(number),
+        "site": "site_a",
+        "run": "r1",
+        "plan": PLAN,
+        "stage": 0,
+        "round": number,
+        "action": "train.finetune",
+        "num_tensors": 2,
+        "size_bytes": 120,
+    }
+    return {**fields, **changes}
+
+
+def reply(number: int, **changes: Any) -> ReplyReceived:
+    return ReplyReceived(
+        **{"request": message(-number), "sender_key": "aa", **_carried(number, changes)}
+    )
+
+
+def sent(number: int, **changes: Any) -> RequestSent:
+    return RequestSent(**_carried(number, {"message": message(-number), **changes}))
+
+
+def received(number: int, **changes: Any) -> RequestReceived:
+    said = {"message": message(-number), "sender_key": "bb", **changes}
+    return RequestReceived(**_carried(number, said))
+
+
+def receipt(number: int) -> Receipt:
+    return Receipt(
+        site="site_a",
+        run="r1",
+        stage=0,
+        round=number,
+        message=message(number),
+        receipt=message(1000 + number),
+    )
+
+
+def written(path: Path, num: int = 4, **how: Any) -> Path:
+    """A log of that many updates, numbered from 0."""
+    with AuditLog(path, **{"now": clock(), **how}) as log:
+        for index in range(num):
+            log.append(record(index))
+    return path
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)

@@ -1,0 +1,105 @@
+"""Events as the log writes them."""
+
+import dataclasses
+from typing import get_args
+
+import pytest
+from audit_logs import PLAN, message, receipt, received, record, reply, sent
+
+from fedvol import audit
+from fedvol.audit import (
+    AuditRecord,
+    ConsentDecision,
+    LoginRefused,
+    OperatorAction,
+    PolicyDecision,
+    RosterChange,
+)
+from fedvol.audit.events import MAX_FOREIGN_TEXT
+from fedvol.plan import canonical_json
+
+EVENTS = [
+    record(),
+    receipt(1),
+    received(1),
+    received(1, code="FV-TRAN-001"),
+    sent(1),
+    reply(1),
+    reply(1, code="FV-FED-002"),
+    ConsentDecision(
+        consent="c-1", proposal=PLAN, proposed="run", run="r1", decision="approved", by="dr_rossi"
+    ),
+    PolicyDecision(
+        run="r1",
+        plan=PLAN,
+        stage=0,
+        round=1,
+        action="train.finetune",
+        message=message(1),
+        rule="policy.min_cohort",
+        decision="refused",
+        code="FV-PRIV-003",
+    ),
+    OperatorAction(user="ada", role="operator", action="run start", subject="r1"),
+    LoginRefused(user="eve", address="192.0.2.1", code="FV-TRAN-010"),
+    RosterChange(version=2, roster=PLAN, joined=("site_c",), revoked=("site_b",)),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_is_its_kind_and_every_field(event) -> None:
+    said = event.as_json()
+    names = {field.name for field in dataclasses.fields(event)}
+    assert said.keys() == names | {"kind"}
+    assert not said.keys() & {"sequence", "time", "hash"}
+    for name in names:
+        value = getattr(event, name)
+        assert said[name] == (list(value) if isinstance(value, tuple) else value)
+    assert canonical_json(said)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(event, min(names), "other")
+
+
+def test_kinds_tell_events_apart() -> None:
+    kinds = [event.as_json()["kind"] for event in EVENTS]
+    assert len(set(kinds)) == len(kinds) - 1  # a request is `received` whatever became of it
+    assert {"reply_taken", "reply_refused"} < set(kinds)
+
+
+def test_every_event_of_the_package_is_tested_here() -> None:
+    others = {"AuditEvent", "Checkpoint", "Comparison", "Crossing", "LogSummary", "Selection"}
+    named = {name for name in audit.__all__ if hasattr(getattr(audit, name), "as_json")}
+    assert named - others - {"Totals"} == {type(event).__name__ for event in EVENTS}
+
+
+def test_a_contribution_alone_names_a_recipient() -> None:
+    """Totals of what left count lines that do."""
+    for event in EVENTS:
+        assert ("recipient" in event.as_json()) == isinstance(event, AuditRecord)
+
+
+@pytest.mark.parametrize(
+    ("event", "names"),
+    [
+        (
+            received(1, site="x" * 9000, run="x" * 9000, action="x" * 9000),
+            ("site", "run", "action"),
+        ),
+        (reply(1, request="x" * 9000, site="x" * 9000), ("request", "site")),
+        (LoginRefused(user="x" * 9000, address="x" * 9000, code="c"), ("user", "address")),
+        (OperatorAction(user="u", role="r", action="a", subject="x" * 9000), ("subject",)),
+    ],
+)
+def test_what_outsiders_wrote_is_cut(event, names: tuple[str, ...]) -> None:
+    for name in names:
+        assert event.as_json()[name] == "x" * MAX_FOREIGN_TEXT + "…"
+
+
+def test_what_is_no_json_is_a_slip() -> None:
+    with pytest.raises(TypeError, match="object"):
+        record(form=object()).as_json()
+
+
+def test_decisions_are_words_of_the_field() -> None:
+    hints = ConsentDecision.__annotations__["decision"]
+    assert get_args(hints) == ("approved", "refused", "withdrawn")

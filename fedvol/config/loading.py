@@ -28,7 +28,7 @@ def load_study(path: Path) -> Study:
         StudyError: The study breaks its schema, contradicts itself or leaves a value out; carries
             every problem.
     """
-    return parse_study(_read_text(path), where=str(path))
+    return parse_study(read_text(path), where=str(path))
 
 
 def load_open_study(path: Path) -> OpenStudy:
@@ -38,7 +38,7 @@ def load_open_study(path: Path) -> OpenStudy:
         ConfigFileError: The file is absent, no file, too large, not UTF-8 or not TOML.
         StudyError: The study breaks its schema or contradicts itself; carries every problem.
     """
-    return parse_open_study(_read_text(path), where=str(path))
+    return parse_open_study(read_text(path), where=str(path))
 
 
 def parse_study(text: str, *, where: str) -> Study:
@@ -78,7 +78,7 @@ def parse_open_study(text: str, *, where: str) -> OpenStudy:
         ConfigFileError: The text is not TOML.
         StudyError: The study breaks its schema or contradicts itself; carries every problem.
     """
-    document = _parse_toml(text, where=where)
+    document = parse_toml(text, where=where)
     found = list(dates(document))
     # Strict sections want JSON: a TOML list is then a tuple, and a TOML integer a float's value.
     study: OpenStudy | None = None
@@ -151,7 +151,12 @@ def _without_null(schema: Any) -> Any:
     return plain
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote.
+
+    Raises:
+        ConfigFileError: The file is absent, no file, too large or not UTF-8.
+    """
     where = str(path)
     try:
         if path.is_dir():
@@ -182,7 +187,12 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _parse_toml(text: str, *, where: str) -> dict[str, Any]:
+def parse_toml(text: str, *, where: str) -> dict[str, Any]:
+    """The document of a TOML text.
+
+    Raises:
+        ConfigFileError: The text is not TOML.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -63,11 +63,19 @@ class AuditRecord:
         }
 
 
+class AuditEvent(Protocol):
+    """Something that is worth a line in an audit log."""
+
+    def as_json(self) -> dict[str, Json]:
+        """Its kind and every field by name."""
+        ...
+
+
 class AuditSink(Protocol):
     """Where audit records go."""
 
-    def append(self, record: AuditRecord) -> None:
-        """Write one record; it is durable when this returns.
+    def append(self, event: AuditEvent, /) -> None:
+        """Write one event; it is durable when this returns.
 
         Raises:
             AuditError: It could not be written.

@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 
 from fedvol.errors import AuditError
 from fedvol.plan import canonical_json
-from fedvol.privacy.audit import AuditRecord
+from fedvol.privacy.audit import AuditEvent
 from fedvol.types import Digest, Json
 
 _GENESIS = Digest("0" * 64)
@@ -64,15 +64,15 @@ class FileAudit:
             self._mend(file)
         _sync_folder(path.parent)
 
-    def append(self, record: AuditRecord) -> None:
-        """Write one record; it is durable when this returns.
+    def append(self, event: AuditEvent, /) -> None:
+        """Write one event; it is durable when this returns.
 
         Raises:
             AuditError: It could not be written; nothing of it remains.
         """
         with self._opened() as file:
             self._mend(file)
-            self._write(file, record.as_json())
+            self._write(file, event.as_json())
 
     def _mend(self, file: BinaryIO) -> None:
         size = file.seek(0, os.SEEK_END)

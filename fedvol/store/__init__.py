@@ -13,6 +13,7 @@ from fedvol.store.records import (
     SiteRound,
 )
 from fedvol.store.runs import RunStore
+from fedvol.store.site import ConsentRecord, Decision, ProposalRecord, SiteStore
 from fedvol.store.tensor_files import StateFile, StateOnDisk, write_state
 
 __all__ = [
@@ -20,11 +21,15 @@ __all__ = [
     "BlobStore",
     "CheckpointKind",
     "CheckpointRecord",
+    "ConsentRecord",
+    "Decision",
+    "ProposalRecord",
     "RoundKey",
     "RoundRecord",
     "RunRecord",
     "RunStore",
     "SiteRound",
+    "SiteStore",
     "SqlCatalogue",
     "StateFile",
     "StateOnDisk",

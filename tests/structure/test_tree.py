@@ -19,6 +19,7 @@ TORCH_FREE = (
     "fedvol.privacy",
     "fedvol.report",
     "fedvol.server",
+    "fedvol.site",
     "fedvol.store",
     "fedvol.transport",
 )

@@ -1,5 +1,9 @@
 """The door to those internals of Flower that a site embeds; see `engine`."""
 
+import ssl
+
+import httpx
+
 from fedvol.transport import engine as engine  # first: it turns telemetry off
 
 # isort: split
@@ -33,6 +37,18 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+
+def go_through_proxy(
+    client: FleetHttpClient, proxy: str, *, verify: ssl.SSLContext, timeout_s: float
+) -> None:
+    """Have Flower's client, which knows no proxy but that of the environment, use this one."""
+    own: httpx.Client = client.__dict__["_client"]
+    own.close()
+    client.__dict__["_client"] = httpx.Client(
+        verify=verify, timeout=timeout_s, follow_redirects=True, proxy=proxy
+    )
+
+
 __all__ = [
     "ActivateNodeRequest",
     "DeactivateNodeRequest",
@@ -46,6 +62,7 @@ __all__ = [
     "SendNodeHeartbeatRequest",
     "get_all_nested_objects",
     "get_object_tree",
+    "go_through_proxy",
     "make_confirm_message_received_fn_protobuf",
     "make_pull_object_fn_protobuf",
     "make_push_object_fn_protobuf",

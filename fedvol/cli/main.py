@@ -13,10 +13,10 @@ import click
 import typer
 
 import fedvol
-from fedvol.cli import audit, data, root, simulate, study
+from fedvol.cli import audit, consent, data, root, simulate, site, site_data, study
 from fedvol.cli.environment import prepare_environment
 from fedvol.cli.output import AsJson, emit, say
-from fedvol.errors import CaseTableError, FedvolError, StudyError, UsageError
+from fedvol.errors import CaseTableError, FedvolError, PolicyRefusedError, StudyError, UsageError
 from fedvol.types import Json
 
 INTERRUPTED = 130
@@ -33,6 +33,9 @@ app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(audit.app, name="audit")
 app.add_typer(root.app, name="root")
+app.add_typer(site.app, name="site")
+app.add_typer(consent.app, name="consent")
+site_data.add_commands(data.app)
 app.command()(simulate.simulate)
 app.command()(simulate.demo)
 app.command()(simulate.report)
@@ -96,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tell(error: FedvolError, words: list[str]) -> int:
     say(str(error))
     problems: list[Json] = []
-    if isinstance(error, StudyError | CaseTableError):
+    if isinstance(error, StudyError | CaseTableError | PolicyRefusedError):
         problems = [{"where": p.where, "what": p.what, "fix": p.fix} for p in error.problems]
     _emit_error(
         words,

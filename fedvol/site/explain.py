@@ -123,8 +123,8 @@ def _run_lines(
     lines += [
         "  with each: number of cases and steps, mean loss, sums of the metrics over your cases;",
         f"  figures with fewer than {policy.min_group} patients behind them are withheld.",
-        f"Bytes in all: {plain_bytes(traffic.bytes_up)} up, "
-        f"{plain_bytes(traffic.bytes_down)} down.",
+        f"Bytes up in all: {plain_bytes(traffic.bytes_up)}.",
+        f"Bytes down in all: {plain_bytes(traffic.bytes_down)}.",
         "Privacy: the server sees this site's updates singly (no secure sum in this version), and",
         "  no noise is added (no differential privacy). "
         + (

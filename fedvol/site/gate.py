@@ -11,7 +11,6 @@ from fedvol.errors import (
     NoConsentError,
     OutsideHoursError,
     PolicyRefusedError,
-    PrivacyError,
     SitePausedError,
 )
 from fedvol.federation import Request
@@ -92,13 +91,27 @@ class Gate:
             )
         return Admitted(proposed=proposed, consent=consent, config=config)
 
-    def allows(self, request: Request) -> bool:
-        """Whether the site still agrees to a request."""
-        try:
-            self.require(request)
-        except PrivacyError:
+    def still_agrees(self, request: Request) -> bool:
+        """Whether an answer may leave: it is approved, and the site is not paused.
+
+        The hours are for computing; what was computed within them may leave after them.
+        """
+        if self._folder.paused_file.exists():
             return False
-        return True
+        return approved(self._store, request.run, digest=request.plan) is not None
+
+    def require_still(self, request: Request) -> None:
+        """Refuse to send what was computed under an approval that is gone.
+
+        Raises:
+            NoConsentError: The approval was withdrawn meanwhile, or the site paused.
+        """
+        if not self.still_agrees(request):
+            raise NoConsentError(
+                f"run {request.run}",
+                "the approval was withdrawn, or the site paused, while it was computed",
+                "What was computed stays here.",
+            )
 
 
 def pause(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> None:

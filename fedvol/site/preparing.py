@@ -98,7 +98,7 @@ def fitting_source(
 
 
 def check_source(
-    folder: SiteFolder, source: DataSource, study: Study | OpenStudy, *, on_case: OnCase
+    folder: SiteFolder, source: DataSource, study: Study | OpenStudy
 ) -> tuple[CaseRecord, ...]:
     """Read and check every case of a source as a study would have it; nothing is written.
 
@@ -111,7 +111,7 @@ def check_source(
         study.data,
         preprocessing=None,
         store=cases_folder(folder, source, study) / "cases",
-        on_case=on_case,
+        on_case=_nobody,
         cohort="look",
     )
 
@@ -208,6 +208,10 @@ def _ingested(
         on_case=count,
         cohort=cohort,
     )
+
+
+def _nobody(record: CaseRecord, done: int, total: int) -> None:
+    del record, done, total
 
 
 def _misfit(source: DataSource, requirement: DataRequirement) -> str:

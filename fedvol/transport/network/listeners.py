@@ -59,6 +59,7 @@ class Listener:
             ssl_certfile=str(certificate.chain) if certificate else None,
             ssl_keyfile=str(certificate.key) if certificate else None,
             lifespan="on" if runs_lifespan else "off",
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

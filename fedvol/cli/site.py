@@ -10,13 +10,16 @@ from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedvol.cli.output import AsJson, ask_yes, emit, say
 from fedvol.cli.site_options import HERE, ByOption, ReasonOption, SiteFolderOption
 from fedvol.types import Json
+
+if TYPE_CHECKING:
+    from fedvol.site.doctor import Finding
 
 app = typer.Typer(help="Take part as a hospital.", no_args_is_help=True)
 policy_app = typer.Typer(help="Look at the site's own rules.", no_args_is_help=True)
@@ -215,6 +218,36 @@ def leave(
 
 
 @app.command()
+def doctor(
+    folder: SiteFolderOption = HERE,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Check the cases for it too: a study file, a plan, or a proposal."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for whatever keeps this site from taking part; each finding names its fix.
+
+    Nothing is changed. The exit status is 1 if something is wrong.
+    """
+    from fedvol.cli.site_view import examine_site
+    from fedvol.site import SiteFolder
+    from fedvol.site.doctor import Verdict
+
+    rows: list[Json] = []
+    wrong = 0
+    for found in examine_site(SiteFolder(folder=folder), study=study, now=datetime.now(UTC)):
+        say(f"{found.verdict.value:5}  {found.name}: {found.what}. {found.fix}".rstrip())
+        rows.append(_fields(found))
+        wrong += found.verdict is Verdict.WRONG
+    say(f"{wrong} of {len(rows)} checks found something wrong." if wrong else "Nothing is wrong.")
+    if as_json:
+        emit({"findings": rows, "wrong": wrong})
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
 def schema(as_json: AsJson = False) -> None:
     """Print the reference of site.toml, every key with its meaning, as Markdown."""
     from fedvol.config.reference import site_reference
@@ -253,6 +286,15 @@ def policy_check(
     say(f"{study}: the policy allows it.")
     if as_json:
         emit({"study": study, "allowed": True})
+
+
+def _fields(found: "Finding") -> dict[str, Json]:
+    return {
+        "name": found.name,
+        "verdict": found.verdict.value,
+        "what": found.what,
+        "fix": found.fix,
+    }
 
 
 def _invitation_line(given: str | None) -> str:

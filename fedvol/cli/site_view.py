@@ -1,13 +1,14 @@
 """What the commands of a hospital show, from what lies in its folder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fedvol.cli.output import say
 from fedvol.config import OpenStudy, load_open_study
-from fedvol.errors import FedvolError, UsageError
+from fedvol.data.verdicts import require_enough_cases
+from fedvol.errors import DataError, FedvolError, UsageError
 from fedvol.plan import Plan, Proposal
 from fedvol.site import (
     Answering,
@@ -17,6 +18,8 @@ from fedvol.site import (
     read_status,
     site_identity,
 )
+from fedvol.site.doctor import Finding, Verdict, examine
+from fedvol.site.preparing import Findings, check_source, fitting_source
 from fedvol.store import Decision, SiteStore
 from fedvol.types import Json
 
@@ -147,6 +150,43 @@ def leave_site(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> tu
                 answering.withdraw(record.id, by=by, reason=reason, now=now)
                 withdrawn.append(record.id)
     return tuple(withdrawn)
+
+
+def examine_site(folder: SiteFolder, *, study: str | None, now: datetime) -> Iterator[Finding]:
+    """Every check of a site, those of its device and its cases last.
+
+    Args:
+        folder: The site's folder.
+        study: Whose cases are checked: a study file, a plan's JSON, or a proposal; None: none.
+        now: The time.
+    """
+    from fedvol.client.device_check import check_device
+
+    config = folder.config()
+    yield from examine(folder, config, now=now)
+    yield check_device(config.resources.device)
+    if study is None:
+        return
+    content = content_of(folder, study)
+    asked = content if isinstance(content, OpenStudy) else content.study
+    name = f"cases for {asked.name}"
+    try:
+        source = fitting_source(config, asked.data)
+        records = check_source(folder, source, asked)
+        require_enough_cases(
+            records, max_skipped_share=asked.data.max_skipped_share, is_whole=False
+        )
+    except DataError as error:
+        yield Finding(name=name, verdict=Verdict.WRONG, what=error.what, fix=error.fix)
+        return
+    subjects = Findings.of(records).training_subjects
+    floor = max(config.policy.min_group, config.policy.min_cohort)
+    said = f"{subjects} patients to train on; the site's floor is {floor}"
+    if subjects < floor:
+        fix = "Add cases, or lower the floors in site.toml if the hospital's rules allow it."
+        yield Finding(name=name, verdict=Verdict.WRONG, what=said, fix=fix)
+    else:
+        yield Finding(name=name, verdict=Verdict.FINE, what=said)
 
 
 def _answering(folder: SiteFolder, store: SiteStore) -> Answering:

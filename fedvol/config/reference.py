@@ -132,7 +132,7 @@ def _values(schema: dict[str, Any]) -> str:
         case "number":
             return f"number{_range(schema)}"
         case "string":
-            return "name" if "pattern" in schema else f"text{_length(schema, 'characters')}"
+            return _PATTERNS.get(schema.get("pattern", ""), f"text{_length(schema, 'characters')}")
         case "boolean":
             return "true or false"
         case "object":
@@ -147,6 +147,10 @@ def _values(schema: dict[str, Any]) -> str:
             return "value"
 
 
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "name",
+    r"^([01][0-9]|2[0-3]):[0-5][0-9]$": "text `HH:MM`",
+}
 _BOUNDS = {
     "minimum": "from",
     "exclusiveMinimum": "above",

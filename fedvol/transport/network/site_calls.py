@@ -121,6 +121,14 @@ class SiteCalls:
             return None
         return self._require_taken(answer).body
 
+    def date(self) -> str:
+        """What the server's clock says, as HTTP has it; empty where it does not say.
+
+        Raises:
+            LinkDownError: The server cannot be reached.
+        """
+        return self._call("GET", "/roster", is_signed=False).date
+
     def proposals(self) -> tuple[Listed, ...]:
         """What the server puts to this site.
 

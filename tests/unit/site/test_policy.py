@@ -4,8 +4,9 @@ from datetime import datetime
 
 import pytest
 from hospital import plain_plan
-from tiny import tiny_study
+from tiny import tiny_study, tiny_text
 
+from fedvol.config.loading import parse_open_study
 from fedvol.config.site import TrainingHours
 from fedvol.config.site_loading import parse_site
 from fedvol.plan import Proposal
@@ -41,9 +42,6 @@ def test_more_threads_than_the_site_gives() -> None:
 
 
 def test_a_fingerprint_job_trains_nothing() -> None:
-    from fedvol.config.loading import parse_open_study
-    from tiny import tiny_text
-
     config = parse_site(HEAD + "[policy]\nmax_rounds = 1\n", where="site.toml")
     study = parse_open_study(tiny_text(), where="tiny.toml")
     proposal = Proposal(software="0.1.0", study=study, sites=("a",))

@@ -40,7 +40,7 @@ from fedvol.transport.network.listeners import Certificate, Listener
 from fedvol.types import Digest, SiteId
 
 HOST = "127.0.0.1"
-SITE = SiteId("a")
+SITE = SiteId("hospital_1")
 
 
 def now() -> datetime:

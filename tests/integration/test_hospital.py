@@ -34,6 +34,9 @@ STUDY = tiny_study(
 )
 WAIT_S = 300.0
 
+# Flower's engine is in this process, and what it uses warns of itself.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 
 def wait_for(what: Callable[[], bool], *, name: str, process: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + WAIT_S

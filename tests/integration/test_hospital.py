@@ -149,8 +149,8 @@ def test_from_the_invitation_to_a_run_and_its_end(
         assert sorted(done.tests) == [SITE]
 
         assert fedvol("consent", "withdraw", "r2", *here).status == 0
-        refused = fedvol("site", "pause", *here, "--reason", "maintenance")
-        assert refused.status == 0
+        paused = fedvol("site", "pause", *here, "--reason", "maintenance")
+        assert paused.status == 0
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -5,7 +5,7 @@ import select
 import socket
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -58,9 +58,14 @@ class ConnectProxy:
             host, _, port = target.rpartition(":")
             with socket.create_connection((host, int(port))) as far:
                 near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                while not ended.is_set():
-                    for ready in select.select([near, far], [], [], 0.1)[0]:
-                        data = ready.recv(1 << 16)
-                        if not data:
-                            return
-                        (far if ready is near else near).sendall(data)
+                with suppress(ConnectionError):  # one of the two has left
+                    _relay(near, far, ended)
+
+
+def _relay(near: socket.socket, far: socket.socket, ended: threading.Event) -> None:
+    while not ended.is_set():
+        for ready in select.select([near, far], [], [], 0.1)[0]:
+            data = ready.recv(1 << 16)
+            if not data:
+                return
+            (far if ready is near else near).sendall(data)

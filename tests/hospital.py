@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,14 +29,18 @@ from fedvol.identity import (
     SiteStatus,
     Tag,
     TokenRecord,
+    client_context,
     open_body,
     sign_body,
     site_fingerprint,
 )
 from fedvol.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
-from fedvol.site import SiteFolder, init_site
+from fedvol.site import SiteFolder, Sync, init_site
+from fedvol.store import SiteStore
+from fedvol.telemetry import Broadcast, Observer
 from fedvol.transport.network.calls import CallGuard
 from fedvol.transport.network.listeners import Certificate, Listener
+from fedvol.transport.network.site_calls import SiteCalls
 from fedvol.types import Digest, SiteId
 
 HOST = "127.0.0.1"
@@ -82,6 +86,7 @@ class Server:
     signed: dict[str, bytes] = field(default_factory=dict)
     consents: list[dict[str, Any]] = field(default_factory=list)
     refuse_consents: str = ""
+    receipts: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -179,6 +184,7 @@ class Server:
             Route("/fedvol/v1/proposals", self._list),
             Route("/fedvol/v1/proposals/{name}", self._give),
             Route("/fedvol/v1/consents", self._take, methods=["POST"]),
+            Route("/fedvol/v1/receipts/{run}", self._receipts),
         ]
 
     async def _enrol(self, request: Request) -> Response:
@@ -217,6 +223,28 @@ class Server:
         if self._admitted(request) is None:
             return JSONResponse({"code": "FV-TRAN-009"}, status_code=401)
         return Response(self.signed[request.path_params["name"]])
+
+    async def _receipts(self, request: Request) -> Response:
+        if self._admitted(request) is None:
+            return JSONResponse({"code": "FV-TRAN-009"}, status_code=401)
+        return JSONResponse({"receipts": self.receipts.get(request.path_params["run"], [])})
+
+    def give_receipt(self, run: str, *, key: IdentityKey | None = None, **changes: Any) -> None:
+        """A receipt for this site's part in round 1 of a run; `changes` make it wrong."""
+        payload = {
+            "run": run,
+            "plan": "1" * 64,
+            "stage": 0,
+            "round": 1,
+            "attempt": 1,
+            "site": SITE,
+            "answer": "2" * 64,
+            "update": None,
+            "global": "3" * 64,
+            "time": "2026-01-31T12:00:00Z",
+        } | changes
+        text = sign_body(key or self.identity, Tag.RECEIPT, payload).decode()
+        self.receipts.setdefault(run, []).append(text)
 
     async def _take(self, request: Request) -> Response:
         site = self._admitted(request)
@@ -257,3 +285,18 @@ def source_toml(folder: Path, *, name: str = "ct") -> str:
         f'\n[[data]]\nname = "{name}"\nfolder = "{folder}"\nchannels = ["CT"]\n'
         "labels = { liver = 1, kidney = 2, lesion = 3 }\n"
     )
+
+
+@contextmanager
+def syncing(held: SiteFolder, *, observer: Observer | None = None) -> Generator[Sync]:
+    """What keeps a site in step with its server."""
+    config = held.config()
+    calls = SiteCalls(
+        config.server,
+        tls=client_context(held.authority_pem()),
+        key=held.identity(),
+        site=SITE,
+        timeout_s=10.0,
+    )
+    with SiteStore(held.store_file) as store, closing(calls):
+        yield Sync(held, store, calls, observer=observer or Broadcast([]))

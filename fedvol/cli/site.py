@@ -248,6 +248,34 @@ def doctor(
 
 
 @app.command()
+def receipts(folder: SiteFolderOption = HERE, as_json: AsJson = False) -> None:
+    """List the server's signed words that contributions of this site were taken."""
+    from fedvol.site import SiteFolder
+    from fedvol.store import SiteStore
+
+    held = SiteFolder(folder=folder)
+    held.config()
+    rows: list[Json] = []
+    with SiteStore(held.store_file) as store:
+        for one in store.receipts():
+            say(f"run {one.run}, stage {one.stage}, round {one.round}: answer {one.answer[:16]}")
+            rows.append(
+                {
+                    "run": one.run,
+                    "stage": one.stage,
+                    "round": one.round,
+                    "attempt": one.attempt,
+                    "answer": one.answer,
+                    "signed": one.signed,
+                }
+            )
+    if not rows:
+        say("No receipt yet: the server gives one for each round that it closes.")
+    if as_json:
+        emit({"receipts": rows})
+
+
+@app.command()
 def schema(as_json: AsJson = False) -> None:
     """Print the reference of site.toml, every key with its meaning, as Markdown."""
     from fedvol.config.reference import site_reference

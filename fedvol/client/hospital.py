@@ -16,20 +16,25 @@ from fedvol.data import CaseRecord
 from fedvol.errors import FedvolError
 from fedvol.files import locked_folder
 from fedvol.identity import NodeKey, client_context
-from fedvol.site import SiteFolder, StatusFile, Sync
+from fedvol.site import Gate, SiteFolder, StatusFile, Sync
 from fedvol.site.preparing import Findings, cases_folder, fitting_source, prepare_cases
 from fedvol.site.proposals import read_proposal
 from fedvol.store import Decision, SiteStore
 from fedvol.store.site import GONE
 from fedvol.telemetry import Broadcast, JsonLines, Observer
+from fedvol.transport.engine import Message
+from fedvol.transport.headers import ReplyHeader
 from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
+from fedvol.transport.network.signed_records import from_records
 from fedvol.transport.network.site_calls import SiteCalls
 from fedvol.transport.network.warm_worker import WarmWorker
-from fedvol.types import Json, SiteId
+from fedvol.types import Digest, Json, RunId, SiteId
 
 _LEAVE_S = 5.0
 """Longest wait for a thread that is asked to end; what it did not finish is finished next time."""
+_LOOK_S = 2.0
+"""Seconds between two looks for approvals whose cases are not prepared."""
 _RETRY_PREPARING_S = 600.0
 """Seconds before cases that could not be prepared are tried again."""
 
@@ -89,6 +94,7 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
             state=folder.node_state,
             timing=NodeTiming(heartbeat_s=config.link.heartbeat_s, poll_s=config.link.poll_s),
             observer=told,
+            may_send=lambda answer: _may_leave(answer, Gate(folder, store)),
         )
         with (
             closing(calls),
@@ -100,32 +106,52 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
             node.serve(app, stop=stop)
 
 
+def _may_leave(answer: Message, gate: Gate) -> bool:
+    """Whether the site still agrees to an answer; a refusal or a failure holds nothing of it."""
+    if answer.has_error():
+        return True
+    header = ReplyHeader.model_validate_json(from_records(answer.content).payload)
+    return bool(header.code) or gate.still_approved(RunId(header.run), digest=Digest(header.plan))
+
+
 def _keep_in_step(sync: Sync, every_s: float, observer: Observer, ended: threading.Event) -> None:
+    def look() -> None:
+        done = sync.once()
+        observer.event(
+            "site.synced",
+            roster=done.roster,
+            is_active=done.is_active,
+            arrived=done.arrived,
+            delivered=done.delivered,
+        )
+
     while not ended.is_set():
-        try:
-            done = sync.once()
-            observer.event(
-                "site.synced",
-                roster=done.roster,
-                is_active=done.is_active,
-                arrived=done.arrived,
-                delivered=done.delivered,
-            )
-        except FedvolError as error:
-            observer.event("sync.failed", code=error.code, what=error.what)
+        _told(look, "sync.failed", observer)
         ended.wait(every_s)
 
 
 def _prepare_approved(
     folder: SiteFolder, store: SiteStore, observer: Observer, ended: threading.Event
 ) -> None:
-    preparing = Preparing(folder, store, observer=observer)
+    preparing = Preparing(folder, store, observer=observer, should_stop=ended.is_set)
     while not ended.is_set():
-        try:
-            preparing.once()
-        except FedvolError as error:
-            observer.event("prepare.failed", proposal="", code=error.code, what=error.what)
-        ended.wait(min(folder.config().link.sync_s, 5.0))
+        _told(preparing.once, "prepare.failed", observer)
+        ended.wait(_LOOK_S)
+
+
+def _told(do: Callable[[], None], failed: str, observer: Observer) -> None:
+    """Do something; an error is told, and the next time may be better."""
+    try:
+        do()
+    except FedvolError as error:
+        observer.event(failed, proposal="", code=error.code, what=error.what)
+    except Exception as error:  # noqa: BLE001  # a thread that ended would leave the site deaf
+        kind = type(error).__name__
+        observer.event(failed, proposal="", code=FedvolError.code, what=f"{kind}: {error}"[:200])
+
+
+class _EndedError(Exception):
+    """Preparing is to end now; what is done is kept."""
 
 
 def _utc_now() -> datetime:
@@ -140,6 +166,7 @@ class Preparing:
         folder: The site's folder.
         store: Its proposals and consents.
         observer: Hears of each case.
+        should_stop: Whether to end after the present case.
         now: The time, UTC.
     """
 
@@ -149,11 +176,13 @@ class Preparing:
         store: SiteStore,
         *,
         observer: Observer,
+        should_stop: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._folder = folder
         self._store = store
         self._observer = observer
+        self._should_stop = should_stop
         self._now = now
         self._failed: dict[str, datetime] = {}
 
@@ -179,6 +208,8 @@ class Preparing:
                 if (cases_folder(self._folder, source, study) / "ready.json").is_file():
                     continue
                 self._prepare(record.id, source=source, study=study)
+            except _EndedError:
+                return
             except FedvolError as error:
                 self._failed[record.id] = self._now()
                 self._observer.event(
@@ -187,6 +218,8 @@ class Preparing:
 
     def _prepare(self, proposal: str, *, source: DataSource, study: Study | OpenStudy) -> None:
         def on_case(record: CaseRecord, done: int, total: int) -> None:
+            if self._should_stop():
+                raise _EndedError
             self._observer.event(
                 "prepare.case",
                 proposal=proposal,

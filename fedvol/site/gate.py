@@ -19,6 +19,7 @@ from fedvol.site.folder import SiteFolder
 from fedvol.site.policy import is_within, violations
 from fedvol.site.proposals import Proposed, read_proposal
 from fedvol.store import ConsentRecord, SiteStore
+from fedvol.types import Digest, RunId
 
 
 def local_now() -> datetime:
@@ -96,9 +97,13 @@ class Gate:
 
         The hours are for computing; what was computed within them may leave after them.
         """
+        return self.still_approved(request.run, digest=request.plan)
+
+    def still_approved(self, run: RunId, *, digest: Digest) -> bool:
+        """The same of a run with a plan."""
         if self._folder.paused_file.exists():
             return False
-        return approved(self._store, request.run, digest=request.plan) is not None
+        return approved(self._store, run, digest=digest) is not None
 
     def require_still(self, request: Request) -> None:
         """Refuse to send what was computed under an approval that is gone.

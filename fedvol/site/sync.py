@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, final
 
-from fedvol.errors import FedvolError, MessageError, StoreError
+from fedvol.errors import FedvolError, MessageError, SignatureError, StoreError
 from fedvol.identity import Roster, SiteStatus
 from fedvol.site.consent import BY_RULE, Answering
 from fedvol.site.folder import SiteFolder
 from fedvol.site.policy import violations
 from fedvol.site.proposals import Proposed, open_proposal, read_proposal
+from fedvol.site.receipts import take_receipt
 from fedvol.site.trust import held_roster, take_roster
 from fedvol.store import ProposalRecord, SiteStore
 from fedvol.telemetry import Observer
@@ -39,6 +40,14 @@ class Server(Protocol):
         """Bring an answer."""
         ...
 
+    def receipts(self, run: str) -> tuple[str, ...]:
+        """Signed words for this site's contributions to a run."""
+        ...
+
+
+_BEGUN = frozenset({"started", "paused", "ended"})
+_RECEIPTS_EVERY = timedelta(minutes=10)
+
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
@@ -65,7 +74,8 @@ class Synced:
 class Sync:
     """Keeps a site's roster, proposals and answers in step with the server.
 
-    A proposal that cannot be verified is told and left out; it is looked at anew the next time.
+    A proposal that cannot be verified is told once and left out; it is looked at anew the next
+    time.
 
     Args:
         folder: The site's folder.
@@ -89,6 +99,8 @@ class Sync:
         self._server = server
         self._observer = observer
         self._now = now
+        self._told: set[tuple[str, str]] = set()
+        self._asked: dict[tuple[str, str], datetime] = {}
 
     def once(self) -> Synced:
         """Look once.
@@ -109,6 +121,7 @@ class Sync:
             return Synced(roster=version, is_active=False, arrived=0, delivered=0)
         arrived = self._proposals(roster, site=site)
         self._approve_by_rule()
+        self._receipts(roster, site=site)
         return Synced(
             roster=roster.version,
             is_active=True,
@@ -160,11 +173,42 @@ class Sync:
             except StoreError:
                 raise
             except FedvolError as error:
-                self._observer.event(
-                    "proposal.refused", proposal=one.id, code=error.code, what=error.what
-                )
+                if (one.id, error.code) not in self._told:
+                    self._told.add((one.id, error.code))
+                    self._observer.event(
+                        "proposal.refused", proposal=one.id, code=error.code, what=error.what
+                    )
         self._store.set_states({one.id: one.state for one in listed})
         return arrived
+
+    def _receipts(self, roster: Roster, *, site: str) -> None:
+        """Ask for receipts of runs that this site took part in: now and then, and at their end."""
+        for record in self._store.proposals():
+            key, now = (record.run, record.state), self._now()
+            asked = self._asked.get(key)
+            is_due = asked is None or (record.state != "ended" and now - asked >= _RECEIPTS_EVERY)
+            if record.kind != "run" or record.state not in _BEGUN or not is_due:
+                continue
+            if not self._store.consents(record.id):
+                continue
+            self._asked[key] = now
+            for text in self._server.receipts(record.run):
+                try:
+                    is_new = take_receipt(
+                        self._folder,
+                        self._store,
+                        text,
+                        server=roster.server.identity,
+                        run=record.run,
+                        site=site,
+                    )
+                except (MessageError, SignatureError) as error:
+                    self._observer.event(
+                        "receipt.refused", run=record.run, code=error.code, what=error.what
+                    )
+                    continue
+                if is_new:
+                    self._observer.event("receipt.taken", run=record.run)
 
     def _take(self, listed: "Listed", *, roster: Roster, site: str) -> None:
         where = f"proposal {listed.id}"

@@ -13,7 +13,7 @@ from fedvol.store.records import (
     SiteRound,
 )
 from fedvol.store.runs import RunStore
-from fedvol.store.site import ConsentRecord, Decision, ProposalRecord, SiteStore
+from fedvol.store.site import ConsentRecord, Decision, ProposalRecord, ReceiptRecord, SiteStore
 from fedvol.store.tensor_files import StateFile, StateOnDisk, write_state
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "ConsentRecord",
     "Decision",
     "ProposalRecord",
+    "ReceiptRecord",
     "RoundKey",
     "RoundRecord",
     "RunRecord",

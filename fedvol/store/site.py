@@ -11,7 +11,14 @@ from sqlalchemy import func, select
 
 from fedvol.errors import StoreError
 from fedvol.store.database import open_engine, prepare_schema, reading, writing
-from fedvol.store.site_tables import COMPONENT, SCHEMA_VERSION, ConsentRow, ProposalRow, SiteBase
+from fedvol.store.site_tables import (
+    COMPONENT,
+    SCHEMA_VERSION,
+    ConsentRow,
+    ProposalRow,
+    ReceiptRow,
+    SiteBase,
+)
 from fedvol.types import Digest, RunId
 
 ProposalKind = Literal["run", "fingerprint"]
@@ -81,6 +88,27 @@ class ConsentRecord:
     sequence: int = 0
     delivered: datetime | None = None
     answer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptRecord:
+    """A receipt that was checked.
+
+    Attributes:
+        run: The run.
+        stage: Index of the stage.
+        round: The round.
+        attempt: Attempt at the round.
+        answer: Digest of the site's signed answer; empty where the server does not know it.
+        signed: The server's signed text.
+    """
+
+    run: RunId
+    stage: int
+    round: int
+    attempt: int
+    answer: str
+    signed: str
 
 
 class SiteStore:
@@ -223,6 +251,44 @@ class SiteStore:
             row = session.get(ConsentRow, sequence)
             if row is not None:
                 row.delivered, row.answer = at, answer
+
+    def add_receipt(self, record: ReceiptRecord) -> bool:
+        """Keep a receipt; whether it is new."""
+        key = (record.run, record.stage, record.round, record.attempt)
+        with writing(self._engine) as session:
+            if session.get(ReceiptRow, key) is not None:
+                return False
+            session.add(
+                ReceiptRow(
+                    run=record.run,
+                    stage=record.stage,
+                    round=record.round,
+                    attempt=record.attempt,
+                    answer=record.answer,
+                    signed=record.signed,
+                )
+            )
+            return True
+
+    def receipts(self) -> tuple[ReceiptRecord, ...]:
+        """Every receipt, by run, stage, round and attempt."""
+        with reading(self._engine) as session:
+            rows = session.scalars(
+                select(ReceiptRow).order_by(
+                    ReceiptRow.run, ReceiptRow.stage, ReceiptRow.round, ReceiptRow.attempt
+                )
+            )
+            return tuple(
+                ReceiptRecord(
+                    run=RunId(row.run),
+                    stage=row.stage,
+                    round=row.round,
+                    attempt=row.attempt,
+                    answer=row.answer,
+                    signed=row.signed,
+                )
+                for row in rows
+            )
 
 
 def _proposal(row: ProposalRow) -> ProposalRecord:

@@ -1,4 +1,4 @@
-"""The tables behind `SiteStore`: proposals and consents at one hospital."""
+"""The tables behind `SiteStore`: proposals, consents and receipts at one hospital."""
 
 from datetime import datetime
 
@@ -47,3 +47,15 @@ class ConsentRow(SiteBase):
     signed: Mapped[bytes] = mapped_column(LargeBinary)
     delivered: Mapped[datetime | None] = mapped_column(UtcTime)
     answer: Mapped[str] = mapped_column(_NAME)
+
+
+class ReceiptRow(SiteBase):
+    """The server's word that a contribution of this site was taken into a closed round."""
+
+    __tablename__ = "site_receipts"
+    run: Mapped[str] = mapped_column(_NAME, primary_key=True)
+    stage: Mapped[int] = mapped_column(primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    answer: Mapped[str] = mapped_column(_DIGEST)
+    signed: Mapped[str] = mapped_column(Text)

@@ -45,6 +45,10 @@ class _List(Section):
     proposals: Annotated[tuple[Listed, ...], Field(max_length=10_000)]
 
 
+class _Receipts(Section):
+    receipts: Annotated[tuple[str, ...], Field(max_length=100_000)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """How the server answered.
@@ -161,6 +165,20 @@ class SiteCalls:
             NotAdmittedError: The site is not let in.
         """
         return self._call("POST", "/consents", body=body)
+
+    def receipts(self, run: str) -> tuple[str, ...]:
+        """The server's signed words for this site's contributions to a run.
+
+        Raises:
+            LinkDownError: The server cannot be reached.
+            NotAdmittedError: The site is not let in.
+            MessageError: It answers something else.
+        """
+        body = self._require_taken(self._call("GET", f"/receipts/{run}")).body
+        try:
+            return _Receipts.model_validate_json(body).receipts
+        except ValidationError as error:
+            raise self._malformed("its receipts") from error
 
     def _call(
         self, method: str, route: str, *, body: bytes = b"", is_signed: bool = True

@@ -260,6 +260,9 @@ def test_an_answer_that_is_no_answer(held: SiteFolder) -> None:
         def proposal(self, name: str) -> bytes:
             return b""
 
+        def receipts(self, run: str) -> tuple[str, ...]:
+            return ()
+
         def consent(self, body: bytes) -> Answer:
             return Answer(status=407, code="", body=b"<html>", date="")
 

@@ -1,34 +1,17 @@
 """Roster and proposals come from the server, and count only as root and server signed them."""
 
-from collections.abc import Generator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from hospital import SITE, Server, add_to_config, joined, plain_plan, source_toml
+from hospital import Server, add_to_config, joined, plain_plan, source_toml, syncing
 from tiny import Events, tiny_study
 
 from fedvol.errors import NotAdmittedError, RosterOutdatedError, RosterRootError
-from fedvol.identity import IdentityKey, SiteStatus, client_context
-from fedvol.site import SiteFolder, Sync, held_roster
+from fedvol.identity import IdentityKey, SiteStatus
+from fedvol.site import held_roster
 from fedvol.site.consent import BY_RULE
 from fedvol.store import Decision, SiteStore
 from fedvol.store.site import GONE
-from fedvol.transport.network.site_calls import SiteCalls
-
-
-@contextmanager
-def syncing(held: SiteFolder, *, observer: Events | None = None) -> Generator[Sync]:
-    config = held.config()
-    calls = SiteCalls(
-        config.server,
-        tls=client_context(held.authority_pem()),
-        key=held.identity(),
-        site=SITE,
-        timeout_s=10.0,
-    )
-    with SiteStore(held.store_file) as store, closing(calls):
-        yield Sync(held, store, calls, observer=observer or Events())
 
 
 def test_nothing_before_the_root_signed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fedvol.audit import AuditLog
-from fedvol.client import SiteAgent, SiteCases, open_cases, prepare_sites
+from fedvol.client import PlanNetwork, SiteAgent, SiteCases, open_cases, prepare_sites
 from fedvol.client.app import client_app
 from fedvol.config import SIMULATION_POLICY, Study
 from fedvol.config.loading import parse_study
@@ -206,7 +206,7 @@ class Federation:
                 policy=SIMULATION_POLICY,
                 audit=AuditLog(self.site(site) / "audit.jsonl"),
                 resampling_key=self.plan.digest,
-                device=CPU,
+                network=PlanNetwork(self.plan, device=CPU),
                 observer=self.observer,
             )
             for site in self.plan.sites

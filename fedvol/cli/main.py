@@ -13,10 +13,23 @@ import click
 import typer
 
 import fedvol
-from fedvol.cli import audit, data, root, run, server, simulate, site_admin, study, user
+from fedvol.cli import (
+    audit,
+    consent,
+    data,
+    root,
+    run,
+    server,
+    simulate,
+    site,
+    site_admin,
+    site_data,
+    study,
+    user,
+)
 from fedvol.cli.environment import prepare_environment
 from fedvol.cli.output import AsJson, emit, say
-from fedvol.errors import CaseTableError, FedvolError, StudyError, UsageError
+from fedvol.errors import CaseTableError, FedvolError, PolicyRefusedError, StudyError, UsageError
 from fedvol.types import Json
 
 INTERRUPTED = 130
@@ -37,6 +50,9 @@ app.add_typer(server.app, name="server")
 app.add_typer(site_admin.app, name="site-admin")
 app.add_typer(run.app, name="run")
 app.add_typer(user.app, name="user")
+app.add_typer(site.app, name="site")
+app.add_typer(consent.app, name="consent")
+site_data.add_commands(data.app)
 app.command()(simulate.simulate)
 app.command()(simulate.demo)
 app.command()(simulate.report)
@@ -100,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tell(error: FedvolError, words: list[str]) -> int:
     say(str(error))
     problems: list[Json] = []
-    if isinstance(error, StudyError | CaseTableError):
+    if isinstance(error, StudyError | CaseTableError | PolicyRefusedError):
         problems = [{"where": p.where, "what": p.what, "fix": p.fix} for p in error.problems]
     _emit_error(
         words,

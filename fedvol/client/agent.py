@@ -3,8 +3,6 @@
 import time
 from pathlib import Path
 
-import torch
-
 import fedvol
 from fedvol.audit import AuditSink
 from fedvol.client.cases import SiteCase, SiteCases
@@ -48,14 +46,9 @@ class SiteAgent:
         audit: Where every release is recorded before it leaves.
         resampling_key: Seed of bootstrap resamples. At a hospital a secret of the site: whoever
             knows the draws can solve the replicates' sums for every subject's figure.
-        device: Where the network runs.
         observer: Hears of progress, at the site.
-        network: The plan's network, where agents of one process share it; None: one of its own.
+        network: The plan's network, on its device; agents of one process may share it.
         delivery: To whom contributions go, and under which consent.
-
-    Raises:
-        PlanMismatchError: The network built here is not the plan's.
-        NoNormLayersError: The plan needs norm layers that are not there.
     """
 
     def __init__(
@@ -68,22 +61,20 @@ class SiteAgent:
         policy: SitePolicy,
         audit: AuditSink,
         resampling_key: Digest,
-        device: torch.device,
         observer: Observer,
-        network: PlanNetwork | None = None,
+        network: PlanNetwork,
         delivery: Delivery = IN_PROCESS,
     ) -> None:
         self._site = site
         self._plan = plan
         self._cases = cases
         self._folder = folder
-        self._device = device
+        self._device = network.device
         self._observer = observer
         self._resampling_key = resampling_key
         self._releaser = Releaser(
             site=site, plan=plan.digest, policy=policy, audit=audit, delivery=delivery
         )
-        network = network or PlanNetwork(plan, device=device)
         self._net, self._initial_local = network.net, network.initial_local
         self._sources: dict[int, BatchSource] = {}
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from fedvol.audit import AuditLog
 from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import SiteCases, open_cases, pool
@@ -86,7 +84,6 @@ def open_agent(
     plan: Plan,
     cases: SiteCases,
     network: PlanNetwork,
-    device: torch.device,
     observer: Observer,
 ) -> SiteAgent:
     """Open the agent that a description names; its audit log is checked.
@@ -95,8 +92,7 @@ def open_agent(
         spec: The description.
         plan: Its plan.
         cases: Its cases.
-        network: The plan's network on `device`; may be shared with other agents of the process.
-        device: Where the network runs.
+        network: The plan's network, on its device; other agents of the process may share it.
         observer: Hears of progress.
 
     Raises:
@@ -111,7 +107,6 @@ def open_agent(
         policy=spec.policy,
         audit=AuditLog(folder / "audit.jsonl"),
         resampling_key=spec.resampling_key,
-        device=device,
         observer=observer,
         network=network,
     )

@@ -29,6 +29,8 @@ class PlanNetwork:
     def __init__(self, plan: Plan, *, device: torch.device) -> None:
         if any(stage.training.compile for stage in plan.study.stages):
             require_compiler(device)
+        self.device = device
+        """Where it runs."""
         self.net = initial_network(plan.study)
         """The network."""
         require_architecture(self.net, plan.network)

@@ -49,14 +49,12 @@ def _open_site_app(text: str, number: int, observer: Observer) -> App:
     del number  # a hospital has one worker
     spec = SiteAppSpec.model_validate_json(text)
     folder = Path(spec.agent.folder)
-    device = torch.device(spec.device)
     plan = read_plan(spec.agent)
     agent = open_agent(
         spec.agent,
         plan=plan,
         cases=read_cases(spec.agent),
-        network=PlanNetwork(plan, device=device),
-        device=device,
+        network=PlanNetwork(plan, device=torch.device(spec.device)),
         observer=observer,
     )
     site = SiteId(spec.agent.site)

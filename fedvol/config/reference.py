@@ -1,4 +1,4 @@
-"""The study reference for people, `docs/study.md`, written from the schema itself."""
+"""The references for people, `docs/study.md` and `docs/site.md`, written from the schemas."""
 
 import json
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from fedvol.config.open_study import OpenStudy, is_planned
 from fedvol.config.places import is_model, kinds, plain_type
+from fedvol.config.site import SiteConfig
 
 _INTRODUCTION = """\
 # The study file
@@ -25,6 +26,27 @@ judged. It is the same at every site and is hashed into the plan.
 
 This page is made by `fedvol study schema --markdown`.
 """
+
+
+_SITE_INTRODUCTION = """\
+# The site file
+
+`site.toml` belongs to one hospital alone. It says who the hospital is, what data it has, and what
+its policy allows; no study can widen it. `fedvol site init` writes it, `fedvol data add` adds
+folders of volumes, and the rest is edited by hand.
+
+- `fedvol site status` tells every problem of the file at once.
+- `fedvol site policy check STUDY.toml` says what the policy makes of a study.
+- A key that is not listed here is an error. A key with a default may be left out.
+- A rule that is changed while a run goes on holds from the next request of the server on.
+
+This page is made by `fedvol site schema`.
+"""
+
+
+def site_reference() -> str:
+    """The reference of every key of a site's file, as Markdown."""
+    return "\n".join([_SITE_INTRODUCTION, *_section(SiteConfig, path="")])
 
 
 def study_reference() -> str:
@@ -113,7 +135,7 @@ def _values(schema: dict[str, Any]) -> str:
         case "number":
             return f"number{_range(schema)}"
         case "string":
-            return "name" if "pattern" in schema else f"text{_length(schema, 'characters')}"
+            return _PATTERNS.get(schema.get("pattern", ""), f"text{_length(schema, 'characters')}")
         case "boolean":
             return "true or false"
         case "object":
@@ -128,6 +150,10 @@ def _values(schema: dict[str, Any]) -> str:
             return "value"
 
 
+_PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "name",
+    r"^([01][0-9]|2[0-3]):[0-5][0-9]$": "text `HH:MM`",
+}
 _BOUNDS = {
     "minimum": "from",
     "exclusiveMinimum": "above",

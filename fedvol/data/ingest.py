@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -19,6 +20,8 @@ from fedvol.types import SiteId
 
 _OUTCOME = TypeAdapter(Outcome)
 
+Cohort = Literal["federation", "site", "look"]
+
 
 def ingest(
     entries: Mapping[SiteId, Sequence[CaseEntry]],
@@ -30,6 +33,7 @@ def ingest(
     workers: int = 1,
     on_case: Callable[[CaseRecord], None] = lambda _: None,
     limits: Limits = DEFAULT_LIMITS,
+    cohort: Cohort = "federation",
 ) -> tuple[CaseRecord, ...]:
     """Read, check and prepare every case, each in a child process.
 
@@ -47,6 +51,8 @@ def ingest(
         workers: Child processes at one time; changes nothing but the time.
         on_case: Told of each case as it is done, in no certain order.
         limits: Memory and time of one case.
+        cohort: What the cases must be enough for: a whole `federation`; one `site` of it, which
+            may lack validation or test cases; or nothing at all, where they are only looked at.
 
     Returns:
         One record for each case, in the order of `entries`.
@@ -78,7 +84,12 @@ def ingest(
             records[position] = record
             on_case(record)
     judged = without_duplicates([records[position] for position in range(len(tasks))])
-    require_enough_cases(judged, max_skipped_share=requirement.max_skipped_share)
+    if cohort != "look":
+        require_enough_cases(
+            judged,
+            max_skipped_share=requirement.max_skipped_share,
+            is_whole=cohort == "federation",
+        )
     return judged
 
 

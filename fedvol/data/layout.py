@@ -94,6 +94,43 @@ def read_entries(root: Path, *, num_channels: int) -> dict[SiteId, tuple[CaseEnt
     return {site: tuple(entry for entry in ordered if entry.site == site) for site in sites}
 
 
+def read_site_entries(root: Path, *, site: SiteId, num_channels: int) -> tuple[CaseEntry, ...]:
+    """List the cases of a folder that holds one hospital's volumes alone.
+
+    Args:
+        root: The folder: volumes with a case table, or an MSD folder without one. The table needs
+            no column `site`; where it has one, it must name this site.
+        site: The hospital.
+        num_channels: Channels the study asks for.
+
+    Returns:
+        Its cases by name.
+
+    Raises:
+        DataFolderError: The folder is absent, holds no layout we know, or two tables.
+        CaseTableError: The table is wrong; carries every problem.
+    """
+    if not root.is_dir():
+        raise DataFolderError(str(root), "is no folder", "Check the path of the data.")
+    root = root.resolve()
+    problems: list[Problem] = []
+    if (table := _table(root)) is not None:
+        rows, found = read_case_table(table, num_channels=num_channels, site=site)
+        problems.extend(found)
+    elif (root / "imagesTr").is_dir():
+        rows = _rows_without_table(root, num_channels=num_channels, into=problems)
+    else:
+        raise DataFolderError(
+            str(root),
+            "holds no case table and no imagesTr",
+            "Put cases.csv (case, subject) beside imagesTr and labelsTr.",
+        )
+    entries = _entries(rows, folder=root, root=root, num_channels=num_channels, into=problems)
+    if problems:
+        raise CaseTableError(str(root), problems)
+    return tuple(sorted(entries, key=lambda entry: entry.case))
+
+
 def _table(folder: Path) -> Path | None:
     tables = [folder / name for name in TABLE_NAMES if (folder / name).is_file()]
     if len(tables) > 1:

@@ -43,12 +43,20 @@ def without_duplicates(records: Sequence[CaseRecord]) -> tuple[CaseRecord, ...]:
     return tuple(judged)
 
 
-def require_enough_cases(records: Sequence[CaseRecord], *, max_skipped_share: float) -> None:
+def require_enough_cases(
+    records: Sequence[CaseRecord], *, max_skipped_share: float, is_whole: bool = True
+) -> None:
     """Refuse sites that lost too many cases or have none to train on, and data without test cases.
 
     One skipped case is never too many, however small the site. A site where no case has a label is
     not refused: it sits out supervised stages. A site may lack validation or test cases, if not all
     sites do.
+
+    Args:
+        records: Every case.
+        max_skipped_share: Share of a site's cases that may be skipped.
+        is_whole: Whether these are all sites of the federation; one site alone may lack validation
+            or test cases.
 
     Raises:
         TooManySkippedError: Names every skipped case of every such site.
@@ -79,7 +87,7 @@ def require_enough_cases(records: Sequence[CaseRecord], *, max_skipped_share: fl
         )
     held = {record.split for record in records if record.is_usable and record.is_labelled}
     lacking = [split for split in ("validation", "test") if split not in held]
-    if lacking:
+    if lacking and is_whole:
         raise NoCasesError(
             "cases",
             f"no site has a usable labelled {' or '.join(lacking)} case",

@@ -37,6 +37,13 @@ class StudyError(ConfigError):
         return "\n".join(lines)
 
 
+class SiteFileError(StudyError):
+    """A site's file breaks its schema or contradicts itself; carries every problem found."""
+
+    code = "FV-CONF-009"
+    title = "site file invalid"
+
+
 class OutputFolderError(ConfigError):
     """The output folder already holds something else, or cannot be written."""
 

@@ -154,3 +154,17 @@ class CaseStoreError(DataError):
 
     code = "FV-DATA-019"
     title = "case store damaged"
+
+
+class NotPreparedError(DataError):
+    """The site is still preparing its cases for the run, or could not."""
+
+    code = "FV-DATA-030"
+    title = "cases not prepared yet"
+
+
+class NoDataSourceError(DataError):
+    """No data source of the site fits what a study asks for, or several do."""
+
+    code = "FV-DATA-031"
+    title = "no fitting data source"

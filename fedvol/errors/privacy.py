@@ -1,6 +1,8 @@
 """The site's privacy officer must act: status 4."""
 
-from fedvol.errors.base import FedvolError
+from collections.abc import Sequence
+
+from fedvol.errors.base import FedvolError, Problem
 
 
 class PrivacyError(FedvolError):
@@ -37,3 +39,45 @@ class AuditError(PrivacyError):
 
     code = "FV-PRIV-004"
     title = "audit log unusable"
+
+
+class PolicyRefusedError(PrivacyError):
+    """What is proposed is against the site's policy; carries every rule it is against."""
+
+    code = "FV-PRIV-020"
+    title = "against the site's policy"
+
+    def __init__(self, where: str, problems: Sequence[Problem]) -> None:
+        num = len(problems)
+        noun = "rule" if num == 1 else "rules"
+        super().__init__(
+            where,
+            f"it is against {num} {noun} of this site",
+            "Ask for another study, or change the policy in site.toml if the hospital decides so.",
+        )
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        lines = [f"{self.code} {self.where}: {self.what}", *(f"  {p}" for p in self.problems)]
+        return "\n".join(lines)
+
+
+class NoConsentError(PrivacyError):
+    """Nobody at the site approved this run, or the approval was withdrawn."""
+
+    code = "FV-PRIV-021"
+    title = "no consent"
+
+
+class OutsideHoursError(PrivacyError):
+    """The site's machine does not train at this time of day."""
+
+    code = "FV-PRIV-022"
+    title = "outside the site's hours"
+
+
+class SitePausedError(PrivacyError):
+    """Somebody at the site has paused it."""
+
+    code = "FV-PRIV-023"
+    title = "site paused"

@@ -105,7 +105,6 @@ class Session:
             plan=self.plan,
             cases=self.cases[site],
             network=PlanNetwork(self.plan, device=self.device),
-            device=self.device,
             observer=self.observer,
         )
 

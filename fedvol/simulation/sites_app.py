@@ -91,7 +91,6 @@ class SitesApp:
                 plan=plan,
                 cases=self._cases(spec),
                 network=network,
-                device=self._device,
                 observer=self._observer,
             )
         return self._agents[text]

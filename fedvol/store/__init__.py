@@ -31,6 +31,7 @@ from fedvol.store.records import (
     SiteRound,
 )
 from fedvol.store.runs import RunStore
+from fedvol.store.site import HeldProposal, HeldReceipt, OwnConsent, SiteStore
 from fedvol.store.tensor_files import StateFile, StateOnDisk, write_state
 
 __all__ = [
@@ -44,7 +45,10 @@ __all__ = [
     "ContributionKey",
     "Decision",
     "FederationStore",
+    "HeldProposal",
+    "HeldReceipt",
     "InvitationRecord",
+    "OwnConsent",
     "ProposalRecord",
     "Role",
     "RosterEntry",
@@ -57,6 +61,7 @@ __all__ = [
     "SiteRecord",
     "SiteRound",
     "SiteStanding",
+    "SiteStore",
     "SqlCatalogue",
     "StateFile",
     "StateOnDisk",

@@ -24,6 +24,7 @@ TORCH_FREE = (
     "fedvol.server",
     "fedvol.server.service",
     "fedvol.server.coordinator_process",
+    "fedvol.site",
     "fedvol.store",
     "fedvol.transport",
 )

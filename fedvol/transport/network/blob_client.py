@@ -32,6 +32,7 @@ class BlobClient:
         tls: Trusts the server's certificates and nobody else's.
         key: The site's identity.
         site: Its name.
+        proxy: URL of the proxy on the way, with its password if it wants one; None: none.
         timeout_s: Longest wait for one answer.
         piece_bytes: Bytes of one request.
     """
@@ -43,6 +44,7 @@ class BlobClient:
         tls: ssl.SSLContext,
         key: IdentityKey,
         site: SiteId,
+        proxy: str | None = None,
         timeout_s: float = 60.0,
         piece_bytes: int = PIECE_BYTES,
     ) -> None:
@@ -50,7 +52,9 @@ class BlobClient:
         self._key = key
         self._site = site
         self._piece_bytes = piece_bytes
-        self._client = httpx.Client(base_url=f"https://{address}", verify=tls, timeout=timeout_s)
+        self._client = httpx.Client(
+            base_url=f"https://{address}", verify=tls, timeout=timeout_s, proxy=proxy
+        )
 
     def fetch(self, digest: Digest, *, size_bytes: int, target: Path) -> None:
         """Fetch a blob into a file; bytes that are there already are not asked for again.

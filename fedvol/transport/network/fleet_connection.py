@@ -23,6 +23,7 @@ from fedvol.transport.network.fleet_engine import (
     SendNodeHeartbeatRequest,
     get_all_nested_objects,
     get_object_tree,
+    go_through_proxy,
     make_confirm_message_received_fn_protobuf,
     make_pull_object_fn_protobuf,
     make_push_object_fn_protobuf,
@@ -51,6 +52,7 @@ class FleetConnection:
         key: The node key, whose public half is registered.
         heartbeat_s: How often the site will say that it is there; the server counts it as gone
             after twice that. Flower takes 10 to 1800.
+        proxy: URL of the proxy on the way, with its password if it wants one; None: none.
         timeout_s: Longest wait for one answer.
     """
 
@@ -61,6 +63,7 @@ class FleetConnection:
         tls: ssl.SSLContext,
         key: NodeKey,
         heartbeat_s: float,
+        proxy: str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
         self._where = f"server {address}"
@@ -75,6 +78,8 @@ class FleetConnection:
             verify=tls,
             timeout=timeout_s,
         )
+        if proxy is not None:
+            go_through_proxy(self._client, proxy, verify=tls, timeout_s=timeout_s)
 
     def activate(self) -> int:
         """Say that the site is there.

@@ -11,7 +11,7 @@ is not answered.
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from fedvol.errors import (
     LinkDownError,
     NotAdmittedError,
     RunEndedError,
+    SiteFailedError,
     StrangeBundleError,
     TransportError,
 )
@@ -54,6 +55,11 @@ class NodeTiming:
     absent_s: float = 3.0
 
 
+def _whatever(answer: Message) -> bool:
+    del answer
+    return True
+
+
 @final
 class FleetNode:
     """Carries messages between the server and one site's app.
@@ -65,6 +71,8 @@ class FleetNode:
             signed off by the next.
         timing: How often it speaks.
         observer: Hears when the link goes down and up.
+        may_send: Whether an answer may still leave; asked before every try, because the link may
+            be down for long. What may not is replaced by a failure without content.
     """
 
     def __init__(
@@ -75,12 +83,14 @@ class FleetNode:
         state: Path,
         timing: NodeTiming,
         observer: Observer,
+        may_send: Callable[[Message], bool] = _whatever,
     ) -> None:
         self._connection = connection
         self._site = site
         self._state = state
         self._timing = timing
         self._observer = observer
+        self._may_send = may_send
         self._known_runs: set[int] = set()
 
     def serve(self, app: App, *, stop: threading.Event) -> None:
@@ -157,7 +167,8 @@ class FleetNode:
                     continue
                 began_s = time.monotonic()
                 answer = self._answer(app, message, node=node)
-                self._bring(node, answer, seconds=time.monotonic() - began_s, stop=stop)
+                seconds = time.monotonic() - began_s
+                self._bring(node, answer, to=message, seconds=seconds, stop=stop)
             except RunEndedError:
                 continue  # nobody waits for it any more
 
@@ -173,11 +184,22 @@ class FleetNode:
             self._known_runs.add(run)
         return app(message, node_context(node, {SITE_KEY: self._site}, run=run))
 
-    def _bring(self, node: int, answer: Message, *, seconds: float, stop: threading.Event) -> None:
+    def _bring(
+        self,
+        node: int,
+        answer: Message,
+        *,
+        to: Message,
+        seconds: float,
+        stop: threading.Event,
+    ) -> None:
         """Bring an answer, however long the link is down; the coordinator's limit ends it."""
         wait_s = self._timing.retry_s
         while True:
             try:
+                if not self._may_send(answer):
+                    self._observer.event("answer.kept", site=self._site)
+                    answer = failed_reply(to, SiteFailedError.code)
                 self._connection.push(node, answer, seconds=seconds)
                 return
             except LinkDownError as error:

@@ -63,7 +63,7 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
-            date_header=False,
+            date_header=True,  # by which a site sees that its clock is wrong
         )
         config.load()
         if config.ssl is not None:

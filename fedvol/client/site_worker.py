@@ -1,0 +1,237 @@
+"""The app of a hospital's worker: it answers for every run that the hospital approved."""
+
+from functools import partial
+from pathlib import Path
+from typing import final
+
+import torch
+
+from fedvol.audit import AuditLog
+from fedvol.client.agent import SiteAgent
+from fedvol.client.cases import open_cases
+from fedvol.client.fingerprinting import FingerprintAgent
+from fedvol.client.plan_network import PlanNetwork
+from fedvol.config import SiteConfig, SitePolicy
+from fedvol.data import CaseRecord
+from fedvol.data.case_store import CaseStore
+from fedvol.errors import ConfigError, DeviceError, FedvolError, SiteFailedError
+from fedvol.federation import Request
+from fedvol.identity import IdentityKey, PublicKey, client_context
+from fedvol.plan import Plan
+from fedvol.privacy import Contribution, Delivery, Releaser
+from fedvol.site import Admitted, Gate, SiteFolder, current_roster
+from fedvol.site.consent import consent_name
+from fedvol.site.gate import local_now
+from fedvol.site.preparing import fitting_source, require_prepared
+from fedvol.store import SiteStore, SqlCatalogue
+from fedvol.telemetry import Observer
+from fedvol.transport.carriers import Handle
+from fedvol.transport.clock import SystemClock
+from fedvol.transport.engine import App, RecordDict
+from fedvol.transport.flower import make_client_app
+from fedvol.transport.network.blob_client import BlobClient
+from fedvol.transport.network.outbox import Outbox
+from fedvol.transport.network.signed_site import Blobs, SignedSite
+from fedvol.transport.process_pool import OpenApp
+from fedvol.types import SiteId
+
+Agent = SiteAgent | FingerprintAgent
+
+
+@final
+class SiteWorker:
+    """Answers requests of approved runs; everything else is refused with a code.
+
+    Args:
+        folder: The site's folder.
+        store: Its proposals and consents.
+        observer: Hears of progress, at the site.
+    """
+
+    def __init__(self, folder: SiteFolder, store: SiteStore, *, observer: Observer) -> None:
+        self._folder = folder
+        self._gate = Gate(folder, store)
+        self._observer = observer
+        self._opened: tuple[object, Agent] | None = None
+
+    @property
+    def gate(self) -> Gate:
+        """What every request has to pass."""
+        return self._gate
+
+    def handle(self, named: SiteId, request: Request) -> Contribution:
+        """The site's answer; an error becomes a refusal that carries its code alone."""
+        site = SiteId(self._folder.config().site)
+        if named != site:
+            raise SiteFailedError(
+                f"site {site}", "a message for another site came", "Look at the node's settings."
+            )
+        try:
+            contribution = self._agent(self._gate.require(request)).handle(request)
+            self._gate.require_still(request)
+        except FedvolError as error:
+            contribution = self._refusal(request, error, site=site)
+        self._observer.event(
+            "site.answered",
+            site=site,
+            run=request.run,
+            stage=request.stage,
+            round=request.round,
+            action=request.action.value,
+            code=contribution.code,
+        )
+        return contribution
+
+    def _agent(self, admitted: Admitted) -> Agent:
+        """The agent of a run; that of the last run is kept, because it holds decoded cases."""
+        key = (admitted.proposed.id, admitted.consent.sequence, admitted.config)
+        if self._opened is None or self._opened[0] != key:
+            self._opened = None  # first let go of the other run's cases
+            self._opened = (key, self._open(admitted))
+        return self._opened[1]
+
+    def _open(self, admitted: Admitted) -> Agent:
+        proposed, config = admitted.proposed, admitted.config
+        source = fitting_source(config, proposed.study.data, name=admitted.consent.source)
+        prepared = require_prepared(self._folder, source, proposed.study)
+        records = _records(prepared)
+        site, audit = SiteId(config.site), self._audit()
+        delivery = Delivery(
+            recipient_key=PublicKey(admitted.signer).fingerprint,
+            consent=consent_name(admitted.consent.signed),
+        )
+        if not isinstance(proposed.content, Plan):
+            return FingerprintAgent(
+                site=site,
+                proposal=proposed.content,
+                records=records,
+                policy=config.policy,
+                audit=audit,
+                observer=self._observer,
+                delivery=delivery,
+            )
+        device = _device(config)
+        return SiteAgent(
+            site=site,
+            plan=proposed.content,
+            cases=open_cases(records, store=CaseStore(prepared / "cases")),
+            folder=self._folder.run(proposed.run),
+            policy=config.policy,
+            audit=audit,
+            resampling_key=self._folder.resampling_key(),
+            network=PlanNetwork(proposed.content, device=device),
+            observer=self._observer,
+            delivery=delivery,
+        )
+
+    def _refusal(self, request: Request, error: FedvolError, *, site: SiteId) -> Contribution:
+        self._observer.event(
+            "site.refused",
+            site=site,
+            round=request.round,
+            code=error.code,
+            title=error.title,
+            detail=str(error),
+        )
+        releaser = Releaser(
+            site=site,
+            plan=request.plan,
+            policy=self._policy(),
+            audit=self._audit(),
+        )
+        return releaser.refusal(request, error)
+
+    def _audit(self) -> AuditLog:
+        return AuditLog(self._folder.audit_file, signer=self._folder.identity())
+
+    def _policy(self) -> SitePolicy:
+        try:
+            return self._folder.config().policy
+        except ConfigError:
+            return (
+                SitePolicy()
+            )  # nothing but a code leaves, and the strictest rules are the default
+
+
+@final
+class RosterSite:
+    """The site's end of the link, under the roster that holds when a message comes.
+
+    Args:
+        folder: The site's folder.
+        key: The site's identity.
+        blobs: How weights come and go.
+        gate: Says whether an answer may leave.
+    """
+
+    def __init__(self, folder: SiteFolder, key: IdentityKey, *, blobs: Blobs, gate: Gate) -> None:
+        self._folder = folder
+        self._key = key
+        self._blobs = blobs
+        self._gate = gate
+        self._outbox = Outbox(folder.outbox)
+
+    def answer(
+        self, handle: Handle, content: RecordDict, *, site: SiteId, action: str
+    ) -> RecordDict:
+        """What goes back for the records of a request.
+
+        Raises:
+            RosterError: There is no roster, or its time is over.
+            IdentityError: The roster does not list this site as active, or another than its
+                server signed the request.
+            MessageError: The request is malformed, or meant for another site or action.
+        """
+        roster = current_roster(self._folder, now=local_now())
+        roster.require_active(site)
+        signed = SignedSite(
+            self._key,
+            server=roster.server.identity,
+            blobs=self._blobs,
+            outbox=self._outbox,
+            allows=self._gate.still_agrees,
+            incoming=self._folder.incoming,
+            clock=SystemClock(),
+        )
+        return signed.answer(handle, content, site=site, action=action)
+
+
+def opens_site_worker(folder: SiteFolder) -> OpenApp:
+    """What a worker is started with; all else is in the folder."""
+    return partial(_open_site_worker, str(folder.folder.absolute()))
+
+
+def _open_site_worker(text: str, number: int, observer: Observer) -> App:
+    del number  # a hospital has one worker
+    folder = SiteFolder(folder=Path(text))
+    config = folder.config()
+    key = folder.identity()
+    worker = SiteWorker(folder, SiteStore(folder.store_file), observer=observer)
+    blobs = BlobClient(
+        config.server,
+        tls=client_context(folder.authority_pem()),
+        key=key,
+        site=SiteId(config.site),
+        proxy=folder.proxy_url(config),
+    )
+    carrier = RosterSite(folder, key, blobs=blobs, gate=worker.gate)
+    return make_client_app(worker.handle, carrier=carrier)
+
+
+def _records(prepared: Path) -> tuple[CaseRecord, ...]:
+    catalogue = SqlCatalogue(prepared / "catalogue.db", record=CaseRecord)
+    try:
+        return catalogue.records()
+    finally:
+        catalogue.close()
+
+
+def _device(config: SiteConfig) -> torch.device:
+    name = config.resources.device
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "resources.device",
+            "cuda is asked for, and there is no usable GPU",
+            "See `nvidia-smi`, or write cpu.",
+        )
+    return torch.device(name)

@@ -1,0 +1,189 @@
+"""A hospital's answers: signed, written to the audit log, and only then in force."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from fedvol.audit import AuditLog, ConsentDecision
+from fedvol.config import SiteConfig
+from fedvol.errors import NoConsentError, PolicyRefusedError, UsageError
+from fedvol.identity import IdentityKey, Tag, sign_body, write_moment
+from fedvol.plan import digest_bytes
+from fedvol.site.folder import SiteFolder
+from fedvol.site.policy import violations
+from fedvol.site.preparing import fitting_source
+from fedvol.site.proposals import Proposed, read_proposal
+from fedvol.store import Decision, HeldProposal, OwnConsent, SiteStore
+from fedvol.store.site import GONE
+from fedvol.types import Digest, RunId
+
+BY_RULE = "rule auto_approve of site.toml"
+_ENDED = frozenset({"ended", GONE})
+_PAST = {
+    Decision.APPROVE: "approved",
+    Decision.REFUSE: "refused",
+    Decision.WITHDRAW: "withdrawn",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answering:
+    """Who answers, and where it is written.
+
+    Attributes:
+        folder: The site's folder.
+        store: Its proposals and consents.
+        key: Its identity.
+        config: Its own file.
+    """
+
+    folder: SiteFolder
+    store: SiteStore
+    key: IdentityKey
+    config: SiteConfig
+
+    def find(self, name: str) -> tuple[HeldProposal, Proposed]:
+        """A proposal by its name, or by the beginning of it.
+
+        Raises:
+            UsageError: There is none, or several begin so.
+            SignatureError: Its record was changed.
+            MessageError: It cannot be read by this version.
+        """
+        found = [one for one in self.store.proposals() if one.id == name]
+        found = found or [one for one in self.store.proposals() if one.id.startswith(name)]
+        if len(found) != 1:
+            raise UsageError(
+                f"proposal {name}",
+                "several begin so" if found else "there is none of this name",
+                "See `fedvol consent list`.",
+            )
+        return found[0], read_proposal(found[0], site=self.config.site)
+
+    def approve(
+        self, name: str, *, by: str, reason: str, source: str | None, now: datetime
+    ) -> OwnConsent:
+        """Agree to a proposal.
+
+        Raises:
+            UsageError: There is no such proposal, or it is over.
+            PolicyRefusedError: The site's own policy forbids it; carries every rule.
+            NoDataSourceError: No data source fits, or several do.
+            AuditError: It cannot be written down; then it is not in force.
+        """
+        record, proposed = self.find(name)
+        if record.state in _ENDED:
+            raise UsageError(
+                f"proposal {record.id}", "it is over", "There is nothing to approve any more."
+            )
+        if against := violations(proposed.content, self.config):
+            raise PolicyRefusedError(f"proposal {record.id}", against)
+        chosen = fitting_source(self.config, proposed.study.data, name=source)
+        return self._decide(
+            record, Decision.APPROVE, source=chosen.name, by=by, reason=reason, code="", now=now
+        )
+
+    def refuse(self, name: str, *, by: str, reason: str, now: datetime) -> OwnConsent:
+        """Decline a proposal; where the policy forbids it, the server learns that code.
+
+        Raises:
+            UsageError: There is no such proposal, or it is approved.
+            AuditError: It cannot be written down.
+        """
+        record, proposed = self.find(name)
+        held = self.store.consent(record.id)
+        if held is not None and held.decision is Decision.APPROVE:
+            raise UsageError(
+                f"proposal {record.id}",
+                "it is approved",
+                f"To end that: fedvol consent withdraw {record.id}",
+            )
+        code = PolicyRefusedError.code if violations(proposed.content, self.config) else ""
+        return self._decide(
+            record, Decision.REFUSE, source="", by=by, reason=reason, code=code, now=now
+        )
+
+    def withdraw(self, name: str, *, by: str, reason: str, now: datetime) -> OwnConsent:
+        """Take an approval back: it holds before the next answer leaves.
+
+        Raises:
+            UsageError: There is no such proposal.
+            NoConsentError: It is not approved.
+            AuditError: It cannot be written down.
+        """
+        record, _ = self.find(name)
+        held = self.store.consent(record.id)
+        if held is None or held.decision is not Decision.APPROVE:
+            raise NoConsentError(
+                f"proposal {record.id}", "it is not approved", "There is nothing to withdraw."
+            )
+        return self._decide(
+            record, Decision.WITHDRAW, source="", by=by, reason=reason, code="", now=now
+        )
+
+    def _decide(
+        self,
+        record: HeldProposal,
+        decision: Decision,
+        *,
+        source: str,
+        by: str,
+        reason: str,
+        code: str,
+        now: datetime,
+    ) -> OwnConsent:
+        held = self.store.consent(record.id)
+        at = now.astimezone(UTC).replace(microsecond=0)
+        if held is not None:
+            # The server takes answers in order of their time, which has whole seconds.
+            at = max(at, held.at + timedelta(seconds=1))
+        signed = sign_body(
+            self.key,
+            Tag.CONSENT,
+            {
+                "proposal": record.id,
+                "plan": record.digest,
+                "site": self.config.site,
+                "decision": decision.value,
+                "reason": code,
+                "time": write_moment(at),
+            },
+        )
+        AuditLog(self.folder.audit_file, signer=self.key).append(
+            ConsentDecision(
+                consent=consent_name(signed),
+                proposal=record.digest,
+                proposed=record.kind,
+                run=record.run,
+                decision=_PAST[decision],
+                by=by,
+                reason=reason,
+            )
+        )
+        answer = OwnConsent(
+            proposal=record.id,
+            decision=decision,
+            source=source,
+            by=by,
+            reason=reason,
+            code=code,
+            at=at,
+            signed=signed,
+        )
+        self.store.add_consent(answer)
+        return answer
+
+
+def consent_name(signed: bytes) -> Digest:
+    """The name of an answer: SHA-256 of its signed bytes."""
+    return digest_bytes(signed)
+
+
+def approved(
+    store: SiteStore, run: RunId, *, digest: Digest
+) -> tuple[HeldProposal, OwnConsent] | None:
+    """The approval under which a run of this plan is answered; None if there is none."""
+    for record in reversed(store.of_run(run, digest=digest)):
+        held = store.consent(record.id)
+        if held is not None and held.decision is Decision.APPROVE:
+            return record, held
+    return None

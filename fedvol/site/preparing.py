@@ -1,0 +1,232 @@
+"""A hospital's own cases for one study: which source fits, what is in it, and ready to train on."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedvol.config import DataSource, OpenStudy, SiteConfig, Study
+from fedvol.config.data import DataRequirement, Preprocessing
+from fedvol.data import CaseEntry, CaseRecord, assign_splits
+from fedvol.data.ingest import Cohort, ingest
+from fedvol.data.layout import read_site_entries
+from fedvol.errors import NoDataSourceError, NotPreparedError
+from fedvol.files import write_atomic
+from fedvol.plan import digest_json
+from fedvol.site.folder import SiteFolder
+from fedvol.store import SqlCatalogue
+from fedvol.types import Digest, SiteId
+
+_READY = "ready.json"
+
+OnCase = Callable[[CaseRecord, int, int], None]
+"""Told each case's record, cases done and their total."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a source holds for a study.
+
+    Attributes:
+        by_split: Usable labelled cases of each split.
+        unlabelled: Usable cases without a label.
+        by_code: Cases that are left out, by error code.
+        reasons: Why, case by case; for eyes at the site.
+        training_subjects: Patients behind the training cases.
+    """
+
+    by_split: dict[str, int]
+    unlabelled: int
+    by_code: dict[str, int]
+    reasons: dict[str, str]
+    training_subjects: int
+
+    @classmethod
+    def of(cls, records: tuple[CaseRecord, ...]) -> "Findings":
+        """Count the records of a source."""
+        labelled = [record for record in records if record.is_usable and record.is_labelled]
+        return cls(
+            by_split=dict(Counter(record.split for record in labelled)),
+            unlabelled=sum(record.is_usable and not record.is_labelled for record in records),
+            by_code=dict(Counter(record.verdict for record in records if not record.is_usable)),
+            reasons={record.case: record.reason for record in records if not record.is_usable},
+            training_subjects=len({r.subject for r in labelled if r.split == "train"}),
+        )
+
+
+def fitting_source(
+    config: SiteConfig, requirement: DataRequirement, *, name: str | None = None
+) -> DataSource:
+    """The data source that a study would use.
+
+    Args:
+        config: The site's file.
+        requirement: What the study asks for.
+        name: The source that a person chose; None: the only one that fits.
+
+    Raises:
+        NoDataSourceError: None fits, several do, or the chosen one does not.
+    """
+    asked = f"channels {', '.join(requirement.channels)}"
+    if name is not None:
+        for source in config.data:
+            if source.name == name:
+                if misfit := _misfit(source, requirement):
+                    raise NoDataSourceError(
+                        f"data source {name}",
+                        misfit,
+                        "Choose another source, or mend its table in site.toml.",
+                    )
+                return source
+        raise NoDataSourceError(
+            f"data source {name}", "there is none of this name", "See `fedvol data list`."
+        )
+    fitting = [source for source in config.data if not _misfit(source, requirement)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(source.name for source in fitting)
+        raise NoDataSourceError(
+            "data sources", f"several fit: {names}", "Name the one that is meant with --data."
+        )
+    raise NoDataSourceError(
+        "data sources",
+        f"none of the site's {len(config.data)} has what the study asks for ({asked})",
+        "Add a folder with `fedvol data add`, or see why with `fedvol data show NAME`.",
+    )
+
+
+def check_source(
+    folder: SiteFolder, source: DataSource, study: Study | OpenStudy
+) -> tuple[CaseRecord, ...]:
+    """Read and check every case of a source as a study would have it; nothing is written.
+
+    Raises:
+        DataError: The folder's table is wrong, or the cases cannot be divided.
+    """
+    return _ingested(
+        folder,
+        source,
+        study.data,
+        preprocessing=None,
+        store=cases_folder(folder, source, study) / "cases",
+        on_case=_nobody,
+        cohort="look",
+    )
+
+
+def prepare_cases(
+    folder: SiteFolder, source: DataSource, study: Study | OpenStudy, *, on_case: OnCase
+) -> tuple[CaseRecord, ...]:
+    """Check, catalogue and prepare the cases of a source for a study; what is ready is left alone.
+
+    For a study that leaves its preprocessing to planning, cases are only checked and counted.
+
+    Raises:
+        DataError: The folder's table is wrong, too many cases are faulty, or none is usable.
+        StoreError: The site's folder cannot be written.
+    """
+    target = cases_folder(folder, source, study)
+    records = _ingested(
+        folder,
+        source,
+        study.data,
+        preprocessing=study.preprocessing if isinstance(study, Study) else None,
+        store=target / "cases",
+        on_case=on_case,
+    )
+    catalogue = SqlCatalogue(target / "catalogue.db", record=CaseRecord)
+    try:
+        catalogue.replace(records)
+    finally:
+        catalogue.close()
+    write_atomic(target / _READY, json.dumps({"cases": len(records)}).encode())
+    return records
+
+
+def require_prepared(folder: SiteFolder, source: DataSource, study: Study | OpenStudy) -> Path:
+    """The folder of a study's prepared cases.
+
+    Raises:
+        NotPreparedError: They are not ready.
+    """
+    target = cases_folder(folder, source, study)
+    if not (target / _READY).is_file():
+        raise NotPreparedError(
+            f"data source {source.name}",
+            "its cases are not prepared for this study yet",
+            "`fedvol site start` prepares them after the approval; `fedvol site status` says how "
+            "far it is.",
+        )
+    return target
+
+
+def cases_folder(folder: SiteFolder, source: DataSource, study: Study | OpenStudy) -> Path:
+    """Where cases of a source lie that are prepared as a study wants them."""
+    preprocessing = (
+        study.preprocessing.model_dump(mode="json") if isinstance(study, Study) else None
+    )
+    key = digest_json(
+        [source.name, source.folder, study.data.model_dump(mode="json"), preprocessing]
+    )
+    return folder.cases(Digest(key))
+
+
+def _ingested(
+    folder: SiteFolder,
+    source: DataSource,
+    requirement: DataRequirement,
+    *,
+    preprocessing: Preprocessing | None,
+    store: Path,
+    on_case: OnCase,
+    cohort: Cohort = "site",
+) -> tuple[CaseRecord, ...]:
+    config = folder.config()
+    site = SiteId(config.site)
+    found = read_site_entries(
+        folder.source_folder(source), site=site, num_channels=len(requirement.channels)
+    )
+    entries: dict[SiteId, tuple[CaseEntry, ...]] = {
+        site: tuple(replace(entry, site=site) for entry in found)
+    }
+    done = 0
+
+    def count(record: CaseRecord) -> None:
+        nonlocal done
+        done += 1
+        on_case(record, done, len(found))
+
+    return ingest(
+        entries,
+        requirement=requirement,
+        preprocessing=preprocessing,
+        splits=assign_splits(entries, config=requirement.split),
+        stores={site: store},
+        workers=config.resources.workers,
+        on_case=count,
+        cohort=cohort,
+    )
+
+
+def _nobody(record: CaseRecord, done: int, total: int) -> None:
+    del record, done, total
+
+
+def _misfit(source: DataSource, requirement: DataRequirement) -> str:
+    """Why a source does not fit; empty if it does."""
+    if source.channels != requirement.channels:
+        return (
+            f"its channels are {', '.join(source.channels)}, and the study asks for "
+            f"{', '.join(requirement.channels)}"
+        )
+    if source.labels is None:
+        return ""
+    for label, value in requirement.labels.items():
+        held = source.labels.get(label)
+        if held is None:
+            return f"it has no class {label}"
+        if held != value:
+            return f"its class {label} has the value {held}, and the study expects {value}"
+    return ""

@@ -1,0 +1,101 @@
+"""`fedvol data add|list|check|show` at a hospital."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from hospital import Server, joined
+from tiny import tiny_text
+
+from fedvol.site import SiteFolder
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> SiteFolder:
+    return joined(tmp_path / "site", Server(folder=tmp_path / "server"))
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, tiny_data: Path) -> Path:
+    """A hospital's folder that a test may change."""
+    home = min(path for path in tiny_data.iterdir() if path.is_dir())
+    return Path(shutil.copytree(home, tmp_path / "volumes"))
+
+
+def _add(fedvol: Command, held: SiteFolder, volumes: Path, *more: str) -> int:
+    words = ("data", "add", volumes, "--name", "ct", "--channels", "CT", *more)
+    return fedvol(*words, "--folder", held.folder).status
+
+
+def test_add_list_and_check(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    before = held.config_file.read_text()
+    assert _add(fedvol, held, volumes, "--labels", "liver=1,kidney=2,lesion=3") == 0
+    assert held.config_file.read_text().startswith(before.rstrip("\n"))
+    listed = json.loads(fedvol("data", "list", "--folder", held.folder, "--json").out)
+    assert listed["sources"] == [
+        {
+            "name": "ct",
+            "folder": str(volumes),
+            "channels": ["CT"],
+            "labels": {"liver": 1, "kidney": 2, "lesion": 3},
+        }
+    ]
+    study = tmp_path / "tiny.toml"
+    study.write_text(tiny_text())
+    done = fedvol("data", "check", study, "--folder", held.folder, "--json")
+    assert done.status == 0, done.err
+    said = json.loads(done.out)
+    assert sum(said["by_split"].values()) == said["cases"] == 6
+    assert said["by_code"] == {}
+    assert not said["is_enough"]
+    assert not (held.folder / "cases").exists()
+
+
+def test_what_is_left_out_is_counted_and_named(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    assert _add(fedvol, held, volumes) == 0
+    broken = min((volumes / "images").iterdir())
+    broken.write_bytes(b"no volume")
+    study = tmp_path / "tiny.toml"
+    study.write_text(tiny_text())
+    said = json.loads(fedvol("data", "check", study, "--folder", held.folder, "--json").out)
+    assert sum(said["by_code"].values()) == 1
+    shown = fedvol("data", "show", study, "--folder", held.folder, "--json")
+    (case,) = json.loads(shown.out)["left_out"]
+    assert broken.name.startswith(case)
+
+
+def test_a_name_twice(held: SiteFolder, volumes: Path, fedvol: Command) -> None:
+    assert _add(fedvol, held, volumes) == 0
+    before = held.config_file.read_text()
+    assert _add(fedvol, held, volumes) == 2
+    assert held.config_file.read_text() == before
+
+
+def test_no_volumes(held: SiteFolder, tmp_path: Path, fedvol: Command) -> None:
+    before = held.config_file.read_text()
+    assert _add(fedvol, held, tmp_path / "nowhere") == 3
+    assert held.config_file.read_text() == before
+
+
+@pytest.mark.parametrize("labels", ["liver", "liver=x", "liver=1,liver=2", "=1"])
+def test_labels_that_are_none(
+    held: SiteFolder, volumes: Path, fedvol: Command, labels: str
+) -> None:
+    assert _add(fedvol, held, volumes, "--labels", labels) == 2
+
+
+def test_a_study_with_other_channels(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    assert _add(fedvol, held, volumes) == 0
+    study = tmp_path / "tiny.toml"
+    study.write_text(tiny_text(channels='channels = ["MR"]'))
+    done = fedvol("data", "check", study, "--folder", held.folder)
+    assert done.status == 3
+    assert "FV-DATA-031" in done.err

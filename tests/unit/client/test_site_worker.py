@@ -1,0 +1,150 @@
+"""The worker answers what was approved and prepared, and sends nothing whose approval is gone."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hospital import SITE, Server, add_to_config, joined, now, source_toml
+from tiny import tiny_study, tiny_text
+
+from fedvol.client.site_worker import SiteWorker
+from fedvol.config.loading import parse_open_study
+from fedvol.federation import Action, Request
+from fedvol.plan import Plan, Proposal
+from fedvol.privacy import Contribution
+from fedvol.simulation.federate import make_plan
+from fedvol.site import Answering, SiteFolder
+from fedvol.site.preparing import fitting_source, prepare_cases
+from fedvol.store import HeldProposal, SiteStore
+from fedvol.types import Json, RunId, State
+
+
+@dataclass
+class Watching:
+    """Withdraws at the first step of a training, as somebody at the site might."""
+
+    held: SiteFolder
+    withdraws: bool = False
+    seen: list[str] = field(default_factory=list)
+
+    def event(self, name: str, /, **fields: Json) -> None:
+        del fields
+        self.seen.append(name)
+        if self.withdraws and name == "site.training":
+            self.withdraws = False
+            with SiteStore(self.held.store_file) as store:
+                answering(self.held, store).withdraw("p1", by="x", reason="", now=now())
+
+
+def answering(held: SiteFolder, store: SiteStore) -> Answering:
+    return Answering(folder=held, store=store, key=held.identity(), config=held.config())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(folder=tmp_path / "server")
+
+
+@pytest.fixture
+def held(tmp_path: Path, server: Server, tiny_data: Path) -> SiteFolder:
+    """A site with the volumes of one generated hospital, whose floors they pass."""
+    folder = joined(tmp_path / "site", server)
+    folder.config_file.write_text(folder.config_file.read_text().replace("= 10", "= 1"))
+    volumes = min(path for path in tiny_data.iterdir() if path.is_dir())
+    add_to_config(folder, source_toml(volumes))
+    return folder
+
+
+def put(held: SiteFolder, server: Server, store: SiteStore, content: Plan | Proposal) -> None:
+    server.propose("p1", content)
+    store.add_proposal(
+        HeldProposal(
+            id="p1",
+            kind="run" if isinstance(content, Plan) else "fingerprint",
+            run=RunId("p1"),
+            digest=content.digest,
+            state="open",
+            signed=server.signed["p1"],
+            signer=server.identity.public.hex,
+            arrived=now(),
+        )
+    )
+
+
+def ask(
+    worker: SiteWorker, content: Plan | Proposal, action: Action, state: State | None = None
+) -> Contribution:
+    request = Request(
+        run=RunId("p1"),
+        plan=content.digest,
+        stage=0,
+        round=0 if action in (Action.HEALTH, Action.FINGERPRINT) else 1,
+        site=SITE,
+        action=action,
+        state=state or {},
+        arguments={},
+        limit_s=300.0,
+    )
+    return worker.handle(SITE, request)
+
+
+def events(held: SiteFolder) -> list[str]:
+    lines = held.audit_file.read_text().splitlines()
+    return [json.loads(line)["event"]["kind"] for line in lines]
+
+
+def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
+    held: SiteFolder, server: Server
+) -> None:
+    study = parse_open_study(tiny_text(), where="tiny.toml")
+    proposal = Proposal(software="0.1.0", study=study, sites=(SITE,))
+    with SiteStore(held.store_file) as store:
+        put(held, server, store, proposal)
+        worker = SiteWorker(held, store, observer=Watching(held))
+        assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-PRIV-021"
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-DATA-030"
+        source = fitting_source(held.config(), study.data)
+        prepare_cases(held, source, study, on_case=lambda record, done, total: None)
+        given = ask(worker, proposal, Action.FINGERPRINT)
+        assert given.code == ""
+        assert ask(worker, proposal, Action.HEALTH).code == "FV-PRIV-002"
+    assert events(held) == ["refusal", "consent", "refusal", "fingerprint", "refusal"]
+
+
+def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
+    held: SiteFolder, server: Server
+) -> None:
+    study = tiny_study()
+    plan, initial = make_plan(study, sites=(SITE,))
+    watching = Watching(held, withdraws=True)
+    with SiteStore(held.store_file) as store:
+        put(held, server, store, plan)
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        source = fitting_source(held.config(), study.data)
+        prepare_cases(held, source, study, on_case=lambda record, done, total: None)
+        worker = SiteWorker(held, store, observer=watching)
+        assert ask(worker, plan, Action.HEALTH).code == ""
+        withdrawn = ask(worker, plan, Action.FINETUNE, initial)
+        assert watching.seen.count("site.training") == 3
+        assert (withdrawn.code, dict(withdrawn.tensors)) == ("FV-PRIV-021", {})
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        assert ask(worker, plan, Action.FINETUNE, initial).code == ""
+
+
+def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    study = tiny_study()
+    plan, _ = make_plan(study, sites=(SITE,))
+    held.config_file.write_text(held.config_file.read_text().replace('"cpu"', '"cuda"'))
+    with SiteStore(held.store_file) as store:
+        put(held, server, store, plan)
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        source = fitting_source(held.config(), study.data)
+        prepare_cases(held, source, study, on_case=lambda record, done, total: None)
+        worker = SiteWorker(held, store, observer=Watching(held))
+        assert ask(worker, plan, Action.HEALTH).code == "FV-CONF-007"

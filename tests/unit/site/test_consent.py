@@ -1,0 +1,274 @@
+"""A hospital's answers: in plain language before, signed and written down after."""
+
+import json
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
+from tiny import Events, tiny_study, tiny_text
+
+from fedvol.audit import verify_log
+from fedvol.config.loading import parse_open_study
+from fedvol.errors import MessageError, NoConsentError
+from fedvol.identity import Tag, client_context, open_body
+from fedvol.plan import Proposal
+from fedvol.site import Answering, SiteFolder, Sync, approved
+from fedvol.store import HeldProposal, SiteStore
+from fedvol.transport.network.site_calls import SiteCalls
+from fedvol.types import RunId
+
+PLAN = plain_plan(tiny_study())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(folder=tmp_path / "server")
+
+
+@pytest.fixture
+def held(tmp_path: Path, server: Server) -> SiteFolder:
+    """A site with one source and the proposal `p1`."""
+    folder = joined(tmp_path / "site", server)
+    add_to_config(folder, source_toml(tmp_path))
+    put(folder, server, "p1")
+    return folder
+
+
+def put(folder: SiteFolder, server: Server, name: str, content: object = PLAN) -> None:
+    assert isinstance(content, type(PLAN) | Proposal)
+    server.propose(name, content)
+    with SiteStore(folder.store_file) as store:
+        store.add_proposal(
+            HeldProposal(
+                id=name,
+                kind="run" if isinstance(content, type(PLAN)) else "fingerprint",
+                run=RunId(name),
+                digest=content.digest,
+                state="open",
+                signed=server.signed[name],
+                signer=server.identity.public.hex,
+                arrived=now(),
+            )
+        )
+
+
+def test_show_says_what_is_computed_and_what_leaves(held: SiteFolder, fedvol: Command) -> None:
+    done = fedvol("consent", "show", "p1", "--folder", held.folder, "--json")
+    assert done.status == 0, done.err
+    for words in (
+        "Proposed by olga",
+        "Purpose: A federation small enough for a test.",
+        "source ct",
+        "3 rounds of 3 training steps each",
+        "3 rounds x 2 tensors, 420 bytes a round",
+        "Bytes up in all: 1.3 kB",
+        "Bytes down in all: 1.7 kB",
+        "no secure sum",
+        "fewer than 10 patients",
+        "not known; 9 steps",
+        "Your policy allows it.",
+    ):
+        assert words in done.err, words
+    said = json.loads(done.out)
+    assert (said["bytes_up"], said["bytes_down"], said["hours"]) == (3 * 420, 4 * 420, None)
+
+
+def test_a_fingerprint_job_is_told_as_one(
+    held: SiteFolder, server: Server, fedvol: Command
+) -> None:
+    study = parse_open_study(tiny_text(), where="tiny.toml")
+    put(held, server, "count", Proposal(software="0.1.0", study=study, sites=(SITE,)))
+    done = fedvol("consent", "show", "count", "--folder", held.folder)
+    assert "nothing is trained" in done.err
+    assert "No image, no case, no name." in done.err
+
+
+def test_approve_is_signed_and_logged(held: SiteFolder, server: Server, fedvol: Command) -> None:
+    done = fedvol(
+        "consent", "approve", "p", "--folder", held.folder, "--yes", "--by", "dr b", "--json"
+    )
+    assert done.status == 0, done.err
+    assert json.loads(done.out) == {"id": "p1", "decision": "approve", "source": "ct"}
+    with SiteStore(held.store_file) as store:
+        found = approved(store, RunId("p1"), digest=PLAN.digest)
+        assert found is not None
+        said = open_body(
+            found[1].signed, tag=Tag.CONSENT, signer=held.identity().public, where="consent"
+        )
+        assert approved(store, RunId("p2"), digest=PLAN.digest) is None
+    assert (said["proposal"], said["plan"], said["decision"]) == ("p1", PLAN.digest, "approve")
+    assert verify_log(held.audit_file).records == 1
+    event = json.loads(held.audit_file.read_text())["event"]
+    assert (event["kind"], event["decision"], event["by"]) == ("consent", "approved", "dr b")
+
+
+def test_nobody_confirmed(
+    held: SiteFolder, fedvol: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("no\n"))
+    done = fedvol("consent", "approve", "p1", "--folder", held.folder)
+    assert done.status == 2
+    with SiteStore(held.store_file) as store:
+        assert store.consent("p1") is None
+    assert not held.audit_file.exists()
+
+
+def test_what_the_policy_forbids_cannot_be_approved(held: SiteFolder, fedvol: Command) -> None:
+    text = held.config_file.read_text().replace(
+        "min_cohort = 10", 'min_cohort = 10\nmax_rounds = 2\nnetworks = ["vnet"]'
+    )
+    held.config_file.write_text(text)
+    done = fedvol("consent", "approve", "p1", "--folder", held.folder, "--yes", "--json")
+    assert done.status == 4
+    error = json.loads(done.out)["error"]
+    assert error["code"] == "FV-PRIV-020"
+    assert [one["where"] for one in error["problems"]] == ["policy.networks", "policy.max_rounds"]
+    shown = fedvol("consent", "show", "p1", "--folder", held.folder)
+    assert "YOUR POLICY FORBIDS IT" in shown.err
+    refused = fedvol("consent", "refuse", "p1", "--folder", held.folder, "--json")
+    assert json.loads(refused.out)["code"] == "FV-PRIV-020"
+    checked = fedvol("site", "policy", "check", "p1", "--folder", held.folder)
+    assert checked.status == 4
+
+
+def test_no_source_fits(held: SiteFolder, fedvol: Command) -> None:
+    text = held.config_file.read_text().replace("lesion = 3", "lesion = 4")
+    held.config_file.write_text(text)
+    done = fedvol("consent", "approve", "p1", "--folder", held.folder, "--yes")
+    assert done.status == 3
+    assert "FV-DATA-031" in done.err
+    named = fedvol("consent", "approve", "p1", "--folder", held.folder, "--yes", "--data", "ct")
+    assert "lesion has the value 4, and the study expects 3" in named.err
+
+
+def test_two_sources_fit(held: SiteFolder, tmp_path: Path, fedvol: Command) -> None:
+    add_to_config(held, source_toml(tmp_path, name="second"))
+    words = ("consent", "approve", "p1", "--folder", held.folder, "--yes")
+    assert "several fit: ct, second" in fedvol(*words).err
+    done = fedvol(*words, "--data", "second", "--json")
+    assert json.loads(done.out)["source"] == "second"
+
+
+def test_withdraw_and_approve_again(held: SiteFolder, fedvol: Command) -> None:
+    folder = ("--folder", held.folder)
+    assert fedvol("consent", "withdraw", "p1", *folder).status == 4
+    assert fedvol("consent", "approve", "p1", *folder, "--yes").status == 0
+    assert fedvol("consent", "refuse", "p1", *folder).status == 2
+    assert fedvol("consent", "withdraw", "p1", *folder, "--reason", "changed").status == 0
+    with SiteStore(held.store_file) as store:
+        assert approved(store, RunId("p1"), digest=PLAN.digest) is None
+    assert fedvol("consent", "approve", "p1", *folder, "--yes").status == 0
+    with SiteStore(held.store_file) as store:
+        assert approved(store, RunId("p1"), digest=PLAN.digest) is not None
+        times = [one.at for one in store.consents("p1")]
+    assert times[0] < times[1] < times[2]
+    assert all(one.microsecond == 0 for one in times)
+    listed = fedvol("consent", "list", *folder, "--json")
+    assert json.loads(listed.out)["proposals"][0]["decision"] == "approve"
+
+
+def test_a_changed_record_is_not_answered(held: SiteFolder, server: Server) -> None:
+    put(held, server, "p2")
+    with SiteStore(held.store_file) as store:
+        first, second = store.proposals()
+        with store._engine.begin() as connection:  # as somebody with the file could
+            connection.exec_driver_sql(
+                "update site_proposals set signed = ? where id = 'p1'",
+                (second.signed.replace(b"Please", b"Kindly"),),
+            )
+        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        from fedvol.errors import SignatureError
+
+        with pytest.raises(SignatureError):
+            answering.approve("p1", by="x", reason="", source=None, now=now())
+        assert first.id == "p1"
+
+
+def test_what_is_over_cannot_be_approved(held: SiteFolder, fedvol: Command) -> None:
+    with SiteStore(held.store_file) as store:
+        store.set_states({"p1": "ended"})
+    done = fedvol("consent", "approve", "p1", "--folder", held.folder, "--yes")
+    assert done.status == 2
+    assert "it is over" in done.err
+
+
+def test_an_answer_is_brought_until_the_server_has_heard_it(
+    held: SiteFolder, server: Server
+) -> None:
+    config = held.config()
+    calls = SiteCalls(
+        config.server,
+        tls=client_context(held.authority_pem()),
+        key=held.identity(),
+        site=SITE,
+        timeout_s=10.0,
+    )
+    with SiteStore(held.store_file) as store, closing(calls):
+        answering = Answering(folder=held, store=store, key=held.identity(), config=config)
+        answering.approve("p1", by="x", reason="secret words", source=None, now=now())
+        sync = Sync(held, store, calls, observer=Events())
+        from fedvol.errors import LinkDownError
+
+        with pytest.raises(LinkDownError):
+            sync.deliver()
+        with server.listening():
+            assert (sync.deliver(), sync.deliver()) == (1, 0)
+            assert "secret words" not in json.dumps(server.consents)
+            server.refuse_consents = "FV-FED-008"
+            answering.withdraw("p1", by="x", reason="", now=now() + timedelta(seconds=5))
+            assert (sync.deliver(), sync.deliver()) == (0, 0)
+        last = store.consent("p1")
+    assert last is not None
+    assert last.answer == "FV-FED-008"
+
+
+def test_leave_withdraws_everything(held: SiteFolder, server: Server, fedvol: Command) -> None:
+    put(held, server, "p2")
+    folder = ("--folder", held.folder)
+    for name in ("p1", "p2"):
+        assert fedvol("consent", "approve", name, *folder, "--yes").status == 0
+    done = fedvol("site", "leave", *folder, "--yes", "--json")
+    assert json.loads(done.out)["withdrawn"] == ["p1", "p2"]
+    status = json.loads(fedvol("site", "status", *folder, "--json").out)
+    assert (status["paused"], status["approved"], status["undelivered"]) == (True, 0, 4)
+    assert held.identity_file.exists()
+
+
+def test_withdrawing_what_nobody_approved(held: SiteFolder) -> None:
+    with SiteStore(held.store_file) as store:
+        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        with pytest.raises(NoConsentError):
+            answering.withdraw("p1", by="x", reason="", now=now())
+
+
+def test_an_answer_that_is_no_answer(held: SiteFolder) -> None:
+    """A proxy answers in the server's place: the answer is brought again later."""
+    from fedvol.transport.network.site_calls import Answer
+
+    class Proxy:
+        def roster(self) -> bytes | None:
+            return None
+
+        def proposals(self) -> tuple[()]:
+            return ()
+
+        def proposal(self, name: str) -> bytes:
+            return b""
+
+        def receipts(self, run: str) -> tuple[str, ...]:
+            return ()
+
+        def consent(self, body: bytes) -> Answer:
+            return Answer(status=407, code="", body=b"<html>", date="")
+
+    with SiteStore(held.store_file) as store:
+        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        answering.approve("p1", by="x", reason="", source=None, now=now())
+        with pytest.raises(MessageError, match="407"):
+            Sync(held, store, Proxy(), observer=Events()).deliver()
+        assert len(store.undelivered()) == 1

@@ -1,0 +1,125 @@
+"""Nothing runs before approval; withdrawal, pause, policy and hours hold from the next request."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
+from tiny import tiny_study
+
+from fedvol.errors import (
+    NoConsentError,
+    OutsideHoursError,
+    PolicyRefusedError,
+    SiteFileError,
+    SitePausedError,
+)
+from fedvol.federation import Action, Request
+from fedvol.site import Answering, Gate, SiteFolder, pause, resume
+from fedvol.store import HeldProposal, SiteStore
+from fedvol.types import Digest, RunId
+
+PLAN = plain_plan(tiny_study())
+NOON = datetime(2026, 3, 2, 12).astimezone()
+
+
+def request(*, run: str = "p1", plan: str = PLAN.digest) -> Request:
+    return Request(
+        run=RunId(run),
+        plan=Digest(plan),
+        stage=0,
+        round=1,
+        site=SITE,
+        action=Action.FINETUNE,
+        state={},
+        arguments={},
+        limit_s=10.0,
+    )
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> SiteFolder:
+    server = Server(folder=tmp_path / "server")
+    folder = joined(tmp_path / "site", server)
+    add_to_config(folder, source_toml(tmp_path))
+    server.propose("p1", PLAN)
+    with SiteStore(folder.store_file) as store:
+        store.add_proposal(
+            HeldProposal(
+                id="p1",
+                kind="run",
+                run=RunId("p1"),
+                digest=PLAN.digest,
+                state="open",
+                signed=server.signed["p1"],
+                signer=server.identity.public.hex,
+                arrived=now(),
+            )
+        )
+    return folder
+
+
+def answering(held: SiteFolder, store: SiteStore) -> Answering:
+    return Answering(folder=held, store=store, key=held.identity(), config=held.config())
+
+
+def test_from_nothing_to_approval_to_withdrawal(held: SiteFolder) -> None:
+    with SiteStore(held.store_file) as store, SiteStore(held.store_file) as other:
+        gate = Gate(held, store, now=lambda: NOON)
+        with pytest.raises(NoConsentError):
+            gate.require(request())
+        # Another process answers, as the command line does.
+        answering(held, other).approve("p1", by="x", reason="", source=None, now=now())
+        assert gate.require(request()).proposed.digest == PLAN.digest
+        with pytest.raises(NoConsentError):
+            gate.require(request(plan="0" * 64))
+        with pytest.raises(NoConsentError):
+            gate.require(request(run="again"))
+        assert gate.still_agrees(request())
+        answering(held, other).withdraw("p1", by="x", reason="", now=now())
+        assert not gate.still_agrees(request())
+        with pytest.raises(NoConsentError):
+            gate.require_still(request())
+
+
+def test_a_paused_site_answers_and_sends_nothing(held: SiteFolder) -> None:
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        gate = Gate(held, store, now=lambda: NOON)
+        pause(held, by="x", reason="maintenance", now=now())
+        with pytest.raises(SitePausedError):
+            gate.require(request())
+        assert not gate.still_agrees(request())
+        assert resume(held)
+        assert not resume(held)
+        gate.require(request())
+
+
+def test_the_policy_of_today_counts(held: SiteFolder) -> None:
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        gate = Gate(held, store, now=lambda: NOON)
+        gate.require(request())
+        text = held.config_file.read_text()
+        held.config_file.write_text(text.replace("min_cohort = 10", "max_rounds = 1"))
+        with pytest.raises(PolicyRefusedError):
+            gate.require(request())
+        held.config_file.write_text(text.replace("min_cohort = 10", "min_cohort = 0"))
+        with pytest.raises(SiteFileError):
+            gate.require(request())
+
+
+def test_hours_are_for_computing_and_not_for_sending(held: SiteFolder) -> None:
+    text = held.config_file.read_text()
+    hours = 'hours = { begin = "19:00", end = "07:00" }'
+    held.config_file.write_text(text.replace("min_cohort = 10", hours))
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        day, night = (
+            Gate(held, store, now=lambda: NOON),
+            Gate(held, store, now=lambda: NOON.replace(hour=23)),
+        )
+        with pytest.raises(OutsideHoursError):
+            day.require(request())
+        assert day.still_agrees(request())
+        night.require(request())

@@ -1,0 +1,65 @@
+"""The node asks before every try to bring an answer; what may not leave is replaced."""
+
+import threading
+from pathlib import Path
+
+from tiny import Events
+
+from fedvol.errors import LinkDownError
+from fedvol.transport.engine import ConfigRecord, Message, RecordDict, set_task_identity
+from fedvol.transport.network.bundle import thin_bundle
+from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
+from fedvol.types import SiteId
+
+
+class Link:
+    """A connection that loses its first try to bring an answer."""
+
+    def __init__(self, message: Message, stop: threading.Event) -> None:
+        self.messages = [message]
+        self.stop = stop
+        self.pushed: list[Message] = []
+        self.tries = 0
+
+    def activate(self) -> int:
+        return 7
+
+    def deactivate(self, node: int) -> None:
+        pass
+
+    def heartbeat(self, node: int) -> bool:
+        return True
+
+    def bundle_of(self, node: int, run: int) -> str:
+        return thin_bundle().digest
+
+    def pull(self, node: int) -> Message | None:
+        return self.messages.pop() if self.messages else None
+
+    def push(self, node: int, answer: Message, *, seconds: float) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            raise LinkDownError("server", "it is away", "Wait.")
+        self.pushed.append(answer)
+        self.stop.set()
+
+
+def test_an_answer_whose_approval_went_while_the_link_was_down(tmp_path: Path) -> None:
+    content = RecordDict({"said": ConfigRecord({"secret": 1})})
+    set_task_identity(run=1, node=7)
+    message = Message(RecordDict(), 7, "train.finetune")
+    stop = threading.Event()
+    link, events = Link(message, stop), Events()
+    allowed = iter([True, False])
+    node = FleetNode(
+        link,  # type: ignore[arg-type]
+        site=SiteId("a"),
+        state=tmp_path / "node",
+        timing=NodeTiming(heartbeat_s=10, poll_s=0.01, retry_s=0.01, absent_s=0.0),
+        observer=events,
+        may_send=lambda answer: next(allowed),
+    )
+    node.serve(lambda asked, context: Message(content, reply_to=asked), stop=stop)
+    (answer,) = link.pushed
+    assert answer.has_error()
+    assert events.named("answer.kept") == [{"site": "a"}]

@@ -50,7 +50,17 @@ def test_each_site_has_a_line_with_the_reason_why_not() -> None:
     head = "liver-1: running (started), 1 of 3 rounds closed; round 2 collecting"
     assert lines[0] == head.split()
     assert lines[2] == ["north", "approve", "yes", "contributed", "3"]
-    assert lines[3] == "south approve yes silent - FV-FED-005 time limit passed".split()
+    assert lines[3] == [
+        "south",
+        "approve",
+        "yes",
+        "silent",
+        "-",
+        "FV-FED-005",
+        "time",
+        "limit",
+        "passed",
+    ]
     assert lines[4] == ["west", "refuse", "yes", "-", "-", "FV-PRIV-003"]
     assert lines[5] == ["east", "approve", "not", "active", "-", "-"]
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -118,34 +119,35 @@ def conduct(
         TransportError: The engine was away for longer than `AWAY_S`.
     """
     door = gate or OpenGate()
-    coordinator = Coordinator(
-        run=run,
-        plan=plan,
-        initial=initial,
-        store=RunStore(open_engine(folder.store)),
-        blobs=BlobStore(folder.blobs(run)),
-        clock=SystemClock(),
-        observer=observer,
-        between_rounds=door.between_rounds,
-    )
-    blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
-    private = PrivateAddress(port=private_port, secret=folder.secret())
-    clock = SystemClock()
-    last_up_s = clock.monotonic_s()
-    while True:
-        try:
-            with server_run(private) as grid:
-                carrier = SignedServer(key, sites=sites, blobs=blobs, answered=door.answered)
-                link = door.admitted(
-                    FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
-                )
-                last_up_s = clock.monotonic_s()
-                return _conducted(coordinator, link)
-        except TransportError as error:
-            if clock.monotonic_s() - last_up_s > AWAY_S:
-                raise
-            observer.event("engine.down", name=run, what=error.what)
-            time.sleep(RETRY_S)
+    with closing(RunStore(open_engine(folder.store))) as store:
+        coordinator = Coordinator(
+            run=run,
+            plan=plan,
+            initial=initial,
+            store=store,
+            blobs=BlobStore(folder.blobs(run)),
+            clock=SystemClock(),
+            observer=observer,
+            between_rounds=door.between_rounds,
+        )
+        blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
+        private = PrivateAddress(port=private_port, secret=folder.secret())
+        clock = SystemClock()
+        last_up_s = clock.monotonic_s()
+        while True:
+            try:
+                with server_run(private) as grid:
+                    carrier = SignedServer(key, sites=sites, blobs=blobs, answered=door.answered)
+                    link = door.admitted(
+                        FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
+                    )
+                    last_up_s = clock.monotonic_s()
+                    return _conducted(coordinator, link)
+            except TransportError as error:
+                if clock.monotonic_s() - last_up_s > AWAY_S:
+                    raise
+                observer.event("engine.down", name=run, what=error.what)
+                time.sleep(RETRY_S)
 
 
 def _conducted(coordinator: Coordinator, link: Link) -> Conducted:

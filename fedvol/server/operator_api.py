@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 class ActionSink(Protocol):
     """Where every action is recorded before its answer leaves."""
 
-    def record(self, *, user: str, action: str, subject: str, outcome: str) -> None:
+    def record(self, *, user: str, role: str, action: str, subject: str, outcome: str) -> None:
         """Add to what was done; raises if that cannot be written."""
         ...
 
@@ -213,12 +213,12 @@ async def _answered(
     actions: ActionSink,
 ) -> Response:
     """An operator is told all of an error: the machine is theirs."""
-    name, status = "", 200
+    name, role, status = "", "", 200
     body: Json
     outcome = "done"
     try:
         user = await run_in_threadpool(_caller, request, users)
-        name = user.name
+        name, role = user.name, user.role.value
         if user.role not in roles:
             raise OperatorRefusedError(
                 f"user {name}",
@@ -237,10 +237,14 @@ async def _answered(
             "fix": error.fix,
             "exit_status": error.exit_status,
         }
-    if request.method != "GET":
-        subject = request.path_params.get("subject", "")[:200]
+    if request.method != "GET" or not name:
         await run_in_threadpool(
-            actions.record, user=name, action=work.__name__, subject=subject, outcome=outcome
+            actions.record,
+            user=name,
+            role=role,
+            action=work.__name__,
+            subject=request.path_params.get("subject", "")[:200],
+            outcome=outcome,
         )
     return JSONResponse(body, status_code=status)
 

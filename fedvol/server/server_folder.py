@@ -68,6 +68,11 @@ class ServerFolder:
         return self.folder / "events.jsonl"
 
     @property
+    def audit(self) -> Path:
+        """What operators did, in a chain of hashes."""
+        return self.folder / "audit.jsonl"
+
+    @property
     def conducting(self) -> Path:
         """Locked by the one coordinator."""
         return self.folder / "coordinator"

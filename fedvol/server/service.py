@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import final
 
 import fedvol
+from fedvol.audit import AuditLog
 from fedvol.errors import FedvolError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.identity import NodePublicKey, write_moment
 from fedvol.server.agreeing import AgreementDesk, agreement_routes
+from fedvol.server.audited_actions import AuditedActions
 from fedvol.server.coordinator_process import CoordinatorProcess, coordinator_words
 from fedvol.server.front_door import FrontDoor
 from fedvol.server.joining import EnrolmentDesk, joining_routes
@@ -54,7 +56,7 @@ def serve_server(folder: Path, *, observer: Observer, stop: threading.Event) -> 
                 certificate_until=write_moment(ends),
             )
             while not stop.wait(SYNC_S):
-                server.sync()
+                server.look()
         finally:
             server.close()
             state.close()
@@ -69,6 +71,8 @@ class _Server:
         self._state = state
         self._syncing = threading.Lock()
         self._nodes: dict[SiteId, NodePublicKey] | None = None
+        self._audit = AuditLog(state.folder.audit, signer=state.key)
+        self._actions = AuditedActions(state.store, self._audit)
         guard = CallGuard(state.registry)
         agreements = AgreementDesk(state.store, sites=state.registry)
         self._door = FrontDoor(
@@ -83,7 +87,7 @@ class _Server:
                 OperatorDesk(state, online=self._online, changed=self.sync),
                 RunDesk(state, online=self._online),
                 users=state.store.people.user_of,
-                actions=state.store.people,
+                actions=self._actions,
                 status=self._status,
             ),
         )
@@ -105,6 +109,11 @@ class _Server:
         self._is_coordinated = True
         return public, private
 
+    def look(self) -> None:
+        """What is due now and then: who may take part, and the audit log's checkpoint."""
+        self.sync()
+        self._actions.checkpoint_if_due()
+
     def sync(self) -> None:
         """Let exactly those sites in that may take part now."""
         with self._syncing:
@@ -123,6 +132,7 @@ class _Server:
         if self._is_coordinated:
             self._coordinator.stop()
         self._door.close()
+        self._audit.close()
 
     def _online(self) -> tuple[SiteId, ...]:
         return self._door.superlink.online()

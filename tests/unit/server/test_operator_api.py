@@ -9,8 +9,10 @@ from asgi_client import AsgiClient
 from server_parties import Consortium, Hospital
 from tiny import tiny_study
 
+from fedvol.audit import AuditLog, verify_log
 from fedvol.identity import Invitation
 from fedvol.plan import NetworkDescription, Plan, state_digest
+from fedvol.server.audited_actions import AuditedActions
 from fedvol.server.operator_api import operator_app
 from fedvol.server.operator_desk import OperatorDesk
 from fedvol.server.run_desk import RunDesk
@@ -47,7 +49,7 @@ class Api:
                 OperatorDesk(state, online=lambda: (SiteId("north"),), changed=self.changed),
                 RunDesk(state, online=lambda: (SiteId("north"),)),
                 users=state.store.people.user_of,
-                actions=state.store.people,
+                actions=AuditedActions(state.store, AuditLog(state.folder.audit)),
                 status=lambda: {"version": "0"},
             )
         )
@@ -125,7 +127,8 @@ def test_what_is_done_is_recorded_under_its_user(api: Api) -> None:
         ("ada", "suspend_site", "south", "FV-CONF-004"),
         ("ada", "remove_user", "operator", "done"),
     ]
-    told = json.dumps(api.done("GET", "actions"))
+    assert verify_log(api.state.folder.audit).records == 4
+    told = json.dumps(api.done("GET", "actions")) + api.state.folder.audit.read_text()
     assert made["token"] not in told
     assert line not in told
 

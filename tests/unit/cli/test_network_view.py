@@ -1,0 +1,109 @@
+"""A run over the network on a screen, and the access file of whoever looks at it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedvol.cli.network_view import show_run, watch_run
+from fedvol.cli.operator_access import Access, _refusal
+from fedvol.errors import FedvolError, QuorumError, UsageError
+
+
+def site(name: str, **changes: Any) -> dict[str, Any]:
+    held = {
+        "site": name,
+        "takes_part": True,
+        "online": True,
+        "consent": "approve",
+        "why_not": "",
+        "state": "contributed",
+        "code": "",
+        "title": "",
+        "steps": 3,
+    }
+    return {**held, **changes}
+
+
+def run(*sites: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    held = {
+        "run": "liver-1",
+        "state": "running",
+        "wanted": "started",
+        "reason": "",
+        "rounds": [3],
+        "closed": 1,
+        "round": {"round": 2, "state": "collecting"},
+        "sites": list(sites),
+    }
+    return {**held, **changes}
+
+
+def test_each_site_has_a_line_with_the_reason_why_not() -> None:
+    stream = io.StringIO()
+    silent = site("south", state="silent", code="FV-FED-005", title="time limit passed", steps=None)
+    refused = site("west", consent="refuse", why_not="FV-PRIV-003", state="", steps=None)
+    gone = site("east", takes_part=False, online=False, state="", steps=None)
+    show_run(run(site("north"), silent, refused, gone), stream=stream)
+    lines = [line.split() for line in stream.getvalue().splitlines()]
+    head = "liver-1: running (started), 1 of 3 rounds closed; round 2 collecting"
+    assert lines[0] == head.split()
+    assert lines[2] == ["north", "approve", "yes", "contributed", "3"]
+    assert lines[3] == [
+        "south",
+        "approve",
+        "yes",
+        "silent",
+        "-",
+        "FV-FED-005",
+        "time",
+        "limit",
+        "passed",
+    ]
+    assert lines[4] == ["west", "refuse", "yes", "-", "-", "FV-PRIV-003"]
+    assert lines[5] == ["east", "approve", "not", "active", "-", "-"]
+
+
+def test_watching_tells_each_change_once_and_ends_with_the_run() -> None:
+    states = [
+        run(closed=0, round=None),
+        run(closed=0, round=None),
+        run(),
+        run(state="failed", wanted="started", reason="too few"),
+        run(state="failed", wanted="ended", reason="too few"),
+    ]
+    looks = iter(states)
+    stream = io.StringIO()
+    waits: list[float] = []
+    assert watch_run(lambda: next(looks), stream=stream, wait=waits.append) is states[-1]
+    assert len(stream.getvalue().splitlines()) == 3
+    assert len(waits) == 4
+
+
+def test_an_access_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "access.json"
+    access = Access(port=9092, user="ada", token="0" * 64)
+    access.write(path)
+    assert Access.read(path) == access
+    assert "0000" not in repr(access)
+    with pytest.raises(UsageError, match="already"):
+        access.write(path)
+    path.chmod(0o644)
+    with pytest.raises(UsageError, match="others can read it"):
+        Access.read(path)
+    path.chmod(0o600)
+    path.write_text("{}")
+    with pytest.raises(UsageError, match="no access file"):
+        Access.read(path)
+    with pytest.raises(UsageError, match="No such file"):
+        Access.read(tmp_path / "absent.json")
+
+
+def test_the_server_s_error_keeps_its_code_and_status() -> None:
+    found = _refusal({"code": "FV-FED-001", "where": "run", "what": "too few", "fix": "Wait."})
+    assert type(found) is QuorumError
+    assert str(found) == "FV-FED-001 run: too few. Wait."
+    assert found.exit_status == 5
+    for strange in ({}, [], {"code": "FV-NEW-1", "where": "a", "what": "b", "fix": "C."}):
+        assert isinstance(_refusal(strange), FedvolError)

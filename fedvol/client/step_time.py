@@ -38,18 +38,11 @@ def seconds_per_step(plan: Plan, *, device: str) -> float:
             config=stage.training,
             window=Window(first_step=0, num_steps=count, total_steps=count),
             device=on,
-            optimiser_state=None,
-            checkpoint=None,
-            on_step=_nobody,
         ).seconds
 
     with threads(stage.training.num_threads):
         steps(1)
         return steps(NUM_STEPS) / NUM_STEPS
-
-
-def _nobody(step: int, loss: float) -> None:
-    del step, loss
 
 
 @final

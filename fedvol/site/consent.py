@@ -1,7 +1,9 @@
 """A hospital's answers: signed, written to the audit log, and only then in force."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from fedvol.audit import AuditLog, ConsentDecision
 from fedvol.config import SiteConfig
@@ -18,7 +20,7 @@ from fedvol.types import Digest, RunId
 
 BY_RULE = "rule auto_approve of site.toml"
 _ENDED = frozenset({"ended", GONE})
-_PAST = {
+_PAST: Mapping[Decision, Literal["approved", "refused", "withdrawn"]] = {
     Decision.APPROVE: "approved",
     Decision.REFUSE: "refused",
     Decision.WITHDRAW: "withdrawn",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from fedvol.audit import AuditLog, Receipt
+from fedvol.audit import UNNAMED, AuditLog, Receipt
 from fedvol.config.base import Section
 from fedvol.errors import MessageError
 from fedvol.identity import Moment, PublicKey, Tag, open_body
@@ -77,7 +77,7 @@ def take_receipt(
                 run=run,
                 stage=said.stage,
                 round=said.round,
-                message=said.answer or "",
+                message=Digest(said.answer or UNNAMED),
                 receipt=digest_bytes(text.encode()),
             )
         )

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from fedvol.errors import StoreError
 from fedvol.store.database import open_engine, prepare_schema, reading, writing
+from fedvol.store.federation_records import Decision
 from fedvol.store.site_tables import (
     COMPONENT,
     SCHEMA_VERSION,

@@ -84,7 +84,7 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
         connection = FleetConnection(
             config.server,
             tls=tls,
-            key=node_key.private,
+            key=node_key,
             heartbeat_s=config.link.heartbeat_s,
             proxy=proxy,
         )

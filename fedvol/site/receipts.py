@@ -12,7 +12,7 @@ from fedvol.identity import Moment, PublicKey, Tag, open_body
 from fedvol.plan import digest_bytes
 from fedvol.site.folder import SiteFolder
 from fedvol.store import HeldReceipt, SiteStore
-from fedvol.types import RunId
+from fedvol.types import Digest, RunId
 
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

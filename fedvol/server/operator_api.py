@@ -75,6 +75,8 @@ class Call:
 
 
 _Work = Callable[[Call], Awaitable[Json]]
+_Entry = tuple[str, str, frozenset[Role], _Work]
+"""Method, path, who may, and what is done."""
 
 
 def operator_app(
@@ -95,16 +97,27 @@ def operator_app(
         status: How the server is.
     """
 
-    def route(method: str, path: str, roles: frozenset[Role], work: _Work) -> Route:
+    def route(entry: _Entry) -> Route:
+        method, path, roles, work = entry
+
         async def answer(request: Request) -> Response:
             return await _answered(request, roles, work, users=users, actions=actions)
 
-        answer.__name__ = work.__name__
         return Route(OPERATOR_PREFIX + path, answer, methods=[method])
 
     async def show_status(_call: Call) -> Json:
         return await run_in_threadpool(status)
 
+    entries = [
+        ("GET", "status", _EVERYBODY, show_status),
+        *_about_people(desk),
+        *_about_sites(desk),
+        *_about_runs(runs),
+    ]
+    return Starlette(routes=[route(entry) for entry in entries])
+
+
+def _about_people(desk: OperatorDesk) -> list[_Entry]:
     async def list_users(_call: Call) -> Json:
         return {"users": await run_in_threadpool(desk.users)}
 
@@ -118,6 +131,15 @@ def operator_app(
     async def list_actions(_call: Call) -> Json:
         return {"actions": await run_in_threadpool(desk.actions)}
 
+    return [
+        ("GET", "users", _AUDITORS, list_users),
+        ("PUT", "users/{subject}", _OPERATORS, add_user),
+        ("DELETE", "users/{subject}", _OPERATORS, remove_user),
+        ("GET", "actions", _AUDITORS, list_actions),
+    ]
+
+
+def _about_sites(desk: OperatorDesk) -> list[_Entry]:
     async def list_sites(_call: Call) -> Json:
         return {"sites": await run_in_threadpool(desk.sites)}
 
@@ -134,6 +156,19 @@ def operator_app(
         content = await read_small(call.request, limit_bytes=MAX_ROSTER_BYTES)
         return await run_in_threadpool(desk.put_roster, content, by=call.user)
 
+    return [
+        ("GET", "sites", _EVERYBODY, list_sites),
+        ("POST", "sites/{subject}/invite", _OPERATORS, invite),
+        *(
+            ("POST", f"sites/{{subject}}/{verb}", _OPERATORS, _with(want_site, verb))
+            for verb in ("suspend", "resume", "remove")
+        ),
+        ("GET", "roster/draft", _EVERYBODY, draft),
+        ("PUT", "roster", _OPERATORS, put_roster),
+    ]
+
+
+def _about_runs(runs: RunDesk) -> list[_Entry]:
     async def bring_initial(call: Call) -> Json:
         run = await run_in_threadpool(runs.require_new, call.path["subject"])
         target = runs.initial_path(run)
@@ -168,31 +203,16 @@ def operator_app(
             by=call.user,
         )
 
-    return Starlette(
-        routes=[
-            route("GET", "status", _EVERYBODY, show_status),
-            route("GET", "users", _AUDITORS, list_users),
-            route("PUT", "users/{subject}", _OPERATORS, add_user),
-            route("DELETE", "users/{subject}", _OPERATORS, remove_user),
-            route("GET", "actions", _AUDITORS, list_actions),
-            route("GET", "sites", _EVERYBODY, list_sites),
-            route("POST", "sites/{subject}/invite", _OPERATORS, invite),
-            *(
-                route("POST", f"sites/{{subject}}/{verb}", _OPERATORS, _with(want_site, verb))
-                for verb in ("suspend", "resume", "remove")
-            ),
-            route("GET", "roster/draft", _EVERYBODY, draft),
-            route("PUT", "roster", _OPERATORS, put_roster),
-            route("GET", "runs", _EVERYBODY, list_runs),
-            route("GET", "runs/{subject}", _EVERYBODY, show_run),
-            route("PUT", "runs/{subject}/initial", _OPERATORS, bring_initial),
-            route("POST", "runs/{subject}/propose", _OPERATORS, propose),
-            *(
-                route("POST", f"runs/{{subject}}/{verb}", _OPERATORS, _with(want_run, verb))
-                for verb in ("start", "pause", "resume", "stop")
-            ),
-        ]
-    )
+    return [
+        ("GET", "runs", _EVERYBODY, list_runs),
+        ("GET", "runs/{subject}", _EVERYBODY, show_run),
+        ("PUT", "runs/{subject}/initial", _OPERATORS, bring_initial),
+        ("POST", "runs/{subject}/propose", _OPERATORS, propose),
+        *(
+            ("POST", f"runs/{{subject}}/{verb}", _OPERATORS, _with(want_run, verb))
+            for verb in ("start", "pause", "resume", "stop")
+        ),
+    ]
 
 
 def _with(work: _Work, verb: str) -> _Work:

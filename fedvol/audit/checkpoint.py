@@ -12,7 +12,7 @@ from fedvol.types import Digest, Json
 CHECKPOINT: Final = "checkpoint"
 """Kind of a checkpoint's line."""
 
-TAG: Final = "audit-checkpoint"
+TAG: Final = "checkpoint"
 """What a checkpoint's signature is for."""
 
 

@@ -105,10 +105,10 @@ def test_a_signature_covers_every_field(change: dict) -> None:
 
 def test_a_signature_for_one_purpose_fits_no_other() -> None:
     signer = Signer()
-    signature = signer.sign("audit-checkpoint", b"payload").hex()
+    signature = signer.sign("checkpoint", b"payload").hex()
     public = signer.public
-    assert is_signed(public, tag="audit-checkpoint", payload=b"payload", signature=signature)
-    for tag, payload in (("receipt", b"payload"), ("audit-checkpointp", b"ayload")):
+    assert is_signed(public, tag="checkpoint", payload=b"payload", signature=signature)
+    for tag, payload in (("receipt", b"payload"), ("checkpointp", b"ayload")):
         assert not is_signed(public, tag=tag, payload=payload, signature=signature)
 
 

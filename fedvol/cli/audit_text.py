@@ -1,6 +1,7 @@
 """An audit log in words: the table that a privacy officer reads, and what left in all."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from typing import Final
 
 from fedvol.audit import Comparison, Crossing, LogLine, LogSummary, Totals
@@ -49,7 +50,8 @@ def totals_text(totals: Totals) -> str:
     everything = totals.all
     if not everything.num or totals.first is None or totals.last is None:
         return "What left the building: nothing."
-    span = f"{totals.first:%Y-%m-%d %H:%M} to {totals.last:%Y-%m-%d %H:%M}"
+    first, last = totals.first.astimezone(UTC), totals.last.astimezone(UTC)
+    span = f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
     num = counted(everything.num, "contribution")
     said = [f"What left the building, {span}: {num}, {_size(everything)}."]
     said += [
@@ -94,8 +96,9 @@ def comparison_text(found: Comparison) -> str:
         ),
     ]
     if found.receipted:
-        said.append(f"A receipt was given, but not taken: {len(found.receipted)}")
-        said += [f"  {digest}" for digest in found.receipted[:_MAX_LISTED]]
+        what = "a receipt was given for what the server's log does not say it took"
+        said.append(f"CONTRADICTION: {what}: {len(found.receipted)}")
+        said += [f"  {printable(digest)}" for digest in found.receipted[:_MAX_LISTED]]
     verdict = counted(found.num_contradictions, "contradiction")
     said.append(f"Site {printable(found.site)}: {verdict} between the two logs.")
     return "\n".join(said)
@@ -116,7 +119,7 @@ def _row(line: LogLine) -> tuple[str, ...]:
     kind, action = text(event, "kind"), text(event, "action")
     cells = (
         text(event, "sequence"),
-        f"{line.time:%Y-%m-%d %H:%M:%S}",
+        f"{line.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
         f"{kind} ({action})" if action else kind,
         text(event, "run"),
         text(event, "round"),
@@ -132,6 +135,8 @@ def _row(line: LogLine) -> tuple[str, ...]:
 def _whom(event: dict[str, Json]) -> str:
     """The other side, with the beginning of its key's fingerprint; or the user."""
     name = text(event, "recipient") or text(event, "user") or text(event, "site")
+    if text(event, "kind") == "received":  # its site is who was asked: the log's own
+        name = "server"
     key = text(event, "recipient_key") or text(event, "sender_key")
     return f"{name} ({key[:_DIGEST_LETTERS]})" if key else name
 

@@ -5,7 +5,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from audit_logs import NOW, Signer, clock, lines_of, message, received, record, reply, sent, written
+from audit_logs import (
+    NOW,
+    Signer,
+    clock,
+    lines_of,
+    message,
+    receipt,
+    received,
+    record,
+    reply,
+    sent,
+    written,
+)
 
 from fedvol.audit import AuditLog, LoginRefused, verify_log
 from fedvol.cli.main import main
@@ -129,6 +141,7 @@ def test_a_table_and_what_left(site_log: Path, capsys: Capture) -> None:
         *("record", "when", "(UTC)", "what", "run", "round", "whom", "consent", "bytes"),
         *("tensors,", "form,", "details", "digest"),
     ]
+    assert "  server (bb)  " in first
     assert first.split()[1:6] == ["2026-01-02", "04:04:05", "received", "(train.finetune)", "r1"]
     assert (
         "server (0123456789ab)  c-2      1,234,567  2 tensors, plain float32, suppressed" in third
@@ -234,7 +247,8 @@ def test_two_logs_that_contradict_each_other(
     site_log: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     server = AuditLog(tmp_path / "server.jsonl")
-    for event in (sent(1), reply(1, round=5), *(reply(number) for number in range(10, 40))):
+    replies = (reply(1, round=5), *(reply(number) for number in range(10, 40)))
+    for event in (sent(1), *replies, receipt(2)):
         server.append(event)
     words = ["audit", "compare", str(site_log), str(tmp_path / "server.jsonl"), "--json"]
     assert main(words) == 4
@@ -242,4 +256,5 @@ def test_two_logs_that_contradict_each_other(
     assert "CONTRADICTION: taken by the server, never sent by the site: 30" in said.err
     assert "  and 10 more; --json has all" in said.err
     assert "CONTRADICTION: told differently by the two logs: 1" in said.err
-    assert json.loads(said.out)["contradictions"] == 31
+    assert f"log does not say it took: 1\n  {message(2)}\n" in said.err
+    assert json.loads(said.out)["contradictions"] == 32

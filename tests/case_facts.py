@@ -1,11 +1,13 @@
 """A study that leaves everything open, and made-up facts of cases, as a site notes them."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from hypothesis import strategies as st
 
-from fedvol.plan import INTENSITY, CaseFacts, Intensities, exact_sums
+from fedvol.plan import INTENSITY, CaseFacts, Fingerprint, Intensities, exact_sums
+from fedvol.privacy.fingerprints import fingerprint
 from fedvol.types import SubjectId
 
 CHANNELS = ("CT",)
@@ -59,6 +61,22 @@ def make_case(
             ),
         ),
     )
+
+
+def count(cases: Sequence[CaseFacts]) -> Fingerprint:
+    return fingerprint(cases, channels=CHANNELS, classes=CLASSES, floor=1)
+
+
+def volumes(*given: tuple[int, tuple[int, int, int], tuple[float, float, float]]) -> Fingerprint:
+    """So many cases of a shape and a spacing each."""
+    cases: list[CaseFacts] = []
+    for num, shape, spacing_mm in given:
+        voxels = ([40.0, 60.0, 80.0], [100.0])
+        cases += [
+            make_case(f"S{len(cases) + n}", shape=shape, spacing_mm=spacing_mm, voxels=voxels)
+            for n in range(num)
+        ]
+    return count(cases)
 
 
 @st.composite

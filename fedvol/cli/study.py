@@ -49,7 +49,7 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="File for the whole plan as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Plan what a study leaves open, and say why.
+    """Plan what a study leaves open, and say of each value where it is from and why.
 
     STUDY is the study file. Every case of --data is checked and counted; none is prepared.
     """

@@ -1,7 +1,7 @@
 """The frozen, hashed description of what a run does: a study, its open values planned."""
 
 from fedvol.plan.canonical import canonical_json, digest_bytes, digest_json, state_digest
-from fedvol.plan.choices import Choice, PlanningRecord, Setting
+from fedvol.plan.choices import Choice, PlanningRecord
 from fedvol.plan.facts import CaseFacts, Intensities
 from fedvol.plan.fingerprint import (
     ChannelFingerprint,
@@ -12,14 +12,16 @@ from fedvol.plan.fingerprint import (
 from fedvol.plan.histogram import Histogram
 from fedvol.plan.names import class_names, metric_keys, num_classes, selection_metrics
 from fedvol.plan.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
-from fedvol.plan.planner import plan_study, settings_of
+from fedvol.plan.planner import plan_study
 from fedvol.plan.scales import EXTENT, INTENSITY, SPACING, Scale, exact_sums
 from fedvol.plan.seeding import derive_seed
+from fedvol.plan.settings import SETTINGS, Setting, settings_of
 from fedvol.plan.spacing import require_comparable
 
 __all__ = [
     "EXTENT",
     "INTENSITY",
+    "SETTINGS",
     "SPACING",
     "CaseFacts",
     "ChannelFingerprint",

@@ -1,7 +1,6 @@
 """`Choice`: a planned value with its reason in words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 from pydantic import Field, JsonValue
@@ -31,23 +30,6 @@ class PlanningRecord(Section):
     """Digest of the sites' merged fingerprint."""
     choices: tuple[Choice, ...]
     """Each planned value, in the order in which they were planned."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One line of a plan for people.
-
-    Attributes:
-        key: The key of the study.
-        value: Its value.
-        origin: `study` or `planned`.
-        reason: Why; for a value of the study, that it is fixed there.
-    """
-
-    key: str
-    value: JsonValue
-    origin: str
-    reason: str
 
 
 def by_axis(values: Sequence[float], *, decimals: int = 3) -> str:

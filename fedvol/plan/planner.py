@@ -1,7 +1,5 @@
 """From an open study and a fingerprint to every open value with its reason: a pure function."""
 
-import json
-from collections.abc import Mapping
 from typing import cast
 
 from pydantic import JsonValue
@@ -9,7 +7,7 @@ from pydantic import JsonValue
 from fedvol.config import OpenStudy, Study, close_study
 from fedvol.config.network import ResidualEncoderPreset, ResidualEncoderUNet, UNet
 from fedvol.config.open_study import OpenResidualEncoderUNet, PlannedNetwork
-from fedvol.plan.choices import AXES, Choice, PlanningRecord, Setting, by_axis, plain_number
+from fedvol.plan.choices import AXES, Choice, PlanningRecord, by_axis, plain_number
 from fedvol.plan.fingerprint import Fingerprint
 from fedvol.plan.intensity import plan_normalisation
 from fedvol.plan.memory import GIB, Precision
@@ -17,18 +15,6 @@ from fedvol.plan.names import num_classes
 from fedvol.plan.patch import BATCH, SIZE, Fitted, Volumes, fit_batch, fit_patch
 from fedvol.plan.spacing import SpacingMm, median_shape, plan_spacing
 from fedvol.types import Json, Triple
-
-SETTINGS = (
-    "preprocessing.spacing_mm",
-    "preprocessing.normalisation",
-    "patches.size",
-    "network.features",
-    "network.strides",
-    "network.kernels",
-    "network.blocks_per_stage",
-    "patches.batch_size",
-)
-"""Keys that may be planned, in the order in which they are."""
 
 
 def plan_study(study: OpenStudy, fingerprint: Fingerprint) -> tuple[Study, PlanningRecord]:
@@ -46,32 +32,6 @@ def plan_study(study: OpenStudy, fingerprint: Fingerprint) -> tuple[Study, Plann
     values = {choice.key: cast(Json, choice.value) for choice in choices}
     closed = close_study(study, values, where=f"plan of {study.name}")
     return closed, PlanningRecord(fingerprint=fingerprint.digest, choices=choices)
-
-
-def settings_of(study: Study, record: PlanningRecord | None) -> tuple[Setting, ...]:
-    """Every value that may be planned, for people: its value, where it is from, and why."""
-    document = json.loads(study.model_dump_json())
-    planned = {choice.key: choice for choice in record.choices} if record else {}
-    settings: list[Setting] = []
-    for key in SETTINGS:
-        section, _, name = key.partition(".")
-        if name not in document[section]:
-            continue
-        choice = planned.get(key)
-        if choice:
-            settings.append(
-                Setting(key=key, value=choice.value, origin="planned", reason=choice.reason)
-            )
-            continue
-        value = cast(JsonValue, document[section][name])
-        reason = "fixed by the study"
-        if value is None:
-            value, reason = _DEFAULTS[name], "the default beside network.features of the study"
-        settings.append(Setting(key=key, value=value, origin="study", reason=reason))
-    return tuple(settings)
-
-
-_DEFAULTS: Mapping[str, str] = {"strides": "2 from the second stage on", "kernels": "3 everywhere"}
 
 
 def _choices(study: OpenStudy, fingerprint: Fingerprint) -> tuple[Choice, ...]:

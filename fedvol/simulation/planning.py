@@ -144,7 +144,7 @@ class Explained:
     Attributes:
         closed: The study with every value.
         sites: Hospitals of the data folder.
-        settings: Every value that may be planned, with its reason.
+        settings: Every value that may be planned, where it is from, and why.
     """
 
     closed: Closed
@@ -176,7 +176,7 @@ def explain_plan(study: OpenStudy, *, data: Path, folder: Path, observer: Observ
     return Explained(
         closed=closed,
         sites=tuple(sorted(sites)),
-        settings=settings_of(closed.study, closed.record),
+        settings=settings_of(study, closed.study, closed.record),
     )
 
 

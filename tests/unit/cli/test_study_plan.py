@@ -25,7 +25,13 @@ def test_tells_every_value_with_its_reason(fedvol, study: Path, tiny_data: Path)
     settings = {one["key"]: one for one in told["settings"]}
     planned = {key for key, one in settings.items() if one["from"] == "planned"}
     assert planned == {"preprocessing.normalisation", "patches.size", "patches.batch_size"}
-    assert settings["preprocessing.spacing_mm"]["reason"] == "fixed by the study"
+    assert settings["preprocessing.spacing_mm"]["reason"] == "written in the study file"
+    assert settings["network.strides"] == {
+        "key": "network.strides",
+        "value": [[1, 1, 1], [2, 2, 2]],
+        "from": "default",
+        "reason": "left to its default: 2 from the second stage on",
+    }
     for key, one in settings.items():
         assert key in ended.err
         assert one["reason"].split(",")[0] in " ".join(ended.err.split())
@@ -50,7 +56,7 @@ def test_a_study_without_open_values_reads_no_volume(fedvol, tmp_path: Path) -> 
     assert ended.status == 0, ended.err
     told = json.loads(ended.out)
     assert told["fingerprint"] is None
-    assert {one["from"] for one in told["settings"]} == {"study"}
+    assert {one["from"] for one in told["settings"]} == {"study", "default"}
 
 
 def test_a_folder_that_is_not_there(fedvol, study: Path) -> None:

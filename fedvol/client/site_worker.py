@@ -16,10 +16,10 @@ from fedvol.data import CaseRecord
 from fedvol.data.case_store import CaseStore
 from fedvol.errors import ConfigError, DeviceError, FedvolError, SiteFailedError
 from fedvol.federation import Request
-from fedvol.identity import IdentityKey, PublicKey, client_context
+from fedvol.identity import IdentityKey, client_context
 from fedvol.plan import Plan
 from fedvol.privacy import Contribution, Delivery, Releaser
-from fedvol.site import Admitted, Gate, SiteFolder, current_roster
+from fedvol.site import Admitted, Gate, SiteFolder, current_roster, held_roster
 from fedvol.site.consent import consent_name
 from fedvol.site.gate import local_now
 from fedvol.site.preparing import fitting_source, require_prepared
@@ -95,11 +95,9 @@ class SiteWorker:
         source = fitting_source(config, proposed.study.data, name=admitted.consent.source)
         prepared = require_prepared(self._folder, source, proposed.study)
         records = _records(prepared)
-        site, audit = SiteId(config.site), self._audit()
-        delivery = Delivery(
-            recipient_key=PublicKey(admitted.signer).fingerprint,
-            consent=consent_name(admitted.consent.signed),
-        )
+        site = SiteId(config.site)
+        audit = AuditLog(self._folder.audit_file, signer=self._folder.identity())
+        delivery = self._delivery(consent_name(admitted.consent.signed))
         if not isinstance(proposed.content, Plan):
             return FingerprintAgent(
                 site=site,
@@ -110,7 +108,6 @@ class SiteWorker:
                 observer=self._observer,
                 delivery=delivery,
             )
-        device = _device(config)
         return SiteAgent(
             site=site,
             plan=proposed.content,
@@ -119,7 +116,7 @@ class SiteWorker:
             policy=config.policy,
             audit=audit,
             resampling_key=self._folder.resampling_key(),
-            network=PlanNetwork(proposed.content, device=device),
+            network=PlanNetwork(proposed.content, device=_device(config)),
             observer=self._observer,
             delivery=delivery,
         )
@@ -137,12 +134,16 @@ class SiteWorker:
             site=site,
             plan=request.plan,
             policy=self._policy(),
-            audit=self._audit(),
+            audit=AuditLog(self._folder.audit_file, signer=self._folder.identity()),
+            delivery=self._delivery(""),
         )
         return releaser.refusal(request, error)
 
-    def _audit(self) -> AuditLog:
-        return AuditLog(self._folder.audit_file, signer=self._folder.identity())
+    def _delivery(self, consent: str) -> Delivery:
+        """What the log says of the recipient: the server of the roster that is held."""
+        roster = held_roster(self._folder)
+        key = "" if roster is None else roster.server.identity.fingerprint
+        return Delivery(recipient_key=key, consent=consent)
 
     def _policy(self) -> SitePolicy:
         try:

@@ -67,7 +67,7 @@ class ConsentRefusedError(FederationError):
     title = "consent not recorded"
 
 
-class NotAgreedError(FederationError):
+class NoConsentError(FederationError):
     """A site has not agreed to this, or does not agree any more; it is not asked."""
 
     code = "FV-FED-009"

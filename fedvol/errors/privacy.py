@@ -62,7 +62,7 @@ class PolicyRefusedError(PrivacyError):
         return "\n".join(lines)
 
 
-class NoConsentError(PrivacyError):
+class ConsentMissingError(PrivacyError):
     """Nobody at the site approved this run, or the approval was withdrawn."""
 
     code = "FV-PRIV-021"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
-from fedvol.errors import NotAgreedError
+from fedvol.errors import NoConsentError
 from fedvol.federation import Link, Reply, Request
 from fedvol.types import SiteId
 
@@ -48,8 +48,8 @@ def _refusal(request: Request) -> Reply:
         round=request.round,
         site=request.site,
         action=request.action,
-        code=NotAgreedError.code,
-        title=NotAgreedError.title,
+        code=NoConsentError.code,
+        title=NoConsentError.title,
         tensors={},
         values={},
         bytes_up=0,

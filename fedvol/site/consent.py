@@ -1,26 +1,25 @@
 """A hospital's answers: signed, written to the audit log, and only then in force."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from fedvol.audit import AuditLog, ConsentDecision
 from fedvol.config import SiteConfig
-from fedvol.errors import NoConsentError, PolicyRefusedError, UsageError
+from fedvol.errors import ConsentMissingError, PolicyRefusedError, UsageError
 from fedvol.identity import IdentityKey, Tag, sign_body, write_moment
 from fedvol.plan import digest_bytes
 from fedvol.site.folder import SiteFolder
 from fedvol.site.policy import violations
 from fedvol.site.preparing import fitting_source
 from fedvol.site.proposals import Proposed, read_proposal
-from fedvol.store import Decision, HeldProposal, OwnConsent, SiteStore
+from fedvol.store import Decision, HeldConsent, HeldProposal, SiteStore
 from fedvol.store.site import GONE
 from fedvol.types import Digest, RunId
 
 BY_RULE = "rule auto_approve of site.toml"
 _ENDED = frozenset({"ended", GONE})
-_PAST: Mapping[Decision, Literal["approved", "refused", "withdrawn"]] = {
+_PAST: Final[dict[Decision, Literal["approved", "refused", "withdrawn"]]] = {
     Decision.APPROVE: "approved",
     Decision.REFUSE: "refused",
     Decision.WITHDRAW: "withdrawn",
@@ -63,7 +62,7 @@ class Answering:
 
     def approve(
         self, name: str, *, by: str, reason: str, source: str | None, now: datetime
-    ) -> OwnConsent:
+    ) -> HeldConsent:
         """Agree to a proposal.
 
         Raises:
@@ -84,7 +83,7 @@ class Answering:
             record, Decision.APPROVE, source=chosen.name, by=by, reason=reason, code="", now=now
         )
 
-    def refuse(self, name: str, *, by: str, reason: str, now: datetime) -> OwnConsent:
+    def refuse(self, name: str, *, by: str, reason: str, now: datetime) -> HeldConsent:
         """Decline a proposal; where the policy forbids it, the server learns that code.
 
         Raises:
@@ -104,18 +103,18 @@ class Answering:
             record, Decision.REFUSE, source="", by=by, reason=reason, code=code, now=now
         )
 
-    def withdraw(self, name: str, *, by: str, reason: str, now: datetime) -> OwnConsent:
+    def withdraw(self, name: str, *, by: str, reason: str, now: datetime) -> HeldConsent:
         """Take an approval back: it holds before the next answer leaves.
 
         Raises:
             UsageError: There is no such proposal.
-            NoConsentError: It is not approved.
+            ConsentMissingError: It is not approved.
             AuditError: It cannot be written down.
         """
         record, _ = self.find(name)
         held = self.store.consent(record.id)
         if held is None or held.decision is not Decision.APPROVE:
-            raise NoConsentError(
+            raise ConsentMissingError(
                 f"proposal {record.id}", "it is not approved", "There is nothing to withdraw."
             )
         return self._decide(
@@ -132,7 +131,7 @@ class Answering:
         reason: str,
         code: str,
         now: datetime,
-    ) -> OwnConsent:
+    ) -> HeldConsent:
         held = self.store.consent(record.id)
         at = now.astimezone(UTC).replace(microsecond=0)
         if held is not None:
@@ -150,18 +149,19 @@ class Answering:
                 "time": write_moment(at),
             },
         )
-        AuditLog(self.folder.audit_file, signer=self.key).append(
-            ConsentDecision(
-                consent=consent_name(signed),
-                proposal=record.digest,
-                proposed=record.kind,
-                run=record.run,
-                decision=_PAST[decision],
-                by=by,
-                reason=reason,
+        with AuditLog(self.folder.audit_file, signer=self.key) as log:
+            log.append(
+                ConsentDecision(
+                    consent=consent_name(signed),
+                    proposal=record.digest,
+                    proposed=record.kind,
+                    run=record.run,
+                    decision=_PAST[decision],
+                    by=by,
+                    reason=reason,
+                )
             )
-        )
-        answer = OwnConsent(
+        answer = HeldConsent(
             proposal=record.id,
             decision=decision,
             source=source,
@@ -182,7 +182,7 @@ def consent_name(signed: bytes) -> Digest:
 
 def approved(
     store: SiteStore, run: RunId, *, digest: Digest
-) -> tuple[HeldProposal, OwnConsent] | None:
+) -> tuple[HeldProposal, HeldConsent] | None:
     """The approval under which a run of this plan is answered; None if there is none."""
     for record in reversed(store.of_run(run, digest=digest)):
         held = store.consent(record.id)

@@ -8,7 +8,7 @@ from typing import final
 
 from fedvol.config import SiteConfig
 from fedvol.errors import (
-    NoConsentError,
+    ConsentMissingError,
     OutsideHoursError,
     PolicyRefusedError,
     SitePausedError,
@@ -18,7 +18,7 @@ from fedvol.site.consent import approved
 from fedvol.site.folder import SiteFolder
 from fedvol.site.policy import is_within, violations
 from fedvol.site.proposals import Proposed, read_proposal
-from fedvol.store import OwnConsent, SiteStore
+from fedvol.store import HeldConsent, SiteStore
 from fedvol.types import Digest, RunId
 
 
@@ -34,13 +34,11 @@ class Admitted:
     Attributes:
         proposed: What was approved.
         consent: The approval.
-        signer: Public key, in hexadecimal, of the server that proposed it.
         config: The site's own file, as it is now.
     """
 
     proposed: Proposed
-    consent: OwnConsent
-    signer: str
+    consent: HeldConsent
     config: SiteConfig
 
 
@@ -65,7 +63,7 @@ class Gate:
         """What the request is answered under.
 
         Raises:
-            NoConsentError: Nobody approved this run with this plan, or it was withdrawn.
+            ConsentMissingError: Nobody approved this run with this plan, or it was withdrawn.
             SitePausedError: The site is paused.
             PolicyRefusedError: The policy, as it is now, forbids the plan.
             OutsideHoursError: The site does not train at this time.
@@ -74,7 +72,7 @@ class Gate:
         where = f"run {request.run}"
         found = approved(self._store, request.run, digest=request.plan)
         if found is None:
-            raise NoConsentError(
+            raise ConsentMissingError(
                 where,
                 "nobody at this site approved it with this plan, or the approval was withdrawn",
                 "See `fedvol consent list`.",
@@ -92,7 +90,7 @@ class Gate:
                 "the site does not train at this time of day",
                 "It goes on by itself; policy.hours says when.",
             )
-        return Admitted(proposed=proposed, consent=consent, signer=record.signer, config=config)
+        return Admitted(proposed=proposed, consent=consent, config=config)
 
     def still_agrees(self, request: Request) -> bool:
         """Whether an answer may leave: it is approved, and the site is not paused.
@@ -111,10 +109,10 @@ class Gate:
         """Refuse to send what was computed under an approval that is gone.
 
         Raises:
-            NoConsentError: The approval was withdrawn meanwhile, or the site paused.
+            ConsentMissingError: The approval was withdrawn meanwhile, or the site paused.
         """
         if not self.still_agrees(request):
-            raise NoConsentError(
+            raise ConsentMissingError(
                 f"run {request.run}",
                 "the approval was withdrawn, or the site paused, while it was computed",
                 "What was computed stays here.",

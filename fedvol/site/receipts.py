@@ -11,7 +11,7 @@ from fedvol.errors import MessageError
 from fedvol.identity import Moment, PublicKey, Tag, open_body
 from fedvol.plan import digest_bytes
 from fedvol.site.folder import SiteFolder
-from fedvol.store import HeldReceipt, SiteStore
+from fedvol.store import ReceiptRecord, SiteStore
 from fedvol.types import Digest, RunId
 
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -61,7 +61,7 @@ def take_receipt(
             where, "it is for another site or run", "Ask the operator what it is for."
         )
     is_new = store.add_receipt(
-        HeldReceipt(
+        ReceiptRecord(
             run=run,
             stage=said.stage,
             round=said.round,
@@ -71,14 +71,15 @@ def take_receipt(
         )
     )
     if is_new:
-        AuditLog(folder.audit_file, key=folder.identity().public.hex).append(
-            Receipt(
-                site=site,
-                run=run,
-                stage=said.stage,
-                round=said.round,
-                message=Digest(said.answer or UNNAMED),
-                receipt=digest_bytes(text.encode()),
+        with AuditLog(folder.audit_file, signer=folder.identity()) as log:
+            log.append(
+                Receipt(
+                    site=site,
+                    run=run,
+                    stage=said.stage,
+                    round=said.round,
+                    message=UNNAMED if said.answer is None else Digest(said.answer),
+                    receipt=digest_bytes(text.encode()),
+                )
             )
-        )
     return is_new

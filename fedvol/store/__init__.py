@@ -31,7 +31,7 @@ from fedvol.store.records import (
     SiteRound,
 )
 from fedvol.store.runs import RunStore
-from fedvol.store.site import HeldProposal, HeldReceipt, OwnConsent, SiteStore
+from fedvol.store.site import HeldConsent, HeldProposal, ReceiptRecord, SiteStore
 from fedvol.store.tensor_files import StateFile, StateOnDisk, write_state
 
 __all__ = [
@@ -45,11 +45,11 @@ __all__ = [
     "ContributionKey",
     "Decision",
     "FederationStore",
+    "HeldConsent",
     "HeldProposal",
-    "HeldReceipt",
     "InvitationRecord",
-    "OwnConsent",
     "ProposalRecord",
+    "ReceiptRecord",
     "Role",
     "RosterEntry",
     "RoundKey",

@@ -52,7 +52,7 @@ class HeldProposal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnConsent:
+class HeldConsent:
     """An answer to a proposal.
 
     Attributes:
@@ -83,7 +83,7 @@ class OwnConsent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldReceipt:
+class ReceiptRecord:
     """A receipt that was checked.
 
     Attributes:
@@ -181,7 +181,7 @@ class SiteStore:
             )
             return tuple(_proposal(row) for row in rows)
 
-    def add_consent(self, record: OwnConsent) -> int:
+    def add_consent(self, record: HeldConsent) -> int:
         """Keep an answer; its number.
 
         Raises:
@@ -208,7 +208,7 @@ class SiteStore:
             session.flush()
             return row.sequence
 
-    def consents(self, proposal: str) -> tuple[OwnConsent, ...]:
+    def consents(self, proposal: str) -> tuple[HeldConsent, ...]:
         """Every answer to a proposal, oldest first."""
         with reading(self._engine) as session:
             rows = session.scalars(
@@ -218,7 +218,7 @@ class SiteStore:
             )
             return tuple(_consent(row) for row in rows)
 
-    def consent(self, proposal: str) -> OwnConsent | None:
+    def consent(self, proposal: str) -> HeldConsent | None:
         """The answer that counts; None if there is none yet."""
         with reading(self._engine) as session:
             last = select(func.max(ConsentRow.sequence)).where(ConsentRow.proposal == proposal)
@@ -227,7 +227,7 @@ class SiteStore:
             )
             return None if row is None else _consent(row)
 
-    def undelivered(self) -> tuple[OwnConsent, ...]:
+    def undelivered(self) -> tuple[HeldConsent, ...]:
         """Answers that the server has not taken yet, oldest first."""
         with reading(self._engine) as session:
             rows = session.scalars(
@@ -244,7 +244,7 @@ class SiteStore:
             if row is not None:
                 row.delivered, row.answer = at, answer
 
-    def add_receipt(self, record: HeldReceipt) -> bool:
+    def add_receipt(self, record: ReceiptRecord) -> bool:
         """Keep a receipt; whether it is new."""
         key = (record.run, record.stage, record.round, record.attempt)
         with writing(self._engine) as session:
@@ -262,7 +262,7 @@ class SiteStore:
             )
             return True
 
-    def receipts(self) -> tuple[HeldReceipt, ...]:
+    def receipts(self) -> tuple[ReceiptRecord, ...]:
         """Every receipt, by run, stage, round and attempt."""
         with reading(self._engine) as session:
             rows = session.scalars(
@@ -271,7 +271,7 @@ class SiteStore:
                 )
             )
             return tuple(
-                HeldReceipt(
+                ReceiptRecord(
                     run=RunId(row.run),
                     stage=row.stage,
                     round=row.round,
@@ -296,8 +296,8 @@ def _proposal(row: ProposalRow) -> HeldProposal:
     )
 
 
-def _consent(row: ConsentRow) -> OwnConsent:
-    return OwnConsent(
+def _consent(row: ConsentRow) -> HeldConsent:
+    return HeldConsent(
         proposal=row.proposal,
         decision=Decision(row.decision),
         source=row.source,

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, TypeVar, final
 
-from fedvol.errors import LinkDownError, NoConsentError
+from fedvol.errors import ConsentMissingError, LinkDownError
 from fedvol.federation import Action, Request
 from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
 from fedvol.store import StateOnDisk
@@ -86,7 +86,7 @@ class SignedSite:
             MessageError: The request is malformed, or meant for another site or action.
             SignatureError: It is not from the server.
             LinkDownError: The server was away for longer than the request's limit.
-            NoConsentError: The site no longer agrees to what it would send.
+            ConsentMissingError: The site no longer agrees to what it would send.
             StoreError: An answer cannot be kept.
         """
         asked = from_records(content)
@@ -107,7 +107,7 @@ class SignedSite:
             def bring() -> None:
                 # The link may be down for long, and the site change its mind meanwhile.
                 if not self._allows(bare):
-                    raise NoConsentError(
+                    raise ConsentMissingError(
                         f"run {bare.run}",
                         "the site no longer agrees to it",
                         "What was computed stays here.",

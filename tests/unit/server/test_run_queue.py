@@ -8,7 +8,7 @@ from arithmetic_sites import INITIAL, SPECS, Events, FakeLink
 from server_parties import Consortium, Hospital
 from tiny import tiny_study
 
-from fedvol.errors import NotAgreedError
+from fedvol.errors import NoConsentError
 from fedvol.federation import RunState, SiteState
 from fedvol.identity import Tag, open_body
 from fedvol.plan import NetworkDescription, Plan, state_digest
@@ -128,7 +128,7 @@ def test_a_site_that_withdraws_is_asked_no_more(state: ServerState) -> None:
     assert [one for one in here.links[0].trained if one[0] == B] == [(B, 1)]
     last = state.runs.rounds(FIRST)[-1].sites
     assert [(one.site, one.state, one.code) for one in last if one.site == B] == [
-        (B, SiteState.REFUSED, NotAgreedError.code)
+        (B, SiteState.REFUSED, NoConsentError.code)
     ]
 
 

@@ -12,7 +12,7 @@ from tiny import Events, tiny_study, tiny_text
 
 from fedvol.audit import verify_log
 from fedvol.config.loading import parse_open_study
-from fedvol.errors import MessageError, NoConsentError
+from fedvol.errors import ConsentMissingError, MessageError
 from fedvol.identity import Tag, client_context, open_body
 from fedvol.plan import Proposal
 from fedvol.site import Answering, SiteFolder, Sync, approved
@@ -100,8 +100,9 @@ def test_approve_is_signed_and_logged(held: SiteFolder, server: Server, fedvol: 
         )
         assert approved(store, RunId("p2"), digest=PLAN.digest) is None
     assert (said["proposal"], said["plan"], said["decision"]) == ("p1", PLAN.digest, "approve")
-    assert verify_log(held.audit_file).records == 1
-    event = json.loads(held.audit_file.read_text())["event"]
+    log = verify_log(held.audit_file, keys=[held.identity().public.hex])
+    assert (log.records, log.num_unsigned) == (2, 0)
+    event = json.loads(held.audit_file.read_text().splitlines()[0])["event"]
     assert (event["kind"], event["decision"], event["by"]) == ("consent", "approved", "dr b")
 
 
@@ -242,7 +243,7 @@ def test_leave_withdraws_everything(held: SiteFolder, server: Server, fedvol: Co
 def test_withdrawing_what_nobody_approved(held: SiteFolder) -> None:
     with SiteStore(held.store_file) as store:
         answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
-        with pytest.raises(NoConsentError):
+        with pytest.raises(ConsentMissingError):
             answering.withdraw("p1", by="x", reason="", now=now())
 
 

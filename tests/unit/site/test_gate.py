@@ -8,7 +8,7 @@ from hospital import SITE, Server, add_to_config, joined, now, plain_plan, sourc
 from tiny import tiny_study
 
 from fedvol.errors import (
-    NoConsentError,
+    ConsentMissingError,
     OutsideHoursError,
     PolicyRefusedError,
     SiteFileError,
@@ -66,19 +66,19 @@ def answering(held: SiteFolder, store: SiteStore) -> Answering:
 def test_from_nothing_to_approval_to_withdrawal(held: SiteFolder) -> None:
     with SiteStore(held.store_file) as store, SiteStore(held.store_file) as other:
         gate = Gate(held, store, now=lambda: NOON)
-        with pytest.raises(NoConsentError):
+        with pytest.raises(ConsentMissingError):
             gate.require(request())
         # Another process answers, as the command line does.
         answering(held, other).approve("p1", by="x", reason="", source=None, now=now())
         assert gate.require(request()).proposed.digest == PLAN.digest
-        with pytest.raises(NoConsentError):
+        with pytest.raises(ConsentMissingError):
             gate.require(request(plan="0" * 64))
-        with pytest.raises(NoConsentError):
+        with pytest.raises(ConsentMissingError):
             gate.require(request(run="again"))
         assert gate.still_agrees(request())
         answering(held, other).withdraw("p1", by="x", reason="", now=now())
         assert not gate.still_agrees(request())
-        with pytest.raises(NoConsentError):
+        with pytest.raises(ConsentMissingError):
             gate.require_still(request())
 
 

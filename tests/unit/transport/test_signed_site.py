@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvol.errors import LinkDownError, NoConsentError
+from fedvol.errors import ConsentMissingError, LinkDownError
 from fedvol.federation import Action, Request
 from fedvol.identity import IdentityKey, Tag
 from fedvol.privacy import Contribution
@@ -105,7 +105,7 @@ def test_kept_if_the_approval_goes_while_the_link_is_down(tmp_path: Path) -> Non
         agreement.holds = False
 
     blobs = Blobs(down=1, on_down=withdraw)
-    with pytest.raises(NoConsentError):
+    with pytest.raises(ConsentMissingError):
         carrier(tmp_path, blobs, agreement).answer(
             trained, asked(), site=SITE, action="train.finetune"
         )
@@ -120,11 +120,11 @@ def test_an_answer_that_was_kept_needs_the_approval_too(tmp_path: Path) -> None:
 
     def refused(site: SiteId, request: Request) -> Contribution:
         return sealed(
-            Kind.REFUSAL, values={}, tensors={}, code=NoConsentError.code, title="no consent"
+            Kind.REFUSAL, values={}, tensors={}, code=ConsentMissingError.code, title="no consent"
         )
 
     answer = site.answer(refused, asked(), site=SITE, action="train.finetune")
     said = open_header(
         from_records(answer), Tag.REPLY, ReplyHeader, signer=SITE_KEY.public, where="reply"
     )
-    assert (said.code, said.tensors, len(blobs.brought)) == (NoConsentError.code, None, 1)
+    assert (said.code, said.tensors, len(blobs.brought)) == (ConsentMissingError.code, None, 1)

@@ -73,7 +73,7 @@ def test_the_node(held: SiteFolder, server: Server, proxy: ConnectProxy) -> None
     connection = FleetConnection(
         config.server,
         tls=client_context(held.authority_pem()),
-        key=NodeKey.load(held.node_file).private,
+        key=NodeKey.load(held.node_file),
         heartbeat_s=10.0,
         proxy=held.proxy_url(config),
     )

@@ -1,0 +1,147 @@
+"""A consortium as its people type it: root, operator, two hospitals; the same weights as alone.
+
+Every step is a command of the guides (`docs/server.md`, `docs/hospital.md`), in their order.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from network import free_port
+from tiny import make_hospitals, tiny_text
+
+SITES = ("hospital_1", "hospital_2")
+WAIT_S = 240.0
+
+
+class Typed:
+    """Somebody at a keyboard, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *words: str | Path, status: int = 0) -> dict[str, Any]:
+        """Type a command; the JSON it prints.
+
+        Args:
+            words: What is typed behind `fedvol`.
+            status: Exit status that is expected.
+        """
+        done = subprocess.run(
+            self.command(*words, "--json"),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WAIT_S,
+        )
+        assert done.returncode == status, f"{words}: {done.stdout}{done.stderr}"
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def command(self, *words: str | Path) -> list[str]:
+        """What a shell would run."""
+        return [sys.executable, "-m", "fedvol", *map(str, words)]
+
+    @contextmanager
+    def serving(self, *words: str | Path) -> Generator[None]:
+        """A command that serves; ended as an operating system ends it, and it ends well."""
+        log = self.folder / f"{'-'.join(map(str, words))}.log".replace("/", "-")
+        with log.open("wb") as told:
+            process = subprocess.Popen(
+                self.command(*words), cwd=self.folder, stdout=told, stderr=told, env={**os.environ}
+            )
+        try:
+            yield
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(WAIT_S) == 0, log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """Wait for something true, with a limit."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not (value := found()):
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.5)
+    return value
+
+
+def checkpoints(database: Path, run: str) -> Sequence[tuple[str, int, str]]:
+    connection = sqlite3.connect(database)
+    try:
+        wanted = "select kind, round, digest from checkpoints where run = ? order by kind"
+        return connection.execute(wanted, [run]).fetchall()
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Typed:
+    make_hospitals(tmp_path / "volumes", num_sites=2)
+    text = tiny_text(rounds="rounds = 2", more="\n[federation]\nmin_sites = 2\n")
+    (tmp_path / "study.toml").write_text(text)
+    return Typed(tmp_path)
+
+
+def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
+    folder = typed.folder
+    typed("root", "init", "--out", "root", "--consortium", "Two Hospitals")
+    address = f"127.0.0.1:{free_port()}"
+    server = ("server", "init", "server", "--root", "root/root.json", "--address", address)
+    typed(*server, "--private-port", str(free_port()))
+    with ExitStack() as stack:
+        stack.enter_context(typed.serving("server", "start", "server"))
+        events = folder / "server" / "events.jsonl"
+        until(lambda: events.is_file() and "server.listening" in events.read_text())
+        for site in SITES:
+            line = typed("site-admin", "invite", site)["line"]
+            typed("site", "init", "--folder", site, "--invitation", line)
+            own = folder / site / "site.toml"
+            own.write_text(own.read_text().replace("= 10\n", "= 1\n"))  # a test has few patients
+            typed("site", "enrol", "--folder", site)
+            typed("data", "add", f"volumes/{site}", "--name=ct", "--channels=CT", "--folder", site)
+        typed("site-admin", "roster", "draft", "draft.json")
+        signing = ("root", "sign-roster", "draft.json", "--key", "root", "--out", "roster.json")
+        typed(*signing, "--yes")
+        typed("site-admin", "roster", "put", "roster.json")
+        for site in SITES:
+            stack.enter_context(typed.serving("site", "start", "--folder", site))
+        typed("run", "propose", "study.toml", "--name", "first")
+        typed("run", "start", "first", status=5)  # nobody agreed yet
+        for site in SITES:
+            until(lambda site=site: typed("consent", "list", "--folder", site)["proposals"])
+            typed("consent", "approve", "first", "--yes", "--folder", site)
+        until(lambda: all_agreed(typed("run", "show", "first")))
+        typed("run", "start", "first")
+        until(lambda: typed("run", "show", "first")["state"] == "finished")
+        for site in SITES:
+            receipts = until(lambda site=site: receipts_of(typed, site))
+            assert [receipt["round"] for receipt in receipts] == [1, 2]
+    for site in SITES:
+        typed("audit", "verify", folder / site / "audit.jsonl")
+    typed("audit", "verify", folder / "server" / "audit.jsonl")
+    typed("simulate", "study.toml", "--data", "volumes", "--out", "alone", "--device", "cpu")
+    alone = checkpoints(folder / "alone" / "run.db", "federated")
+    assert checkpoints(folder / "server" / "server.db", "first") == alone
+
+
+def receipts_of(typed: Typed, site: str) -> list[dict[str, Any]]:
+    """A site's receipts, once there is one for each round."""
+    found = typed("site", "receipts", "--folder", site)["receipts"]
+    return found if len(found) == 2 else []
+
+
+def all_agreed(shown: dict[str, Any]) -> bool:
+    """Whether every site of a run approved it."""
+    return all(site["consent"] == "approve" for site in shown["sites"])

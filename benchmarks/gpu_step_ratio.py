@@ -139,8 +139,7 @@ def _measure(case: _Case, training: Training, *, device: torch.device) -> Measur
             "bare_steps_per_s": case.steps / bare_s,
             "first_steps": case.warm_up,
             "first_steps_s": first.first_seconds,
-            "peak_mib": peaks[0],
-            "bare_peak_mib": peaks[1],
+            **peaks,
             "loss": first.first_loss,
             **seconds,
         },
@@ -149,8 +148,8 @@ def _measure(case: _Case, training: Training, *, device: torch.device) -> Measur
 
 def _in_turns(
     case: _Case, training: Training, *, device: torch.device
-) -> tuple[_Taken, Paired, tuple[float, float]]:
-    """What our loop took first, both in turns, and the peaks of both."""
+) -> tuple[_Taken, Paired, dict[str, float]]:
+    """What our loop took first, both in turns, and the peaks of both where there is a GPU."""
     batches = _Held(case, training, device=device)
     both: tuple[_Loop, _Loop] = (_ours, _bare)
     taken: tuple[list[_Taken], list[_Taken]] = ([], [])
@@ -167,7 +166,13 @@ def _in_turns(
         ours_cpu=sum(one.cpu_seconds for one in ours),
         baseline_cpu=sum(one.cpu_seconds for one in bare),
     )
-    return first, paired, (max(o.peak_mib for o in ours), max(b.peak_mib for b in bare))
+    if device.type == "cpu":
+        return first, paired, {}
+    peaks = {
+        "peak_mib": max(one.peak_mib for one in ours),
+        "bare_peak_mib": max(one.peak_mib for one in bare),
+    }
+    return first, paired, peaks
 
 
 class _Held:

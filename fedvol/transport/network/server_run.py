@@ -30,12 +30,12 @@ from fedvol.transport.network.superlink_engine import (
     PushTaskOutputRequest,
     RuntimeHttpClient,
     RuntimeVersionHttpInterceptor,
+    SendTaskHeartbeatRequest,
     StartRunRequest,
     Status,
     StopRunRequest,
     SuperExecAuthHttpInterceptor,
     fab_to_proto,
-    make_task_heartbeat_fn_http,
     run_from_proto,
 )
 
@@ -136,9 +136,24 @@ def _begin(grid: "_RunGrid", *, run_id: int) -> HeartbeatSender:
         )
     set_task_identity(task=int(given.task_id), run=run_id, node=int(given.context.node_id))
     grid.set_run(run_from_proto(given.run))
-    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+    heartbeat = HeartbeatSender(lambda: _beat(client))
     heartbeat.start()
     return heartbeat
+
+
+def _beat(client: RuntimeHttpClient) -> bool:
+    """Say that the run is being conducted; whether the engine heard it.
+
+    Where it does not know the task any more, the next call of the grid says so. Flower's own way
+    to say it is to interrupt the process.
+    """
+    try:
+        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    except httpx.TransportError:
+        return False
+    except httpx.HTTPStatusError as error:
+        return not error.response.is_server_error
+    return True
 
 
 def _end(grid: "_RunGrid") -> None:

@@ -15,12 +15,13 @@ from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     PullTaskInputRequest,
     PushTaskOutputRequest,
+    SendTaskHeartbeatRequest,
 )
 from flwr.server.superlink.linkstate import LinkState
 from flwr.supercore.auth.typing import AccountInfo
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
@@ -64,6 +65,7 @@ __all__ = [
     "PushTaskOutputRequest",
     "RuntimeHttpClient",
     "RuntimeVersionHttpInterceptor",
+    "SendTaskHeartbeatRequest",
     "StartRunRequest",
     "Status",
     "StopRunRequest",
@@ -72,6 +74,5 @@ __all__ = [
     "SuperLinkLifespanConfig",
     "create_app",
     "fab_to_proto",
-    "make_task_heartbeat_fn_http",
     "run_from_proto",
 ]

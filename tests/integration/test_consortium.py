@@ -6,6 +6,7 @@ Every step is a command of the guides (`docs/server.md`, `docs/hospital.md`), in
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -73,8 +74,14 @@ def until(found: Callable[[], Any]) -> Any:
     deadline_s = time.monotonic() + WAIT_S
     while not (value := found()):
         assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.5)
+        time.sleep(2.0)
     return value
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens on a port of the loopback address."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def checkpoints(database: Path, run: str) -> Sequence[tuple[str, int, str]]:
@@ -99,11 +106,11 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
     typed("root", "init", "--out", "root", "--consortium", "Two Hospitals")
     address = f"127.0.0.1:{free_port()}"
     server = ("server", "init", "server", "--root", "root/root.json", "--address", address)
-    typed(*server, "--private-port", str(free_port()))
+    private = free_port()
+    typed(*server, "--private-port", str(private))
     with ExitStack() as stack:
         stack.enter_context(typed.serving("server", "start", "server"))
-        events = folder / "server" / "events.jsonl"
-        until(lambda: events.is_file() and "server.listening" in events.read_text())
+        until(lambda: is_open(private))
         for site in SITES:
             line = typed("site-admin", "invite", site)["line"]
             typed("site", "init", "--folder", site, "--invitation", line)

@@ -107,14 +107,14 @@ KILLS = [
     (WORKER, SITE, "site.training"),
     (WORKER, SITE, "site.evaluating"),
     (SITE, SITE, "site.training"),
-    (SITE, SITE, "site.evaluating"),
     (SITE, COORDINATOR, "site.contributed"),
     (COORDINATOR, SITE, "site.training"),
-    (COORDINATOR, COORDINATOR, "site.contributed"),
     (COORDINATOR, COORDINATOR, "round.closed"),
     (ENGINE, SITE, "site.training"),
-    (ENGINE, SITE, "site.evaluating"),
     (ENGINE, COORDINATOR, "round.closed"),
+    pytest.param(SITE, SITE, "site.evaluating", marks=pytest.mark.full),
+    pytest.param(COORDINATOR, COORDINATOR, "site.contributed", marks=pytest.mark.full),
+    pytest.param(ENGINE, SITE, "site.evaluating", marks=pytest.mark.full),
 ]
 
 

@@ -126,6 +126,7 @@ def world(tiny_data: Path, tmp_path: Path) -> Iterator[World]:
             party.kill()
 
 
+@pytest.mark.full
 def test_propose_consent_start_and_receipts(world: World) -> None:
     session = world.prepare()
     expected = session.federated().outcome

@@ -26,7 +26,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from network import free_port
 from serving import HOST, NEIGHBOUR, SITE, Server, serving
 
-from fedvol.errors import LinkDownError, NotAdmittedError
+from fedvol.errors import LinkDownError, NotAdmittedError, SiteRegistrationError
 from fedvol.identity import Authority, NodeKey, client_context
 from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.network.fleet_connection import FleetConnection
@@ -166,6 +166,26 @@ def test_a_site_that_was_taken_out_is_let_in_no_more_and_may_come_back(server: S
         server.door.set_sites(keys)
         assert removed.heartbeat(node)
         removed.deactivate(node)
+
+
+def test_a_key_that_was_replaced_does_not_come_back_and_keeps_nobody_else_out(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with serving(folder) as server:
+        keys = {site: key.public for site, key in server.nodes.items()}
+        fresh = NodeKey.create(tmp_path / "fresh.pem")
+        server.door.set_sites({**keys, NEIGHBOUR: fresh.public})
+        with pytest.raises(SiteRegistrationError, match=NEIGHBOUR):
+            server.door.set_sites(keys)
+        with closing(server.connect(server.nodes[SITE])) as site:
+            site.deactivate(site.activate())
+        for key in (fresh, server.nodes[NEIGHBOUR]):
+            with closing(server.connect(key)) as refused, pytest.raises(NotAdmittedError):
+                refused.activate()
+        with pytest.raises(SiteRegistrationError, match="one node key"):
+            server.door.set_sites({SITE: keys[SITE], NEIGHBOUR: keys[SITE]})
 
 
 def test_a_site_cannot_speak_for_its_neighbour(server: Server) -> None:

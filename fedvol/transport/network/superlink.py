@@ -113,7 +113,8 @@ class SuperLink:
             keys: Public key of each site's node, as PEM.
 
         Raises:
-            SiteRegistrationError: A key is another site's, or was once, or was replaced before.
+            SiteRegistrationError: A key is another site's, or was once, or was replaced before; the
+                sites with other keys may connect.
         """
         with self._setting:
             self._set_sites(keys)
@@ -123,29 +124,35 @@ class SuperLink:
             raise SiteRegistrationError(
                 "sites", "two of them have one node key", "Have each make a key of its own."
             )
-        self._admitted = frozenset()  # nobody, until all is as it should be
         state = self._state
         present = {
             SiteId(node.name): (node.node_id, bytes(node.public_key))
             for node in state.get_node_info(statuses=["registered", "online", "offline"])
         }
+        admitted: set[bytes] = set()
+        refused: list[SiteId] = []
         for site, key in sorted(keys.items()):
             node, held = present.get(site, (0, b""))
-            if held == key:
-                continue
-            if held:
+            if held and held != key:
                 state.delete_node(NOOP_FLWR_AID, node)
             try:
-                state.create_node(
-                    NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=site
-                )
-            except ValueError as error:
-                raise SiteRegistrationError(
-                    f"site {site}",
-                    "its node key is in use by another site, or was in use before",
-                    "Have the site make a new node key and enrol again.",
-                ) from error
-        self._admitted = frozenset(keys.values())
+                if held != key:
+                    self._register(site, key)
+                admitted.add(key)
+            except ValueError:
+                refused.append(site)
+        self._admitted = frozenset(admitted)
+        if refused:
+            raise SiteRegistrationError(
+                f"site {', '.join(refused)}",
+                "its node key is in use by another site, or was in use before",
+                "Have the site make a new node key and enrol again; the other sites may connect.",
+            )
+
+    def _register(self, site: SiteId, key: bytes) -> None:
+        self._state.create_node(
+            NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=site
+        )
 
 
 def bearer(secret: bytes) -> str:

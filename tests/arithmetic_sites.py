@@ -114,8 +114,7 @@ def judged(request: Request, study: Study, *, value: float | None, undefined: in
         counts=np.full((len(keys), 1), count, dtype=np.int64),
         undefined=undefined * ones,
         penalised=0 * ones,
-        subjects=count * ones,
         lone_sites=count * ones,
     )
-    report = EvaluationReport(keys=keys, cases=1, subjects=1, evaluate_seconds=0.0)
+    report = EvaluationReport(keys=keys, cases=1, evaluate_seconds=0.0)
     return reply(request, tensors=to_arrays(sums)[0], values=report.model_dump(mode="json"))

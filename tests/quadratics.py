@@ -269,8 +269,7 @@ def _judged(request: Request, plan: Plan) -> Reply:
         counts=ones[:, np.newaxis],
         undefined=0 * ones,
         penalised=0 * ones,
-        subjects=ones,
         lone_sites=ones,
     )
-    report = EvaluationReport(keys=keys, cases=1, subjects=1, evaluate_seconds=0.0)
+    report = EvaluationReport(keys=keys, cases=1, evaluate_seconds=0.0)
     return _reply(request, values=report, tensors=to_arrays(sums)[0])

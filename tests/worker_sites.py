@@ -20,10 +20,10 @@ from fedvol.federation import (
     TrainReport,
 )
 from fedvol.plan import TensorKind, TensorSpec
-from fedvol.privacy import Contribution, HeldSubjects, JudgedSubjects, Releaser, Update
+from fedvol.privacy import Contribution, HeldSubjects, JudgedCases, Releaser, Update
 from fedvol.telemetry import Broadcast, Observer
 from fedvol.transport import Context, Message, make_client_app
-from fedvol.types import Digest, RunId, SiteId, State
+from fedvol.types import Digest, RunId, SiteId, State, SubjectId
 
 PLAN = Digest("a" * 64)
 SITES = tuple(SiteId(name) for name in ("a", "b", "c"))
@@ -144,7 +144,11 @@ def request(site: SiteId, action: Action = Action.FINETUNE, *, limit_s: float = 
 
 
 _HELD = HeldSubjects(training=3, validation=1, test=1, skipped={})
-_JUDGED = JudgedSubjects(undefined=np.array([0]), penalised=np.array([0]))
+_JUDGED = JudgedCases(
+    subjects=(SubjectId("S1"), SubjectId("S2")),
+    defined=np.ones((2, 1), dtype=bool),
+    penalised=np.zeros((2, 1), dtype=bool),
+)
 
 
 def _health() -> HealthReport:
@@ -165,7 +169,6 @@ def _evaluation() -> tuple[MetricSums, EvaluationReport]:
         counts=np.array([[2]]),
         undefined=np.array([0]),
         penalised=np.array([0]),
-        subjects=np.array([2]),
         lone_sites=np.array([0]),
     )
-    return sums, EvaluationReport(keys=("dice",), cases=2, subjects=2, evaluate_seconds=0.1)
+    return sums, EvaluationReport(keys=("dice",), cases=2, evaluate_seconds=0.1)

@@ -14,15 +14,15 @@ from fedvol.data.labels import class_names
 from fedvol.federation import EvaluationReport, MetricSums
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, metric_keys
-from fedvol.privacy import JudgedSubjects
+from fedvol.privacy import JudgedCases
 from fedvol.training import threads
 from fedvol.types import Digest, RunId, SiteId
 from fedvol.validation import (
     CaseMetrics,
     Predictor,
     SlidingWindow,
+    cases_behind,
     evaluate_cases,
-    subjects_behind,
     summarise,
 )
 
@@ -34,12 +34,12 @@ class Judgement:
     Attributes:
         sums: Sums over the cases.
         report: What they mean.
-        behind: Subjects behind the counts of cases; never leaves the site.
+        behind: The cases and whose they are; never leaves the site.
     """
 
     sums: MetricSums
     report: EvaluationReport
-    behind: JudgedSubjects
+    behind: JudgedCases
 
 
 def judge(
@@ -91,10 +91,9 @@ def judge(
     report = EvaluationReport(
         keys=keys,
         cases=len(judged),
-        subjects=len({row.subject for row in judged}),
         evaluate_seconds=time.monotonic() - started,
     )
-    return Judgement(sums=sums, report=report, behind=subjects_behind(judged, keys=keys))
+    return Judgement(sums=sums, report=report, behind=cases_behind(judged, keys=keys))
 
 
 def rows_path(folder: Path, run: RunId, *, stage: int = 0) -> Path:

@@ -157,7 +157,7 @@ _VERSION_FIX = "Bring the site to the run's fedvol version, or leave it out."
 
 def _checked_sums(sums: MetricSums, report: EvaluationReport, *, request: Request) -> MetricSums:
     hidden = np.array([key in report.suppressed for key in sums.keys], dtype=np.bool_)
-    counted = (sums.counts, sums.undefined, sums.penalised, sums.subjects, sums.lone_sites)
+    counted = (sums.counts, sums.undefined, sums.penalised, sums.lone_sites)
     if not np.all(np.isnan(sums.sums[hidden])) or any(np.any(part[hidden]) for part in counted):
         raise _bad(request, "a suppressed metric carries values", _VERSION_FIX)
     values = np.where(hidden[:, np.newaxis], 0.0, sums.sums)
@@ -170,12 +170,8 @@ def _checked_sums(sums: MetricSums, report: EvaluationReport, *, request: Reques
         raise _bad(
             request, "a metric counts more cases than were judged", "Look at the site's log."
         )
-    if np.any(sums.subjects > np.minimum(n, report.subjects)) or np.any(
-        (sums.subjects == 0) != (n == 0)
-    ):
-        raise _bad(request, "a metric's subjects do not fit its cases", "Look at the site's log.")
-    if np.any(sums.lone_sites != (sums.subjects == 1)):
-        raise _bad(request, "a metric's subjects are not those of one site", _VERSION_FIX)
+    if np.any(sums.lone_sites > np.minimum(n, 1)) or np.any(sums.lone_sites < (n == 1)):
+        raise _bad(request, "a metric's subjects do not fit its cases", _VERSION_FIX)
     if np.any(values[sums.counts == 0] != 0):
         raise _bad(request, "a sum over no case is not zero", "Look at the site's log.")
     shares = np.array([METRICS[metric_name(key)].is_share for key in sums.keys], dtype=np.bool_)
@@ -196,7 +192,6 @@ def _nothing(keys: tuple[str, ...], *, replicates: int) -> MetricSums:
         counts=np.zeros(shape, dtype=np.int64),
         undefined=np.zeros(len(keys), dtype=np.int64),
         penalised=np.zeros(len(keys), dtype=np.int64),
-        subjects=np.zeros(len(keys), dtype=np.int64),
         lone_sites=np.zeros(len(keys), dtype=np.int64),
     )
 

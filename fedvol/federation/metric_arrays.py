@@ -12,7 +12,7 @@ from fedvol.types import State
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-ARRAY_NAMES = ("sums", "counts", "undefined", "penalised", "subjects", "lone_sites")
+ARRAY_NAMES = ("sums", "counts", "undefined", "penalised", "lone_sites")
 """Names of the arrays of an evaluation."""
 
 
@@ -23,7 +23,6 @@ def to_arrays(sums: MetricSums) -> tuple[State, tuple[str, ...]]:
         "counts": sums.counts,
         "undefined": sums.undefined,
         "penalised": sums.penalised,
-        "subjects": sums.subjects,
         "lone_sites": sums.lone_sites,
     }
     return arrays, sums.keys

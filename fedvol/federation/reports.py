@@ -48,7 +48,5 @@ class EvaluationReport(Section):
     """Metric names withheld because a group behind them is small; their rows are NaN and 0."""
     cases: Count
     """Cases judged; 0 where every metric is suppressed, and then no arrays come along."""
-    subjects: Count
-    """Subjects behind them; 0 where every metric is suppressed."""
     evaluate_seconds: Annotated[float, Field(ge=0)]
     """Time spent judging."""

@@ -16,7 +16,6 @@ class Stat:
     Attributes:
         value: Mean over the cases where the metric is defined; None if there is none.
         n: How many cases that is.
-        subjects: Whose cases those are.
         low: Lower end of the 95 % bootstrap interval by subject; None where `MetricSums.stat` says.
         high: Upper end.
         undefined: Cases left out because neither mask holds the class.
@@ -25,7 +24,6 @@ class Stat:
 
     value: float | None
     n: int
-    subjects: int
     low: float | None
     high: float | None
     undefined: int
@@ -42,8 +40,8 @@ class MetricSums:
         counts: Cases summed, int64, (metric, 1 + replicate).
         undefined: Cases left out because neither mask holds the class, int64, (metric,).
         penalised: Cases where one mask alone is empty, int64, (metric,).
-        subjects: Subjects with at least one case summed, int64, (metric,).
-        lone_sites: Sites with exactly one such subject, int64, (metric,); 0 or 1 for one site.
+        lone_sites: Sites whose cases summed are all of one subject, int64, (metric,); 0 or 1 for
+            one site.
     """
 
     keys: tuple[str, ...]
@@ -51,7 +49,6 @@ class MetricSums:
     counts: NDArray[np.int64]
     undefined: NDArray[np.int64]
     penalised: NDArray[np.int64]
-    subjects: NDArray[np.int64]
     lone_sites: NDArray[np.int64]
 
     def replicates(self, key: str) -> NDArray[np.float64]:
@@ -74,7 +71,6 @@ class MetricSums:
         return Stat(
             value=float(self.sums[row, 0] / n) if n else None,
             n=n,
-            subjects=int(self.subjects[row]),
             low=low,
             high=high,
             undefined=int(self.undefined[row]),
@@ -103,8 +99,6 @@ class PairedDifference:
 def merge(parts: Sequence[MetricSums]) -> MetricSums:
     """Add the sums of several sites; replicate r is the union of every site's replicate r.
 
-    No subject is at two sites, so subjects add too.
-
     Raises:
         ContributionError: The parts name other metrics or hold other numbers of replicates.
     """
@@ -122,7 +116,6 @@ def merge(parts: Sequence[MetricSums]) -> MetricSums:
         counts=np.sum([part.counts for part in parts], axis=0),
         undefined=np.sum([part.undefined for part in parts], axis=0),
         penalised=np.sum([part.penalised for part in parts], axis=0),
-        subjects=np.sum([part.subjects for part in parts], axis=0),
         lone_sites=np.sum([part.lone_sites for part in parts], axis=0),
     )
 

@@ -2,15 +2,16 @@
 
 from fedvol.privacy.contribution import Contribution, Kind, Update
 from fedvol.privacy.delivery import IN_PROCESS, Delivery, MessageDigest
+from fedvol.privacy.judged_cases import JudgedCases
 from fedvol.privacy.release import Releaser
-from fedvol.privacy.suppression import HeldSubjects, JudgedSubjects
+from fedvol.privacy.suppression import HeldSubjects
 
 __all__ = [
     "IN_PROCESS",
     "Contribution",
     "Delivery",
     "HeldSubjects",
-    "JudgedSubjects",
+    "JudgedCases",
     "Kind",
     "MessageDigest",
     "Releaser",

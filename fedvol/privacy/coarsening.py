@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from fedvol.plan import Histogram
+from fedvol.privacy.floors import is_small
 from fedvol.types import SubjectId
 
 Tally = Mapping[SubjectId, int]
@@ -58,7 +59,7 @@ def coarsen(leaves: Mapping[int, Tally], *, floor: int) -> Histogram | None:
     level = (ordered[0].number ^ ordered[-1].number).bit_length()
     _halve(ordered, level, floor=floor, told=told, outliers=outliers)
     withheld = Counter(_merged(outliers))
-    if 0 < len(withheld) < floor:
+    if is_small(len(withheld), floor=floor):
         withheld = _joined(withheld, told=told, floor=floor)
     cells = sorted((cell.level, cell.index, cell.count) for cell in told)
     return Histogram(cells=tuple(cells), withheld=withheld.total())

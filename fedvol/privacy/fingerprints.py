@@ -14,6 +14,7 @@ from fedvol.plan import (
     Histogram,
 )
 from fedvol.privacy.coarsening import Tally, coarsen, withheld_classes
+from fedvol.privacy.floors import is_small
 from fedvol.types import SubjectId
 
 Key = TypeVar("Key", bound=Hashable)
@@ -40,7 +41,7 @@ def fingerprint(
         raise ValueError("too few subjects for any figure")
     withheld: set[str] = set()
     several = len(_owners_of_several(cases))
-    if 0 < several < floor:  # cases minus subjects would be a figure about these
+    if is_small(several, floor=floor):  # cases minus subjects would be a figure about these
         withheld.add("subjects")
     told = _channels(cases, channels=channels, floor=floor, withheld=withheld)
     return Fingerprint(
@@ -110,13 +111,13 @@ def _classes(
         tally = tallies.get(name, {})
         without = {case.subject for case in cases if not case.voxels.get(name)}
         # Those with the class, and those without it: one follows from the other.
-        is_small = any(0 < len(group) < floor for group in (tally, without))
+        hides_cases = any(is_small(len(group), floor=floor) for group in (tally, without))
         withheld |= {f"classes/{name}/voxels"} if name in hidden else set()
-        withheld |= {f"classes/{name}/cases"} if is_small else set()
+        withheld |= {f"classes/{name}/cases"} if hides_cases else set()
         told.append(
             ClassFingerprint(
                 name=name,
-                cases=0 if is_small else sum(1 for case in cases if case.voxels.get(name)),
+                cases=0 if hides_cases else sum(1 for case in cases if case.voxels.get(name)),
                 voxels=0 if name in hidden else sum(tally.values()),
             )
         )

@@ -38,7 +38,9 @@ from fedvol.plan import (
 from fedvol.privacy.contribution import Contribution, Kind, Update, sealed
 from fedvol.privacy.delivery import IN_PROCESS, Delivery
 from fedvol.privacy.fingerprints import fingerprint
-from fedvol.privacy.suppression import HeldSubjects, JudgedSubjects, is_small, suppress
+from fedvol.privacy.floors import is_small
+from fedvol.privacy.judged_cases import JudgedCases
+from fedvol.privacy.suppression import HeldSubjects, suppress
 from fedvol.types import Digest, Json, SiteId, State
 
 
@@ -206,7 +208,7 @@ class Releaser:
         sums: MetricSums,
         report: EvaluationReport,
         *,
-        behind: JudgedSubjects,
+        behind: JudgedCases,
     ) -> Contribution:
         """Release sums over cases; `suppress` withholds those over few subjects.
 
@@ -214,7 +216,7 @@ class Releaser:
             request: What was asked.
             sums: Sums over the site's cases.
             report: What they mean.
-            behind: Subjects behind the counts of cases.
+            behind: The cases and whose they are.
 
         Raises:
             ReleaseRefusedError: Sums and report name other metrics.

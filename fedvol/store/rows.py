@@ -106,7 +106,6 @@ def _by_site(metrics: Sequence[RoundMetricRow]) -> dict[SiteId, dict[str, Stat]]
         found.setdefault(SiteId(row.site), {})[row.metric] = Stat(
             value=row.value,
             n=row.n,
-            subjects=row.subjects,
             low=row.low,
             high=row.high,
             undefined=row.undefined,
@@ -171,7 +170,6 @@ def metric_row(key: RoundKey, site: SiteId, metric: str, stat: Stat) -> RoundMet
         metric=metric,
         value=stat.value,
         n=stat.n,
-        subjects=stat.subjects,
         low=stat.low,
         high=stat.high,
         undefined=stat.undefined,

@@ -8,7 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from fedvol.store.database import UtcTime
 
 COMPONENT = "runs"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _NAME = String(200)
 _DIGEST = String(64)
@@ -93,7 +93,6 @@ class RoundMetricRow(RunsBase):
     metric: Mapped[str] = mapped_column(_NAME, primary_key=True)
     value: Mapped[float | None]
     n: Mapped[int]
-    subjects: Mapped[int]
     low: Mapped[float | None]
     high: Mapped[float | None]
     undefined: Mapped[int]

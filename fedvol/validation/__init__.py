@@ -9,13 +9,14 @@ from fedvol.validation.evaluate import evaluate_cases
 from fedvol.validation.inference import Predictor, SlidingWindow, ensemble, predict, single
 from fedvol.validation.pictures import SlicePanel, slice_panel
 from fedvol.validation.segmentation import reference_image, segment
-from fedvol.validation.summary import subjects_behind, summarise
+from fedvol.validation.summary import cases_behind, summarise
 
 __all__ = [
     "CaseMetrics",
     "Predictor",
     "SlicePanel",
     "SlidingWindow",
+    "cases_behind",
     "ensemble",
     "evaluate_cases",
     "predict",
@@ -23,6 +24,5 @@ __all__ = [
     "segment",
     "single",
     "slice_panel",
-    "subjects_behind",
     "summarise",
 ]

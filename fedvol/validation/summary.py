@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 
 from fedvol.federation.statistics import MetricSums
 from fedvol.plan import derive_seed
-from fedvol.privacy import JudgedSubjects
+from fedvol.privacy import JudgedCases
 from fedvol.types import Digest, SiteId
 from fedvol.validation.cases import CaseMetrics
 
@@ -50,18 +50,14 @@ def summarise(
     names = sorted({row.subject for row in ordered})
     position = {name: index for index, name in enumerate(names)}
     subject = np.array([position[row.subject] for row in ordered], dtype=np.int64)
-    shape = (len(ordered), len(keys))
+    behind = cases_behind(ordered, keys=keys)
     values = np.array(
-        [[np.nan if (v := row.values[key]) is None else v for key in keys] for row in ordered]
-    ).reshape(shape)
-    defined = ~np.isnan(values)
-    penalised = np.array(
-        [[key in row.penalised for key in keys] for row in ordered], dtype=bool
-    ).reshape(shape)
+        [[row.values[key] or 0.0 for key in keys] for row in ordered], dtype=np.float64
+    ).reshape(behind.defined.shape)
     sums = np.zeros((len(names), len(keys)))
     counts = np.zeros((len(names), len(keys)), dtype=np.int64)
-    np.add.at(sums, subject, np.where(defined, values, 0.0))
-    np.add.at(counts, subject, defined)
+    np.add.at(sums, subject, values)
+    np.add.at(counts, subject, behind.defined)
     subjects = np.count_nonzero(counts, axis=0).astype(np.int64)
     seed = derive_seed(key, "bootstrap", site)
     resampled = _resample(sums, counts=counts, replicates=replicates, seed=seed)
@@ -69,25 +65,28 @@ def summarise(
         keys=tuple(keys),
         sums=np.concatenate([sums.sum(axis=0)[:, None], resampled[0].T], axis=1),
         counts=np.concatenate([counts.sum(axis=0)[:, None], resampled[1].T], axis=1),
-        undefined=np.count_nonzero(~defined, axis=0).astype(np.int64),
-        penalised=np.count_nonzero(penalised, axis=0).astype(np.int64),
-        subjects=subjects,
+        undefined=np.count_nonzero(~behind.defined, axis=0).astype(np.int64),
+        penalised=np.count_nonzero(behind.penalised, axis=0).astype(np.int64),
         lone_sites=(subjects == 1).astype(np.int64),
     )
 
 
-def subjects_behind(rows: Sequence[CaseMetrics], *, keys: Sequence[str]) -> JudgedSubjects:
-    """How many subjects have a case that is undefined, or penalised, under each metric.
+def cases_behind(rows: Sequence[CaseMetrics], *, keys: Sequence[str]) -> JudgedCases:
+    """Whose each case is, and which metrics it has a value or a penalty under.
 
     Args:
         rows: One per case.
         keys: The metrics.
     """
-    undefined = [{row.subject for row in rows if row.values[key] is None} for key in keys]
-    penalised = [{row.subject for row in rows if key in row.penalised} for key in keys]
-    return JudgedSubjects(
-        undefined=np.array([len(group) for group in undefined], dtype=np.int64),
-        penalised=np.array([len(group) for group in penalised], dtype=np.int64),
+    shape = (len(rows), len(keys))
+    return JudgedCases(
+        subjects=tuple(row.subject for row in rows),
+        defined=np.array(
+            [[row.values[key] is not None for key in keys] for row in rows], dtype=bool
+        ).reshape(shape),
+        penalised=np.array(
+            [[key in row.penalised for key in keys] for row in rows], dtype=bool
+        ).reshape(shape),
     )
 
 

@@ -78,7 +78,6 @@ def sums() -> MetricSums:
         counts=counts,
         undefined=np.array([0, 1, 2]),
         penalised=np.array([0, 0, 1]),
-        subjects=np.array([5, 1, 6]),
         lone_sites=np.array([0, 1, 0]),
     )
 
@@ -88,7 +87,6 @@ def evaluation(part: MetricSums | None = None, **changes) -> Reply:
         "keys": list(KEYS),
         "suppressed": [],
         "cases": 8,
-        "subjects": 7,
         "evaluate_seconds": 2.0,
     }
     tensors = dict(to_arrays(part or sums())[0])
@@ -208,7 +206,7 @@ def test_good_evaluation_comes_back_unchanged() -> None:
 def test_suppressed_metric_adds_nothing() -> None:
     part = sums()
     part.sums[1] = np.nan
-    for counted in (part.counts, part.undefined, part.subjects, part.lone_sites):
+    for counted in (part.counts, part.undefined, part.lone_sites):
         counted[1] = 0
     report, found = judge(evaluation(part, suppressed=["dice/liver"]))
     assert report.suppressed == ("dice/liver",)
@@ -216,11 +214,11 @@ def test_suppressed_metric_adds_nothing() -> None:
     assert found.stat("dice").n == 6
 
 
-@pytest.mark.parametrize("name", ["counts", "undefined", "penalised", "subjects", "lone_sites"])
+@pytest.mark.parametrize("name", ["counts", "undefined", "penalised", "lone_sites"])
 def test_suppressed_metric_has_no_counts(name: str) -> None:
     part = sums()
     part.sums[1] = np.nan
-    for counted in (part.counts, part.undefined, part.penalised, part.subjects, part.lone_sites):
+    for counted in (part.counts, part.undefined, part.penalised, part.lone_sites):
         counted[1] = 0
     getattr(part, name)[1] = 1
     with pytest.raises(ContributionError, match="carries values"):
@@ -242,7 +240,7 @@ def test_health_may_withhold_small_counts() -> None:
 
 def test_wholly_suppressed_evaluation_needs_no_arrays() -> None:
     hidden = replace(
-        evaluation(suppressed=list(KEYS), cases=0, subjects=0),
+        evaluation(suppressed=list(KEYS), cases=0),
         tensors={},
     )
     _, found = judge(hidden)
@@ -250,6 +248,21 @@ def test_wholly_suppressed_evaluation_needs_no_arrays() -> None:
     assert not found.counts.any()
     with pytest.raises(ContributionError, match="arrays"):
         judge(replace(evaluation(), tensors={}))
+
+
+def of_one_case(*, lone: int, num: int = 1) -> Reply:
+    part = sums()
+    part.counts[0], part.sums[0], part.undefined[0] = num, 0.5 * num, 0
+    part.lone_sites[0] = lone
+    return evaluation(part)
+
+
+def of_no_case(*, lone: int) -> Reply:
+    return of_one_case(lone=lone, num=0)
+
+
+def test_one_case_is_one_subject() -> None:
+    assert judge(of_one_case(lone=1))[1].stat("dice").n == 1
 
 
 def spoil(name: str, index: tuple[int, ...], value: float) -> Reply:
@@ -269,12 +282,11 @@ def spoil(name: str, index: tuple[int, ...], value: float) -> Reply:
         (spoil("counts", (0, 0), 9), "more cases than were judged"),
         (spoil("undefined", (0,), 3), "more cases than were judged"),
         (spoil("penalised", (0,), 7), "more cases than were judged"),
-        (spoil("subjects", (0,), -1), "negative"),
-        (spoil("subjects", (0,), 7), "do not fit"),
-        (spoil("subjects", (0,), 0), "do not fit"),
-        (evaluation(subjects=5), "do not fit"),
-        (spoil("lone_sites", (0,), 1), "those of one site"),
-        (spoil("lone_sites", (1,), 0), "those of one site"),
+        (spoil("lone_sites", (0,), -1), "negative"),
+        (spoil("lone_sites", (0,), 2), "do not fit"),
+        (of_one_case(lone=0), "do not fit"),
+        (of_no_case(lone=1), "do not fit"),
+        (evaluation(subjects=5), "EvaluationReport"),
         (spoil("sums", (0, 0), 6.5), "above 1"),
         (spoil("counts", (2, 2), 0), "over no case"),
         (evaluation(keys=["dice", "hd95_mm", "dice/liver"]), "other metrics"),
@@ -320,11 +332,10 @@ def test_arrays_round_trip(num_keys: int, replicates: int, seed: int) -> None:
         counts=rng.integers(0, 9, (num_keys, 1 + replicates)),
         undefined=rng.integers(0, 9, num_keys),
         penalised=rng.integers(0, 9, num_keys),
-        subjects=rng.integers(0, 9, num_keys),
         lone_sites=rng.integers(0, 9, num_keys),
     )
     arrays, keys = to_arrays(part)
     found = from_arrays(arrays, keys=keys)
     assert found.keys == part.keys
-    for name in ("sums", "counts", "undefined", "penalised", "subjects", "lone_sites"):
+    for name in ("sums", "counts", "undefined", "penalised", "lone_sites"):
         np.testing.assert_array_equal(getattr(found, name), getattr(part, name))

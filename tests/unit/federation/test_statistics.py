@@ -16,7 +16,7 @@ def sums_of(
     counts: list[list[int]],
     *,
     keys: tuple[str, ...] = ("dice",),
-    subjects: int = 3,
+    is_lone: bool = False,
 ) -> MetricSums:
     return MetricSums(
         keys=keys,
@@ -24,8 +24,7 @@ def sums_of(
         counts=np.array(counts, dtype=np.int64),
         undefined=np.full(len(keys), 2, dtype=np.int64),
         penalised=np.full(len(keys), 1, dtype=np.int64),
-        subjects=np.full(len(keys), subjects, dtype=np.int64),
-        lone_sites=np.full(len(keys), subjects == 1, dtype=np.int64),
+        lone_sites=np.full(len(keys), is_lone, dtype=np.int64),
     )
 
 
@@ -80,7 +79,6 @@ def test_merging_does_not_depend_on_order_or_grouping(seed: int, num: int) -> No
         np.testing.assert_array_equal(other.counts, whole.counts)
         assert other.undefined.tolist() == [2 * num]
         assert other.penalised.tolist() == [num]
-        assert other.subjects.tolist() == [3 * num]
         assert other.lone_sites.tolist() == [0]
 
 
@@ -128,11 +126,10 @@ def test_difference_without_cases_or_replicates() -> None:
 
 def test_no_interval_where_any_site_has_one_subject_behind_the_metric() -> None:
     many = sums_of([[3.0, 2.0, 4.0]], [[4, 4, 4]])
-    one = sums_of([[1.0, 0.5, 1.5]], [[2, 1, 3]], subjects=1)
-    assert one.stat("dice").subjects == 1
+    one = sums_of([[1.0, 0.5, 1.5]], [[2, 1, 3]], is_lone=True)
     assert (one.stat("dice").low, one.stat("dice").high) == (None, None)
     merged = merge([many, one, many]).stat("dice")
-    assert (merged.n, merged.subjects) == (10, 7)
+    assert merged.n == 10
     assert (merged.low, merged.high) == (None, None)
     for a, b in ((many, one), (one, many)):
         found = difference(a, b, key="dice")
@@ -142,5 +139,5 @@ def test_no_interval_where_any_site_has_one_subject_behind_the_metric() -> None:
 
 def test_a_site_without_the_metric_takes_no_interval_away() -> None:
     many = sums_of([[3.0, 2.0, 4.0]], [[4, 4, 4]])
-    none = sums_of([[0.0, 0.0, 0.0]], [[0, 0, 0]], subjects=0)
+    none = sums_of([[0.0, 0.0, 0.0]], [[0, 0, 0]])
     assert merge([many, none]).stat("dice").low == many.stat("dice").low

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,12 +32,13 @@ from fedvol.privacy import (
     Contribution,
     Delivery,
     HeldSubjects,
-    JudgedSubjects,
+    JudgedCases,
     Kind,
     Releaser,
     Update,
 )
-from fedvol.types import Digest, RunId, SiteId
+from fedvol.types import CaseId, Digest, RunId, SiteId, SubjectId
+from fedvol.validation import CaseMetrics, cases_behind, summarise
 
 PLAN = Digest("a" * 64)
 SHARED = (
@@ -87,34 +89,38 @@ def update(**changes) -> Update:
 
 
 def evaluation(
-    n: tuple[int, ...],
-    cases: int,
-    *,
-    subjects: tuple[int, ...] | None = None,
-    penalised: tuple[int, ...] | None = None,
-    undefined_of: tuple[int, ...] | None = None,
-    penalised_of: tuple[int, ...] | None = None,
-) -> tuple[MetricSums, EvaluationReport, JudgedSubjects]:
-    """Cases behind each metric; without `subjects`, each case is a subject of its own."""
-    keys = ("dice", "dice/liver", "dice/lesion")[: len(n)]
-    counts = np.array([[count, count] for count in n], dtype=np.int64)
-    sums = MetricSums(
-        keys=keys,
-        sums=counts * 0.5,
-        counts=counts,
-        undefined=cases - counts[:, 0],
-        penalised=np.array(penalised or (0,) * len(n)),
-        subjects=np.array(subjects or n),
-        lone_sites=np.equal(subjects or n, 1).astype(np.int64),
-    )
-    report = EvaluationReport(
-        keys=keys, cases=cases, subjects=max(subjects or (cases,)), evaluate_seconds=1.0
-    )
-    behind = JudgedSubjects(
-        undefined=sums.undefined if undefined_of is None else np.array(undefined_of),
-        penalised=sums.penalised if penalised_of is None else np.array(penalised_of),
-    )
-    return sums, report, behind
+    *rows: tuple[str, float | None, float | None],
+) -> tuple[MetricSums, EvaluationReport, JudgedCases]:
+    """Of each case: whose it is, and Dice of liver and of lesion; 0 is a penalised one."""
+    keys = ("dice", "dice/liver", "dice/lesion")
+    judged = [
+        CaseMetrics(
+            case=CaseId(f"case {number}"),
+            subject=SubjectId(subject),
+            values={
+                "dice": sum(defined) / len(defined) if (defined := _defined(both)) else None,
+                "dice/liver": both[0],
+                "dice/lesion": both[1],
+            },
+            penalised=frozenset(
+                {key for key, value in zip(keys[1:], both, strict=True) if value == 0}
+                | ({"dice"} if 0.0 in both else set())
+            ),
+        )
+        for number, (subject, *both) in enumerate(rows)
+    ]
+    sums = summarise(judged, keys=keys, replicates=20, key=PLAN, site=SiteId("site_a"))
+    report = EvaluationReport(keys=keys, cases=len(judged), evaluate_seconds=1.0)
+    return sums, report, cases_behind(judged, keys=keys)
+
+
+def _defined(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def plain(num: int, *, cases: int = 1) -> list[tuple[str, float, float]]:
+    """Subjects whose cases have both classes."""
+    return [(f"S{n}", 0.5 + n / 100, 0.25) for n in range(num) for _ in range(cases)]
 
 
 def test_update_leaves_as_planned_and_is_recorded() -> None:
@@ -268,56 +274,81 @@ def test_health_hides_small_counts_and_small_cohorts() -> None:
 def test_simulation_hides_nothing() -> None:
     sent = releaser().health(request(Action.HEALTH), health(1), behind=held(1))
     assert sent.values["skipped"] == {"FV-DATA-003": 4, "FV-DATA-007": 5}
-    sums, report, behind = evaluation((1, 0), 1)
+    sums, report, behind = evaluation(("S", 0.5, None))
     sent = releaser().evaluation(request(Action.TEST), sums, report, behind=behind)
     assert sent.values["suppressed"] == []
-    assert np.all(np.isfinite(sent.tensors["sums"]))
+    np.testing.assert_array_equal(sent.tensors["sums"], sums.sums)
+    np.testing.assert_array_equal(sent.tensors["counts"], sums.counts)
 
 
-def test_metric_over_few_cases_is_suppressed() -> None:
+def suppressed(*rows: tuple[str, float | None, float | None], audit=None) -> list[str]:
+    sums, report, behind = evaluation(*rows)
+    gate = releaser(HOSPITAL, audit)
+    sent = gate.evaluation(request(Action.TEST), sums, report, behind=behind)
+    hidden = sent.values["suppressed"]
+    assert isinstance(hidden, list)
+    for row, key in enumerate(sums.keys):
+        is_hidden = key in hidden
+        assert np.all(np.isnan(sent.tensors["sums"][row])) == is_hidden
+        for name in ("counts", "undefined", "penalised", "lone_sites"):
+            assert not is_hidden or not sent.tensors[name][row].any()
+        if not is_hidden:
+            assert sent.tensors["sums"][row, 0] == sums.sums[row, 0]
+            assert sent.tensors["counts"][row, 0] == sums.counts[row, 0]
+    return [str(key) for key in hidden]
+
+
+def test_where_every_case_has_every_class_nothing_is_suppressed() -> None:
     audit = MemoryAudit()
-    sums, report, behind = evaluation((14, 5, 4), 14)
-    sent = releaser(HOSPITAL, audit).evaluation(request(Action.TEST), sums, report, behind=behind)
-    assert sent.values["suppressed"] == ["dice/lesion"]
-    assert np.all(np.isnan(sent.tensors["sums"][2]))
-    assert not sent.tensors["counts"][2].any()
-    assert sent.tensors["undefined"][2] == 0
-    np.testing.assert_array_equal(sent.tensors["sums"][:2], sums.sums[:2])
-    assert audit.records[0].suppressed == 1
+    assert suppressed(*plain(5), audit=audit) == []
+    assert audit.records[0].suppressed == 0
+    assert audit.records[0].num_tensors == 5
 
 
-def test_many_cases_of_few_patients_are_a_small_group() -> None:
-    sums, report, behind = evaluation((40, 30), 40, subjects=(20, 4))
+def test_how_many_subjects_there_are_does_not_leave() -> None:
+    sums, report, behind = evaluation(*plain(6, cases=2))
     sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind)
-    assert sent.values["suppressed"] == ["dice/liver"]
-    assert sent.tensors["subjects"].tolist() == [20, 0]
-    sums, report, behind = evaluation((10,), 10, subjects=(1,))
-    assert (
-        releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind).tensors
-        == {}
-    )
+    assert sent.values["cases"] == 12
+    assert "subjects" not in sent.values.keys() | sent.tensors.keys()
+
+
+def test_how_many_cases_few_subjects_have_does_not_leave() -> None:
+    sums, report, behind = evaluation(*plain(6), ("S1", 0.9, 0.9), ("S1", 0.8, 0.8))
+    assert len(set(sums.counts[0, 1:].tolist())) > 1
+    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind)
+    assert set(sent.tensors["counts"][0].tolist()) == {8}
+    found = replace(sums, sums=sent.tensors["sums"], counts=sent.tensors["counts"])
+    np.testing.assert_allclose(found.replicates("dice"), sums.replicates("dice"))
+
+
+def test_class_of_few_subjects_is_suppressed_and_what_would_tell_it() -> None:
+    audit = MemoryAudit()
+    some = [("L1", 0.5, 0.5), ("L2", 0.5, 0.5), ("L2", 0.5, 0.5)]
+    rows = [(name, liver, None) for name, liver, _ in plain(9)]
+    # The mean less the liver would be the lesion of two patients: one of the two must go.
+    assert suppressed(*rows, *some, audit=audit) == ["dice/liver", "dice/lesion"]
+    assert audit.records[0].suppressed == 2
 
 
 @pytest.mark.parametrize(
-    ("changes", "suppressed"),
+    ("odd", "hidden"),
     [
-        ({"n": (20, 16)}, True),  # 4 undefined cases
-        ({"n": (20, 15)}, False),  # 5 of them
-        ({"penalised": (0, 4)}, True),
-        ({"penalised": (0, 5)}, False),
-        ({"n": (40, 30), "cases": 40, "subjects": (20, 19)}, True),  # 10 undefined of one patient
-        ({"n": (40, 30), "cases": 40, "subjects": (20, 20)}, False),
-        ({"n": (20, 10), "undefined_of": (0, 4)}, True),  # 10 undefined of four patients
-        ({"n": (20, 10), "undefined_of": (0, 5)}, False),
-        ({"penalised": (0, 12), "penalised_of": (0, 1)}, True),  # 12 penalised of one
+        ([(f"O{n}", 0.5, None) for n in range(4)], ["dice/lesion"]),  # undefined of four patients
+        ([(f"O{n}", 0.5, None) for n in range(5)], []),
+        ([("O", 0.5, None)] * 10, ["dice/lesion"]),  # ten cases of one
+        ([(f"O{n}", 0.5, 0.0) for n in range(4)], ["dice", "dice/lesion"]),  # penalised
+        ([(f"O{n}", 0.5, 0.0) for n in range(5)], []),
+        ([("O", 0.5, 0.0)] * 12, ["dice", "dice/lesion"]),
     ],
 )
-def test_few_left_out_or_penalised_are_a_small_group(changes: dict, suppressed: bool) -> None:
-    sums, report, behind = evaluation(**{"n": (20, 20), "cases": 20, **changes})
-    sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind)
-    assert sent.values["suppressed"] == (["dice/liver"] if suppressed else [])
-    for name in ("counts", "undefined", "penalised", "subjects", "lone_sites"):
-        assert not suppressed or not sent.tensors[name][1].any()
+def test_few_left_out_or_penalised_are_a_small_group(odd: list, hidden: list[str]) -> None:
+    assert suppressed(*plain(20), *odd) == hidden
+
+
+def test_few_that_are_not_penalised_are_a_small_group_too() -> None:
+    missed = [(f"M{n}", 0.5, 0.0) for n in range(20)]
+    # The sum of Dice is that of the four others alone.
+    assert "dice/lesion" in suppressed(*plain(4), *missed)
 
 
 def test_health_withholds_few_validation_and_test_cases() -> None:
@@ -349,16 +380,16 @@ def test_a_cohort_smaller_than_the_floor_of_figures_does_not_train() -> None:
         gate.require_cohort(4)
 
 
-def test_evaluation_over_few_cases_leaves_without_figures() -> None:
-    sums, report, behind = evaluation((4, 4), 4)
+def test_evaluation_over_few_subjects_leaves_without_figures() -> None:
+    sums, report, behind = evaluation(*plain(4, cases=3))
     sent = releaser(HOSPITAL).evaluation(request(Action.TEST), sums, report, behind=behind)
     assert sent.tensors == {}
-    assert sent.values["suppressed"] == ["dice", "dice/liver"]
-    assert sent.values["cases"] == sent.values["subjects"] == 0
+    assert sent.values["suppressed"] == ["dice", "dice/liver", "dice/lesion"]
+    assert sent.values["cases"] == 0
 
 
 def test_evaluation_must_be_finite_and_belong_to_its_report() -> None:
-    sums, report, behind = evaluation((9,), 9)
+    sums, report, behind = evaluation(*plain(9))
     with pytest.raises(ReleaseRefusedError):
         releaser().evaluation(
             request(), sums, report.model_copy(update={"keys": ("nsd",)}), behind=behind

@@ -29,7 +29,7 @@ A, B = SiteId("a"), SiteId("b")
 
 
 def stat(value: float | None, n: int = 3) -> Stat:
-    return Stat(value=value, n=n, subjects=2, low=None, high=None, undefined=1, penalised=0)
+    return Stat(value=value, n=n, low=None, high=None, undefined=1, penalised=0)
 
 
 def opened(store: RunStore, plan: Plan, index: int = 1) -> RoundKey:
@@ -172,7 +172,6 @@ def test_evaluations_come_back_bit_for_bit(store: RunStore, plan: Plan, order: s
         counts=np.array(rng.integers(0, 9, (2, 101)), order=order),
         undefined=np.array([1, 0]),
         penalised=np.array([0, 2]),
-        subjects=np.array([4, 1]),
         lone_sites=np.array([0, 1]),
     )
     store.put_evaluation(RUN, model="pooled", site=B, sums=sums)
@@ -185,7 +184,6 @@ def test_evaluations_come_back_bit_for_bit(store: RunStore, plan: Plan, order: s
     assert found[B].counts.tobytes() == sums.counts.tobytes()
     assert found[B].stat("dice/liver") == sums.stat("dice/liver")
     assert found[B].lone_sites.tolist() == [0, 1]
-    assert found[B].stat("dice").subjects == 4
 
 
 def test_other_version_of_the_tables_is_refused(tmp_path: Path, monkeypatch) -> None:

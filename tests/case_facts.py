@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
+from fedvol.data import CaseRecord
+from fedvol.data.case_table import SplitName
 from fedvol.plan import INTENSITY, CaseFacts, Fingerprint, Intensities, exact_sums
 from fedvol.privacy.fingerprints import fingerprint
-from fedvol.types import SubjectId
+from fedvol.types import CaseId, SiteId, SubjectId
 
 CHANNELS = ("CT",)
 CLASSES = ("liver", "lesion")
@@ -60,6 +62,30 @@ def make_case(
                 sum_of_squares=squares,
             ),
         ),
+    )
+
+
+def case_record(
+    number: int, *, split: SplitName = "train", side: int = 64, site: str = "site_a"
+) -> CaseRecord:
+    """A case of a subject of its own, as a site's catalogue has it."""
+    facts = make_case(
+        f"S{number}",
+        shape=(side, side, side),
+        spacing_mm=(1.0, 1.0, 1.0),
+        voxels=([40.0, 41.0], [60.0]),
+    )
+    return CaseRecord(
+        site=SiteId(site),
+        case=CaseId(f"c{number}"),
+        subject=SubjectId(f"S{number}"),
+        split=split,
+        images=("x.nii.gz",),
+        label="y.nii.gz",
+        shape=facts.shape,
+        spacing_mm=facts.spacing_mm,
+        voxels=facts.voxels,
+        intensities=facts.intensities,
     )
 
 

@@ -111,9 +111,9 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
             return f"{view.title}: {where} abandoned: {text(fields, 'reason')}"
         case "site.refused":
             detail = text(fields, "detail") or f"{text(fields, 'code')} {text(fields, 'title')}"
-            return f"{site}: took no part in {where}: {detail}"
+            return f"{site}: {_no_part(fields)}: {detail}"
         case "site.silent":
-            return f"{site}: no answer in {where}"
+            return f"{site}: no answer" + (f" in {where}" if fields.get("round") else "")
         case "site.absent":
             return f"{site}: takes no part: {text(fields, 'reason')}"
         case "model.evaluating" if is_last:
@@ -141,6 +141,12 @@ def _left_in_words(view: RunView) -> str:
         left, in_all = in_words(view.seconds_left or 0.0), in_words(view.seconds_left_in_all)
         return f"about {left} left for this model, {in_all} with {which}"
     return f"about {in_words(view.seconds_left)} left for this model" if view.seconds_left else ""
+
+
+def _no_part(fields: Mapping[str, Json]) -> str:
+    """What a refusal means: before the first round, no part in anything."""
+    number = whole(fields, "round")
+    return f"took no part in round {number}" if number else "takes no part"
 
 
 def _cases(fields: Mapping[str, Json]) -> str:

@@ -17,6 +17,7 @@ from fedvol.client.local_training import (
 )
 from fedvol.client.personal_training import personal_start, personalise_round
 from fedvol.client.plan_network import PlanNetwork
+from fedvol.client.refusing import refuse
 from fedvol.config import SitePolicy
 from fedvol.config.strategy import Personalise
 from fedvol.data.batch import BatchSource
@@ -90,15 +91,7 @@ class SiteAgent:
                 )
             return self._answer(request)
         except FedvolError as error:
-            self._observer.event(
-                "site.refused",
-                site=self._site,
-                round=request.round,
-                code=error.code,
-                title=error.title,
-                detail=str(error),
-            )
-            return self._releaser.refusal(request, error)
+            return refuse(self._releaser, request, error, observer=self._observer)
 
     def predictor(self, *, mirror: bool) -> Predictor:
         """The site's network as it stands, as a predictor."""

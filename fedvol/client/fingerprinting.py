@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fedvol.audit import AuditSink
+from fedvol.client.refusing import refuse
 from fedvol.config import SitePolicy
 from fedvol.data import CaseRecord
 from fedvol.errors import FedvolError, ReleaseRefusedError
@@ -62,12 +63,4 @@ class FingerprintAgent:
                 classes=class_names(self._data),
             )
         except FedvolError as error:
-            self._observer.event(
-                "site.refused",
-                site=self._site,
-                round=request.round,
-                code=error.code,
-                title=error.title,
-                detail=str(error),
-            )
-            return self._releaser.refusal(request, error)
+            return refuse(self._releaser, request, error, observer=self._observer)

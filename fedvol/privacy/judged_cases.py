@@ -112,7 +112,8 @@ class _Family:
         common = members @ members.T
         size = np.diag(common)
         is_inside = (common == size[:, np.newaxis]) & (size[:, np.newaxis] < size)
-        for part, whole in np.argwhere(is_inside):
+        for pair in np.argwhere(is_inside):
+            part, whole = int(pair[0]), int(pair[1])
             if self._is_small(groups[whole] & ~groups[part]):
                 yield {rows[part], rows[whole]}
 
@@ -125,7 +126,8 @@ class _Family:
         classes = [row for row in range(len(self.keys)) if not self._is_mean(row)]
         in_mean = self.defined[:, classes].sum(axis=1)
         for used in (self.defined, self.defined & ~self.penalised):
-            rest = used[:, [row for row in classes if row not in told]].any(axis=1)
+            hidden = [row for row in classes if row not in told]
+            rest: _Cases = np.any(used[:, hidden], axis=1, keepdims=True)[:, 0]
             if self._num_subjects(rest) >= self.floor:
                 continue
             few = [

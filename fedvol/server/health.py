@@ -15,6 +15,8 @@ def ask_health(
 ) -> dict[SiteId, HealthReport]:
     """What each healthy site says of its data, sorted by site; the others are named as events.
 
+    `site.refused` names one that answered otherwise, `site.absent` one that did not answer.
+
     Raises:
         QuorumError: Fewer sites would train than the study's minimum.
         TransportError: The link is down.
@@ -36,21 +38,27 @@ def ask_health(
         if site in present
     ]
     health: dict[SiteId, HealthReport] = {}
-    reasons = {site: "not connected" for site in plan.sites if site not in present}
+    absent = {site: "not connected" for site in plan.sites if site not in present}
+    refused: dict[str, str] = {}
 
     def check(reply: Reply, request: Request) -> HealthReport:
         return _healthy(reply, request, plan=plan)
 
     for request, found in ask_each(link, requests, check=check):
-        if isinstance(found, Missing):
-            reasons[request.site] = "silent" if found.is_silent else str(found)
-        else:
+        if not isinstance(found, Missing):
             health[request.site] = found
-    for site, reason in sorted(reasons.items()):
+        elif found.is_silent:
+            absent[request.site] = "silent"
+        else:
+            refused[request.site] = str(found)
+            found.tell(observer, request=request)
+    for site, reason in sorted(absent.items()):
         observer.event("site.absent", site=site, reason=reason)
     minimum = plan.study.federation.min_sites
     if len(health) < minimum:
-        words = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items()))
+        words = "; ".join(
+            f"{site}: {reason}" for site, reason in sorted((absent | refused).items())
+        )
         raise QuorumError(
             f"run {run}",
             f"{len(health)} of at least {minimum} sites would train"

@@ -26,6 +26,7 @@ from fedvol.plan import (
 )
 from fedvol.simulation.federate import gather_fingerprints, make_plan
 from fedvol.simulation.output import Output, held_plan
+from fedvol.simulation.told_once import ToldOnce
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId
 
@@ -171,7 +172,7 @@ def explain_plan(study: OpenStudy, *, data: Path, folder: Path, observer: Observ
         PlanningError: The data do not allow a plan.
     """
     output = Output(folder=folder)
-    closed = close_for_simulation(study, data=data, output=output, observer=observer)
+    closed = close_for_simulation(study, data=data, output=output, observer=ToldOnce(observer))
     sites = closed.checked or read_entries(data, num_channels=len(study.data.channels))
     return Explained(
         closed=closed,

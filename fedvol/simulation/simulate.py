@@ -16,6 +16,7 @@ from fedvol.simulation.judged import train_and_judge
 from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish, publish_failure
 from fedvol.simulation.session import Session, open_session
+from fedvol.simulation.told_once import ToldOnce
 from fedvol.telemetry import Broadcast, JsonLines, Observer
 from fedvol.training import require_compiler
 
@@ -66,7 +67,7 @@ def simulate(
                 data=data,
                 output=output,
                 device=torch_device,
-                observer=Broadcast([observer, events]),
+                observer=ToldOnce(Broadcast([observer, events])),
                 engine=engine,
                 workers=workers,
             )

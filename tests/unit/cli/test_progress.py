@@ -64,6 +64,9 @@ def test_plain_lines() -> None:
             observer.event(name, **fields)
         observer.event("round.abandoned", stage=0, round=2, reason="1 of at least 2 sites")
         observer.event("site.silent", site="b", round=2)
+        observer.event("site.refused", site="b", round=2, code="FV-1", title="x", detail="its own")
+        observer.event("site.refused", site="c", round=0, code="FV-1", title="x", detail="")
+        observer.event("site.absent", site="d", reason="silent")
         observer.event("model.evaluating", model="pooled", site="a", done=3, total=3)
         observer.event("run.finished", name="federated", status="finished")
         observer.event("something.new", anything=1)
@@ -74,6 +77,9 @@ def test_plain_lines() -> None:
         f"federated | {CLOSED_IN_WORDS}",
         "federated: round 2 abandoned: 1 of at least 2 sites",
         "b: no answer in round 2",
+        "b: took no part in round 2: its own",
+        "c: takes no part: FV-1 x",
+        "d: takes no part: silent",
         "pooled: judged at a, 3 cases",
         "federated: finished",
     ]

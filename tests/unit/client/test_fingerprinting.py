@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from case_facts import OPEN_STUDY, make_case
+from case_facts import OPEN_STUDY
+from case_facts import case_record as record
 
 from fedvol.audit import AuditRecord
 from fedvol.client import FingerprintAgent
@@ -13,7 +14,7 @@ from fedvol.data import CaseRecord
 from fedvol.federation import Action, Request
 from fedvol.plan import EXTENT, SPACING, Fingerprint, Proposal
 from fedvol.privacy import Contribution, Kind
-from fedvol.types import CaseId, Digest, Json, RunId, SiteId, SubjectId
+from fedvol.types import Digest, Json, RunId, SiteId
 
 SITE = SiteId("site_a")
 PROPOSAL = Proposal(
@@ -33,27 +34,6 @@ class Heard:
 
     def event(self, name: str, /, **fields: Json) -> None:
         self.events.append((name, fields))
-
-
-def record(number: int, *, split: str = "train", side: int = 64) -> CaseRecord:
-    facts = make_case(
-        f"S{number}",
-        shape=(side, side, side),
-        spacing_mm=(1.0, 1.0, 1.0),
-        voxels=([40.0, 41.0], [60.0]),
-    )
-    return CaseRecord(
-        site=SITE,
-        case=CaseId(f"c{number}"),
-        subject=SubjectId(f"S{number}"),
-        split=split,  # pyright: ignore[reportArgumentType]  # a literal
-        images=("x.nii.gz",),
-        label="y.nii.gz",
-        shape=facts.shape,
-        spacing_mm=facts.spacing_mm,
-        voxels=facts.voxels,
-        intensities=facts.intensities,
-    )
 
 
 def ask(

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from case_facts import OPEN_STUDY, case_record
 
+from fedvol.audit import AuditRecord
 from fedvol.client import FingerprintAgent
 from fedvol.config import SitePolicy
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import CohortTooSmallError, QuorumError
 from fedvol.plan import Proposal
-from fedvol.privacy import AuditRecord
 from fedvol.simulation.federate import gather_fingerprints
 from fedvol.simulation.told_once import ToldOnce
 from fedvol.telemetry import Broadcast, JsonLines

@@ -35,7 +35,9 @@ App = Callable[[Message, Context], Message]
 """A ClientApp, or what can be called like one."""
 
 if TYPE_CHECKING:
-    from flwr.server.superlink.fleet.vce.backend.backend import Backend, BackendConfig
+    from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
+    from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
+    from flwr.simulation.ray_transport.ray_actor import VirtualClientEngineActor
 
 NODE_GONE_CODES = frozenset({3, 4, 5})
 """Flower's error codes for a message or node that is no longer there."""
@@ -66,7 +68,7 @@ def message_from_bytes(data: bytes) -> Message:
     return message_from_proto(ProtoMessage.FromString(data))
 
 
-def ray_backend(config: "BackendConfig") -> "Backend":
+def ray_backend(config: "BackendConfig") -> "RayBackend":
     """Flower's backend that runs apps in Ray actors; needs Ray, started before.
 
     Args:
@@ -92,7 +94,9 @@ __all__ = [
     "NodeInfo",
     "RecordDict",
     "Run",
+    "RayBackend",
     "ServerApp",
+    "VirtualClientEngineActor",
     "message_from_bytes",
     "message_to_bytes",
     "ray_backend",

@@ -29,7 +29,7 @@ from fedvol.transport.process_pool import GRACE_S
 from fedvol.transport.worker_grid import Answer
 
 if TYPE_CHECKING:
-    from fedvol.transport.engine import Backend
+    from fedvol.transport.engine import RayBackend, VirtualClientEngineActor
 
 _PARTITION_KEY: Final = "partition-id"
 """Key of a node's configuration that Flower's Ray backend asks for."""
@@ -122,9 +122,11 @@ class RayWorkers:
             stack.callback(_quieten("flwr"))
             stack.callback(_keep_signals())
             self._backend = _start(open_app, resources=resources, stack=stack)
+            stack.callback(_shut_down)  # under a thread that waits for an answer, Ray crashes
             self._threads = ThreadPoolExecutor(self.num_workers, thread_name_prefix="ray")
-            stack.callback(self._threads.shutdown, cancel_futures=True)
-            stack.callback(_shut_down)  # before it, or threads would wait for ever
+            stack.callback(self._threads.shutdown)
+            stack.callback(_kill, _actors(self._backend))  # so that every thread gets its answer
+            stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
             self._close = stack.pop_all().close
 
     @property
@@ -173,7 +175,9 @@ class RayWorkers:
         return next((self._begun[key] for key in late if key in self._begun), None)
 
 
-def _start(open_app: Callable[[], App], *, resources: RayResources, stack: ExitStack) -> "Backend":
+def _start(
+    open_app: Callable[[], App], *, resources: RayResources, stack: ExitStack
+) -> "RayBackend":
     """Start or join Ray, and place the actors."""
     attempt = 0
     while True:
@@ -216,6 +220,20 @@ def _init(resources: RayResources, *, stack: ExitStack) -> None:
         _temp_dir=folder,
         **quiet,
     )
+
+
+def _actors(backend: "RayBackend") -> "list[VirtualClientEngineActor]":
+    """Every actor of a backend that was just built: all are idle."""
+    return list(backend.pool.pool) if backend.pool else []
+
+
+def _kill(actors: "list[VirtualClientEngineActor]") -> None:
+    """Kill actors, idle or at work."""
+    import ray
+
+    with _no_warnings():
+        for actor in actors:
+            ray.kill(actor)
 
 
 def _shut_down() -> None:

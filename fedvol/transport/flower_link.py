@@ -17,7 +17,7 @@ from fedvol.errors import (
 from fedvol.federation import Reply, Request
 from fedvol.transport.carriers import InlineServer, ServerCarrier
 from fedvol.transport.clock import Clock, SystemClock
-from fedvol.transport.engine import NODE_GONE_CODES, Grid, Message
+from fedvol.transport.engine import NODE_GONE_CODES, Grid, Message, NodeInfo
 from fedvol.types import SiteId
 
 POLL_S = 1.0
@@ -51,8 +51,9 @@ class FlowerLink:
         clock: How to wait; None: the grid's own clock, else the machine's.
         carrier: Makes messages and understands them; None: tensors are in them.
         poll_s: Seconds between two looks for replies.
-        awaits_return: Whether a site whose node is gone, or in whose name somebody else answered,
-            is asked again within the request's limit; in one process nothing comes back.
+        awaits_return: Whether a site whose node is gone or signed on anew, or in whose name
+            somebody else answered, is asked again within the request's limit; in one process
+            nothing comes back.
     """
 
     def __init__(
@@ -102,7 +103,10 @@ class FlowerLink:
         ]
         pending: dict[str, _Asked] = {}
         while waiting or pending:
-            absent = self._push_all(waiting, pending)
+            nodes = self._nodes() if waiting or self._awaits_return else {}
+            if self._awaits_return:
+                waiting.extend(_taken_back(pending, nodes))
+            absent = self._push_all(waiting, pending, nodes=nodes)
             if not self._awaits_return:
                 yield from (_failed(one.request, TransportError) for one in absent)
                 absent = []
@@ -136,12 +140,13 @@ class FlowerLink:
                 self._clock.wait(max(0.0, min(self._poll_s, first - now_s)))
 
     def _push_all(
-        self, waiting: Sequence["_Waiting"], pending: dict[str, "_Asked"]
+        self,
+        waiting: Sequence["_Waiting"],
+        pending: dict[str, "_Asked"],
+        *,
+        nodes: Mapping[SiteId, NodeInfo],
     ) -> list["_Waiting"]:
         """Push to every site whose node is there; returns what could not be pushed."""
-        if not waiting:
-            return []
-        nodes = self._nodes()
         absent: list[_Waiting] = []
         for one in waiting:
             asked = self._push(one, nodes.get(one.request.site))
@@ -151,18 +156,23 @@ class FlowerLink:
                 pending[asked.message_id] = asked
         return absent
 
-    def _push(self, waiting: "_Waiting", node: int | None) -> "_Asked | None":
+    def _push(self, waiting: "_Waiting", node: NodeInfo | None) -> "_Asked | None":
         left_s = waiting.deadline_s - self._clock.now_s()
         if node is None or left_s <= 0:
             return None
         request = waiting.request
         content, bytes_down = self._carrier.encode(request)
-        message = Message(content, node, request.action.value, ttl=left_s)
+        message = Message(content, node.node_id, request.action.value, ttl=left_s)
         with _translated():
             message_ids = list(self._grid.push_messages([message]))
         if len(message_ids) != 1 or not message_ids[0]:
             return None
-        return _Asked(waiting=waiting, message_id=message_ids[0], bytes_down=bytes_down)
+        return _Asked(
+            waiting=waiting,
+            message_id=message_ids[0],
+            bytes_down=bytes_down,
+            signed_on=_signed_on(node),
+        )
 
     def _reply(self, message: Message, asked: "_Asked") -> "Reply | _Waiting":
         """What a site answered; or what is to be asked again."""
@@ -190,13 +200,13 @@ class FlowerLink:
         with _translated():
             return list(self._grid.pull_messages([message_id]))
 
-    def _nodes(self) -> dict[SiteId, int]:
+    def _nodes(self) -> dict[SiteId, NodeInfo]:
         with _translated():
             nodes = list(self._grid.get_nodes())
         if self._roster is None:
-            return {SiteId(node.name): node.node_id for node in nodes if node.name}
-        present = {node.node_id for node in nodes}
-        return {site: node for site, node in self._roster.items() if node in present}
+            return {SiteId(node.name): node for node in nodes if node.name}
+        present = {node.node_id: node for node in nodes}
+        return {site: present[node] for site, node in self._roster.items() if node in present}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +221,28 @@ class _Asked:
     waiting: _Waiting
     message_id: str
     bytes_down: int
+    signed_on: tuple[int, str]
+
+
+def _signed_on(node: NodeInfo) -> tuple[int, str]:
+    """A node and since when it is there; another for a node that was away, however briefly."""
+    return node.node_id, node.last_activated_at
+
+
+def _taken_back(pending: dict[str, _Asked], nodes: Mapping[SiteId, NodeInfo]) -> list[_Waiting]:
+    """What was asked of nodes that signed on anew since; it may be lost, so it is asked again.
+
+    A message is given to a node once, and nobody notices if the node loses it.
+    """
+    lost = [
+        (message_id, asked)
+        for message_id, asked in pending.items()
+        if (node := nodes.get(asked.waiting.request.site)) is not None
+        and _signed_on(node) != asked.signed_on
+    ]
+    for message_id, _ in lost:
+        del pending[message_id]
+    return [asked.waiting for _, asked in lost]
 
 
 def _is_gone(message: Message) -> bool:

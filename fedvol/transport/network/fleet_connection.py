@@ -17,6 +17,7 @@ from fedvol.transport.network.fleet_engine import (
     GetRunRequest,
     Node,
     NodeAuthHttpInterceptor,
+    ObjectPullError,
     PullMessagesRequest,
     PushMessagesRequest,
     RuntimeVersionHttpInterceptor,
@@ -40,6 +41,9 @@ does not let come in, because it is not registered or is counted as there alread
 
 _RUN_ENDED = 403
 """Status of whatever belongs to a run that is over."""
+
+_PIECES_S = 10.0
+"""How long the pieces of a message may follow its head, in seconds."""
 
 
 @final
@@ -110,7 +114,13 @@ class FleetConnection:
             return bool(self._client.SendNodeHeartbeat(request).success)
 
     def pull(self, node: int) -> Message | None:
-        """The next message for the site, whole; None if there is none. It is given out once."""
+        """The next message for the site, whole; None if there is none. It is given out once.
+
+        Raises:
+            RunEndedError: It belongs to a run that is over.
+            NotAdmittedError: The site is not let in any more.
+            LinkDownError: The server cannot be reached, or the message did not come whole.
+        """
         sender = Node(node_id=node)
         with self._translated():
             given = self._client.PullMessages(PullMessagesRequest(node=sender))
@@ -125,6 +135,7 @@ class FleetConnection:
                     self._client.ConfirmMessageReceived, sender, run
                 ),
                 return_type=Message,
+                max_time=_PIECES_S,
             )
         set_message_id(message, tree.object_id)
         return message
@@ -190,6 +201,8 @@ class FleetConnection:
                     self._where, "the engine's run is over", "Nothing needs to be done."
                 ) from error
             raise self._down(f"it answered {status}") from error
+        except ObjectPullError as error:
+            raise self._down("a message of it did not come whole") from error
         except httpx.HTTPError as error:
             raise self._down(f"it cannot be reached ({type(error).__name__})") from error
 

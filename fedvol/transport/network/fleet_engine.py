@@ -28,6 +28,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_push_object_fn_protobuf,
 )
 from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
     pull_and_inflate_object_from_tree,
     push_objects,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "GetRunRequest",
     "Node",
     "NodeAuthHttpInterceptor",
+    "ObjectPullError",
     "PullMessagesRequest",
     "PushMessagesRequest",
     "RuntimeVersionHttpInterceptor",

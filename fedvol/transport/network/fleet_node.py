@@ -1,9 +1,9 @@
 """`FleetNode`: a site's end of the link. It only ever calls out, and listens on no port.
 
 It asks the server for a message, has the site's app answer it, and brings the answer; beside that
-it says every few seconds that it is there. It keeps nothing: where it or the link fails, the
-server asks again once it is back, and the site's agent answers what it has answered before with
-the same contribution.
+it says every few seconds that it is there. It keeps nothing: where it or the link fails, it signs
+on anew, the server sees that and asks again, and the site's agent answers what it has answered
+before with the same contribution.
 
 Nothing of a Flower app bundle is fetched or run, and a run with another bundle than fedvol's own
 is not answered.
@@ -12,7 +12,7 @@ is not answered.
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -44,15 +44,12 @@ class NodeTiming:
         poll_s: Seconds between two questions for a message.
         retry_s: Seconds before the first new try where the server is not there.
         max_retry_s: Longest wait between two tries.
-        absent_s: For how long a node that was not signed off stays away before it comes back, so
-            that the coordinator notices that what it asked before is lost.
     """
 
     heartbeat_s: float = 30.0
     poll_s: float = 1.0
     retry_s: float = 1.0
     max_retry_s: float = 20.0
-    absent_s: float = 3.0
 
 
 def _whatever(answer: Message) -> bool:
@@ -103,7 +100,7 @@ class FleetNode:
         wait_s = self._timing.retry_s
         while not stop.is_set():
             try:
-                with self._signed_on(stop) as node:
+                with self._signed_on() as node:
                     wait_s = self._timing.retry_s
                     self._observer.event("link.up", site=self._site)
                     self._answer_messages(app, node=node, stop=stop)
@@ -113,9 +110,9 @@ class FleetNode:
                 wait_s = min(2 * wait_s, self._timing.max_retry_s)
 
     @contextmanager
-    def _signed_on(self, stop: threading.Event) -> Generator[int, None, None]:
+    def _signed_on(self) -> Generator[int, None, None]:
         """The node's number, while the server hears that it is there."""
-        self._sign_off_earlier(stop)
+        self._sign_off_earlier()
         node = self._connection.activate()
         write_atomic(self._state, str(node).encode())
         ended = threading.Event()
@@ -128,16 +125,12 @@ class FleetNode:
             heart.join()
             self._sign_off(node)
 
-    def _sign_off_earlier(self, stop: threading.Event) -> None:
+    def _sign_off_earlier(self) -> None:
         """Sign off a process of this site that could not do it itself."""
         if not self._state.is_file():
             return
-        try:
+        with suppress(NotAdmittedError):  # it is signed off already, or was registered anew
             self._connection.deactivate(int(self._state.read_text()))
-        except NotAdmittedError:
-            pass  # it is signed off already, or was registered anew
-        else:
-            stop.wait(self._timing.absent_s)
         self._state.unlink()
 
     def _sign_off(self, node: int) -> None:

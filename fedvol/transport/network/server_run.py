@@ -2,17 +2,21 @@
 
 A run of ours outlives a run of Flower's: a coordinator that is started again begins a new one and
 goes on where the record stands, so nothing of the engine's own state matters to it.
+
+Nothing is tried again in secret: an engine that does not answer is told at once, and whoever
+conducts the run begins a new one when the engine is back. Sites then answer what they answered
+before from their outbox.
 """
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
 
 from fedvol.errors import LinkDownError
-from fedvol.transport.engine import Grid, set_task_identity
+from fedvol.transport.engine import Grid, Message, set_message_id, set_task_identity
 from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.network.superlink import bearer
 from fedvol.transport.network.superlink_engine import (
@@ -24,8 +28,10 @@ from fedvol.transport.network.superlink_engine import (
     HeartbeatSender,
     HttpGrid,
     ListRunsRequest,
+    ObjectPullError,
     ProtobufCall,
     ProtobufRequestContext,
+    PullAppMessagesRequest,
     PullTaskInputRequest,
     PushTaskOutputRequest,
     RuntimeHttpClient,
@@ -35,12 +41,20 @@ from fedvol.transport.network.superlink_engine import (
     Status,
     StopRunRequest,
     SuperExecAuthHttpInterceptor,
+    create_message_error_unavailable_ins_message,
     fab_to_proto,
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+    pull_and_inflate_object_from_tree,
     run_from_proto,
 )
 
 _ACQUIRE_S = 30.0
 _STEP_S = 0.2
+
+_PIECES_S = 10.0
+"""How long the pieces of an answer may follow its head, in seconds. The engine itself waits three
+minutes for a site that was killed between them, and the coordinator for nobody else meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +97,7 @@ def server_run(private: PrivateAddress) -> Generator[Grid, None, None]:
         fab = fab_to_proto(Fab(bundle.digest, bundle.content, {}))
         run_id = int(control.StartRun(StartRunRequest(fab=fab)).run_id)
         token = _acquire(private)
-        grid = _RunGrid(private.address, insecure=True, token=token)
+        grid = _RunGrid(private.address, token=token)
     try:
         with _as_link_down(private):
             heartbeat = _begin(grid, run_id=run_id)
@@ -165,12 +179,43 @@ def _end(grid: "_RunGrid") -> None:
 
 
 class _RunGrid(HttpGrid):
-    """Flower's grid, with a way to begin and end its task."""
+    """Flower's grid, with a way to begin and end its task, and without its endless waits."""
+
+    def __init__(self, address: str, *, token: str) -> None:
+        super().__init__(address, insecure=True, token=token)
+        # Its client takes None for "do not try again".
+        self._retry_invoker = None  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def runtime(self) -> RuntimeHttpClient:
         """What the grid itself calls the engine with."""
         return self._runtime_client
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The answers that are there; a failure for one whose pieces did not follow."""
+        client, run_id = self.runtime, self.run.run_id
+        given = client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
+        found: list[Message] = []
+        heads = zip(given.messages_list, given.message_object_trees, strict=True)
+        for head, tree in heads:
+            try:
+                answer = pull_and_inflate_object_from_tree(
+                    tree,
+                    make_pull_object_fn_protobuf(client.PullObject, self.node, run_id),
+                    make_confirm_message_received_fn_protobuf(
+                        client.ConfirmMessageReceived, self.node, run_id
+                    ),
+                    return_type=Message,
+                    max_time=_PIECES_S,
+                )
+            except ObjectPullError:
+                answer = create_message_error_unavailable_ins_message(
+                    head.metadata.reply_to_message_id, run_id
+                )
+            else:
+                set_message_id(answer, tree.object_id)
+            found.append(answer)
+        return found
 
 
 class _Bearer:

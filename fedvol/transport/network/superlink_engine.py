@@ -13,15 +13,25 @@ from flwr.common.serde import fab_to_proto, run_from_proto
 from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest, StopRunRequest
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
+    PullAppMessagesRequest,
     PullTaskInputRequest,
     PushTaskOutputRequest,
     SendTaskHeartbeatRequest,
 )
 from flwr.server.superlink.linkstate import LinkState
+from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_ins_message
 from flwr.supercore.auth.typing import AccountInfo
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    pull_and_inflate_object_from_tree,
+)
 from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
@@ -59,8 +69,10 @@ __all__ = [
     "HttpGrid",
     "LinkState",
     "ListRunsRequest",
+    "ObjectPullError",
     "ProtobufCall",
     "ProtobufRequestContext",
+    "PullAppMessagesRequest",
     "PullTaskInputRequest",
     "PushTaskOutputRequest",
     "RuntimeHttpClient",
@@ -73,6 +85,10 @@ __all__ = [
     "SuperLinkLifespan",
     "SuperLinkLifespanConfig",
     "create_app",
+    "create_message_error_unavailable_ins_message",
     "fab_to_proto",
+    "make_confirm_message_received_fn_protobuf",
+    "make_pull_object_fn_protobuf",
+    "pull_and_inflate_object_from_tree",
     "run_from_proto",
 ]

@@ -55,7 +55,7 @@ def test_an_answer_whose_approval_went_while_the_link_was_down(tmp_path: Path) -
         link,  # type: ignore[arg-type]
         site=SiteId("a"),
         state=tmp_path / "node",
-        timing=NodeTiming(heartbeat_s=10, poll_s=0.01, retry_s=0.01, absent_s=0.0),
+        timing=NodeTiming(heartbeat_s=10, poll_s=0.01, retry_s=0.01),
         observer=events,
         may_send=lambda answer: next(allowed),
     )

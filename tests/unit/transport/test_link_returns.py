@@ -10,7 +10,7 @@ from fedvol.federation import Action, Request
 from fedvol.privacy.contribution import Kind, sealed
 from fedvol.transport import FlowerLink, VirtualClock, make_client_app
 from fedvol.transport.carriers import InlineServer
-from fedvol.transport.engine import Error, Message
+from fedvol.transport.engine import Error, Message, NodeInfo
 from fedvol.transport.flower import node_context
 from fedvol.transport.flower_link import MAX_FORGED
 from fedvol.transport.simulated_grid import SimulatedGrid, named
@@ -100,6 +100,39 @@ def test_a_site_that_comes_back_is_asked_again(times: int) -> None:
     assert reply.code == ""
     assert len(grid.pushed) == 1 + times
     assert not any(grid._is_away(at_s) for at_s in grid.pushed)
+
+
+class SigningOnAnew(ComingAndGoing):
+    """Its site loses what it was given, and is back before anybody looks."""
+
+    def __init__(self, anew_s: list[float]) -> None:
+        super().__init__([])
+        self.anew_s = anew_s
+
+    def get_nodes(self):
+        times = sum(at_s <= self.clock.now_s() for at_s in self.anew_s)
+        nodes = super().get_nodes()
+        return [
+            NodeInfo(node_id=node.node_id, name=node.name, last_activated_at=f"{times}")
+            for node in nodes
+        ]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        kept = [
+            one
+            for one in message_ids
+            if not any(self._sent[one][1] < at_s <= self.clock.now_s() for at_s in self.anew_s)
+        ]
+        return super().pull_messages(kept)
+
+
+@pytest.mark.parametrize("anew_s", [[1.1], [0.1, 1.1, 2.9]])
+def test_a_site_that_was_away_unseen_is_asked_again(anew_s: list[float]) -> None:
+    grid = SigningOnAnew(anew_s)
+    (reply,) = ask(grid)
+    assert reply.code == ""
+    assert len(grid.pushed) == 1 + len(anew_s)
+    assert grid.clock.now_s() == pytest.approx(anew_s[-1] + 2.0, abs=1.0)
 
 
 def test_a_site_that_is_not_there_yet_is_waited_for() -> None:

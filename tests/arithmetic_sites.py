@@ -73,6 +73,8 @@ class FakeLink:
                 return reply(request, tensors=update, values=report.model_dump(mode="json"))
             case Action.VALIDATE:
                 return judged(request, self.plan.study, value=request.round / 10)
+            case Action.TEST:
+                return judged(request, self.plan.study, value=0.5)
             case _:
                 return None
 
@@ -105,13 +107,17 @@ def health(plan: Plan, *, software: str) -> object:
 
 
 def judged(request: Request, study: Study, *, value: float | None, undefined: int = 0) -> Reply:
-    keys = metric_keys(selection_metrics(study.evaluation), class_names(study.data))
+    is_test = request.action is Action.TEST
+    evaluation = study.evaluation
+    metrics = evaluation.metrics if is_test else selection_metrics(evaluation)
+    keys = metric_keys(metrics, class_names(study.data))
+    shape = (len(keys), 1 + evaluation.bootstrap_replicates if is_test else 1)
     count = 0 if value is None else 1
     ones = np.ones(len(keys), dtype=np.int64)
     sums = MetricSums(
         keys=keys,
-        sums=np.full((len(keys), 1), value or 0.0),
-        counts=np.full((len(keys), 1), count, dtype=np.int64),
+        sums=np.full(shape, value or 0.0),
+        counts=np.full(shape, count, dtype=np.int64),
         undefined=undefined * ones,
         penalised=0 * ones,
         lone_sites=count * ones,

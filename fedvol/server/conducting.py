@@ -1,7 +1,7 @@
 """Conducting a run over the network, in a process that may be killed at any moment."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, final
@@ -13,6 +13,7 @@ from fedvol.plan import Plan
 from fedvol.server.clock import SystemClock
 from fedvol.server.coordinator import Coordinator, Outcome
 from fedvol.server.front_door import MAX_BLOB_BYTES
+from fedvol.server.pacing import Pacing, Unpaced
 from fedvol.server.server_folder import ServerFolder
 from fedvol.store import BlobStore, RunStore, open_engine
 from fedvol.telemetry import Observer
@@ -47,7 +48,7 @@ class Conducted:
     personal_tests: Mapping[SiteId, MetricSums]
 
 
-class Gate(Protocol):
+class Gate(Pacing, Protocol):
     """What stands between a run and its sites: consent, and what the operator wants."""
 
     def admitted(self, link: Link) -> Link:
@@ -60,8 +61,8 @@ class Gate(Protocol):
         """
         ...
 
-    def between_rounds(self) -> None:
-        """Called before each round and after the last; may raise as `admitted` does."""
+    def judges(self) -> Collection[SiteId]:
+        """Sites whose test figures are wanted: those that take part."""
         ...
 
     def answered(self, request: Request, digest: Digest, tensors: Digest | None) -> None:
@@ -70,15 +71,23 @@ class Gate(Protocol):
 
 
 @final
-class OpenGate:
-    """Every connected site is asked, and nobody interferes; for tests of the network alone."""
+class OpenGate(Unpaced):
+    """Every connected site is asked, and nobody interferes; for tests of the network alone.
+
+    Args:
+        plan: The plan of the run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
 
     def admitted(self, link: Link) -> Link:
         """The same link."""
         return link
 
-    def between_rounds(self) -> None:
-        """Nothing happens."""
+    def judges(self) -> Collection[SiteId]:
+        """Every site of the plan."""
+        return [SiteId(site) for site in self._plan.sites]
 
     def answered(self, request: Request, digest: Digest, tensors: Digest | None) -> None:
         """Nothing is noted."""
@@ -118,7 +127,7 @@ def conduct(
         RunStoppedError: The gate said so.
         TransportError: The engine was away for longer than `AWAY_S`.
     """
-    door = gate or OpenGate()
+    door = gate or OpenGate(plan)
     with closing(RunStore(open_engine(folder.store))) as store:
         coordinator = Coordinator(
             run=run,
@@ -128,31 +137,58 @@ def conduct(
             blobs=BlobStore(folder.blobs(run)),
             clock=SystemClock(),
             observer=observer,
-            between_rounds=door.between_rounds,
+            pacing=door,
         )
         blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
         private = PrivateAddress(port=private_port, secret=folder.secret())
         clock = SystemClock()
-        last_up_s = clock.monotonic_s()
+        outage = _Outage(clock)
         while True:
             try:
                 with server_run(private) as grid:
+                    outage.over()
                     carrier = SignedServer(key, sites=sites, blobs=blobs, answered=door.answered)
                     link = door.admitted(
                         FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
                     )
-                    last_up_s = clock.monotonic_s()
-                    return _conducted(coordinator, link)
+                    return bring_to_end(coordinator, link, gate=door)
             except TransportError as error:
-                if clock.monotonic_s() - last_up_s > AWAY_S:
+                if outage.lasts_s() > AWAY_S:
                     raise
                 observer.event("engine.down", name=run, what=error.what)
                 time.sleep(RETRY_S)
 
 
-def _conducted(coordinator: Coordinator, link: Link) -> Conducted:
+@final
+class _Outage:
+    """For how long the engine has been away."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        self._clock = clock
+        self._began_s: float | None = None
+
+    def over(self) -> None:
+        """The engine is there."""
+        self._began_s = None
+
+    def lasts_s(self) -> float:
+        """Seconds since it was first found away; asked whenever it is."""
+        now_s = self._clock.monotonic_s()
+        self._began_s = self._began_s if self._began_s is not None else now_s
+        return now_s - self._began_s
+
+
+def bring_to_end(coordinator: Coordinator, link: Link, *, gate: Gate) -> Conducted:
+    """Bring a run to its end over a link, and have its release judged.
+
+    Args:
+        coordinator: Of the run.
+        link: To the sites that may be asked.
+        gate: Whose figures are wanted.
+    """
     outcome = coordinator.conduct(link)
-    tests = coordinator.test(link, outcome)
+    judges = gate.judges()
+    tests = coordinator.test(link, outcome, judges=judges)
     is_personal = outcome.personal_round is not None
-    personal = coordinator.test_personal(link, outcome) if is_personal else {}
+    personal = coordinator.test_personal(link, outcome, judges=judges) if is_personal else {}
     return Conducted(outcome=outcome, tests=tests, personal_tests=personal)

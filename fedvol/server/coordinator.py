@@ -1,6 +1,6 @@
 """`Coordinator`: carries a run from its plan to a release, and on from any record of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fedvol.config.model_names import PERSONALISED
@@ -16,8 +16,9 @@ from fedvol.errors import (
 from fedvol.federation import HealthReport, Link, MetricSums, RoundState, RunState
 from fedvol.plan import Plan, state_digest
 from fedvol.server.clock import Clock
-from fedvol.server.health import ask_health
+from fedvol.server.health import ask_health, ask_the_absent
 from fedvol.server.judging import judge_release
+from fedvol.server.pacing import Pacing, Unpaced
 from fedvol.server.release import put_release
 from fedvol.server.round_engine import RoundEngine
 from fedvol.server.stage_run import StageRun, stage_run
@@ -55,8 +56,8 @@ class Coordinator:
         blobs: Weights.
         clock: Time.
         observer: Hears of progress.
-        between_rounds: Called before each round that is to be played and after the last one; may
-            raise `RunPausedError` or `RunStoppedError`, and the run is left as they say.
+        pacing: When the run goes on; None: at once, always. Where it says that the operator
+            paused or stopped the run, the run is left so.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class Coordinator:
         blobs: BlobStore,
         clock: Clock,
         observer: Observer,
-        between_rounds: Callable[[], None] = lambda: None,
+        pacing: Pacing | None = None,
     ) -> None:
-        self._between_rounds = between_rounds
+        self._pacing = pacing or Unpaced()
+        self._health: dict[SiteId, HealthReport] = {}
         self._run = run
         self._plan = plan
         self._initial = initial
@@ -106,19 +108,31 @@ class Coordinator:
         self._observer.event("run.finished", name=self._run, status="finished")
         return outcome
 
-    def test(self, link: Link, outcome: Outcome) -> dict[SiteId, MetricSums]:
+    def test(
+        self, link: Link, outcome: Outcome, *, judges: Collection[SiteId] | None = None
+    ) -> dict[SiteId, MetricSums]:
         """Have every site judge the release on its test cases; answers already held are kept.
 
         Args:
             link: To the sites.
             outcome: The finished run.
+            judges: Sites whose figures are wanted; None: those of the plan.
 
         Raises:
             QuorumError: A site with test cases did not answer; figures over a subset are refused.
         """
-        return self._test(link, outcome, stage=0, round_index=outcome.best_round, model=self._run)
+        return self._test(
+            link,
+            outcome,
+            stage=0,
+            round_index=outcome.best_round,
+            model=self._run,
+            judges=judges,
+        )
 
-    def test_personal(self, link: Link, outcome: Outcome) -> dict[SiteId, MetricSums]:
+    def test_personal(
+        self, link: Link, outcome: Outcome, *, judges: Collection[SiteId] | None = None
+    ) -> dict[SiteId, MetricSums]:
         """Have every site judge its own personal model on its own test cases; the same rules.
 
         A site that never trained one judges the release in its place.
@@ -126,16 +140,31 @@ class Coordinator:
         Args:
             link: To the sites.
             outcome: The finished run; its study has a personalise stage.
+            judges: Sites whose figures are wanted; None: those of the plan.
 
         Raises:
             QuorumError: A site with test cases did not answer; figures over a subset are refused.
         """
         assert outcome.personal_round is not None
         model = f"{self._run}/{PERSONALISED}"
-        return self._test(link, outcome, stage=1, round_index=outcome.personal_round, model=model)
+        return self._test(
+            link,
+            outcome,
+            stage=1,
+            round_index=outcome.personal_round,
+            model=model,
+            judges=judges,
+        )
 
     def _test(
-        self, link: Link, outcome: Outcome, *, stage: int, round_index: int, model: str
+        self,
+        link: Link,
+        outcome: Outcome,
+        *,
+        stage: int,
+        round_index: int,
+        model: str,
+        judges: Collection[SiteId] | None,
     ) -> dict[SiteId, MetricSums]:
         return judge_release(
             self._stage(stage, start_round=outcome.best_round if stage else None),
@@ -144,6 +173,7 @@ class Coordinator:
             round_index=round_index,
             model=model,
             health=outcome.health,
+            judges=[SiteId(site) for site in self._plan.sites] if judges is None else judges,
         )
 
     def _leave(self, error: RunPausedError | RunStoppedError) -> None:
@@ -189,39 +219,64 @@ class Coordinator:
         return True
 
     def _play(self, link: Link, *, resumed: bool) -> Outcome:
-        health = ask_health(link, run=self._run, plan=self._plan, observer=self._observer)
+        self._await_health(link)
         self._observer.event(
             "run.started",
             name=self._run,
             plan=self._plan.digest,
-            sites=list(health),
+            sites=list(self._health),
             stages=[stage.kind for stage in self._plan.study.stages],
             resumed=resumed,
         )
         initial = self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL)[0].digest
         finetune = self._stage(0)
-        best = self._play_stage(link, finetune, base=initial, health=health)
-        release = put_release(finetune, link, best, health=health)
+        best = self._play_stage(link, finetune, base=initial)
+        release = put_release(finetune, link, best, health=self._health)
         personal = None
         if self._plan.study.personalise is not None:
             personalise = self._stage(1, start_round=best.index)
-            personal = self._play_stage(link, personalise, base=release, health=health)
+            personal = self._play_stage(link, personalise, base=release)
         self._blobs.prune(keep=self._checkpoints())
         return Outcome(
             release=release,
             best_round=best.index,
             personal_round=personal.index if personal is not None else None,
-            health=health,
+            health=self._health,
         )
 
-    def _play_stage(
-        self,
-        link: Link,
-        stage: StageRun,
-        *,
-        base: Digest,
-        health: Mapping[SiteId, HealthReport],
-    ) -> RoundRecord:
+    def _await_health(self, link: Link) -> None:
+        """Ask every site whether it would train, until enough of them would.
+
+        Raises:
+            QuorumError: They would not, for as long as they are waited for.
+        """
+        lacking: QuorumError | None = None
+        for _ in self._pacing.attempts():
+            try:
+                self._health = ask_health(
+                    link, run=self._run, plan=self._plan, observer=self._observer
+                )
+            except QuorumError as error:
+                lacking = error
+            else:
+                return
+        assert lacking is not None
+        raise lacking
+
+    def _ask_the_absent(self, link: Link) -> None:
+        """Take in the sites that were away before and are there now."""
+        if not self._pacing.sites_return:
+            return
+        returned = ask_the_absent(
+            link,
+            run=self._run,
+            plan=self._plan,
+            health=self._health,
+            observer=self._observer,
+        )
+        self._health = dict(sorted((self._health | returned).items()))
+
+    def _play_stage(self, link: Link, stage: StageRun, *, base: Digest) -> RoundRecord:
         """Play every round that is not closed yet; returns the best of all."""
         engine = RoundEngine(stage=stage, clock=self._clock)
         abandoned = 0
@@ -229,15 +284,16 @@ class Coordinator:
         while index <= stage.rounds:
             played = stage.closed_record(index)
             if played is None:
-                self._between_rounds()
+                self._pacing.between_rounds()
+                self._ask_the_absent(link)
                 self._observer.event(
                     "round.opened",
                     stage=stage.stage,
                     round=index,
                     rounds=stage.rounds,
-                    sites=list(health),
+                    sites=list(self._health),
                 )
-                played = engine.play(link, index=index, base=base, health=health)
+                played = engine.play(link, index=index, base=base, health=self._health)
                 self._after_round(stage, played)
             if played.state is RoundState.ABANDONED:
                 abandoned += 1
@@ -247,12 +303,14 @@ class Coordinator:
                         f"abandoned {abandoned} times in a row: {played.reason}",
                         "Look at the sites' reasons in the record, then resume the run.",
                     )
+                if self._pacing.sites_return:
+                    self._await_health(link)
                 continue
             abandoned = 0
             assert played.aggregate is not None
             base = played.aggregate
             index += 1
-        self._between_rounds()
+        self._pacing.between_rounds()
         best = stage.best()
         assert best is not None
         return best

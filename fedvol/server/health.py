@@ -1,4 +1,6 @@
-"""Which sites would train now: asked before a run begins and whenever it is resumed."""
+"""Which sites would train now: asked before a run begins, and again of those that were away."""
+
+from collections.abc import Collection, Sequence
 
 from fedvol.errors import PlanMismatchError, QuorumError
 from fedvol.federation import Action, HealthReport, Link, Reply, Request, check_health
@@ -21,6 +23,43 @@ def ask_health(
         QuorumError: Fewer sites would train than the study's minimum.
         TransportError: The link is down.
     """
+    sites = [SiteId(site) for site in plan.sites]
+    health, why_not = _ask(link, sites, run=run, plan=plan, observer=observer)
+    minimum = plan.study.federation.min_sites
+    if len(health) < minimum:
+        words = "; ".join(f"{site}: {reason}" for site, reason in sorted(why_not.items()))
+        raise QuorumError(
+            f"run {run}",
+            f"{len(health)} of at least {minimum} sites would train"
+            + (f" ({words})" if words else ""),
+            "Mend the sites and resume, or begin a new run with a lower federation.min_sites.",
+        )
+    return health
+
+
+def ask_the_absent(
+    link: Link,
+    *,
+    run: RunId,
+    plan: Plan,
+    health: Collection[SiteId],
+    observer: Observer,
+) -> dict[SiteId, HealthReport]:
+    """The same of sites that are connected now and did not answer before; there may be none.
+
+    Raises:
+        TransportError: The link is down.
+    """
+    absent = [SiteId(site) for site in plan.sites if site not in health]
+    there = link.sites() if absent else ()
+    sites = [site for site in absent if site in there]
+    return _ask(link, sites, run=run, plan=plan, observer=observer)[0] if sites else {}
+
+
+def _ask(
+    link: Link, sites: Sequence[SiteId], *, run: RunId, plan: Plan, observer: Observer
+) -> tuple[dict[SiteId, HealthReport], dict[SiteId, str]]:
+    """What the healthy sites say, and why the others are not among them."""
     present = set(link.sites())
     requests = [
         Request(
@@ -28,18 +67,18 @@ def ask_health(
             plan=plan.digest,
             stage=0,
             round=0,
-            site=SiteId(site),
+            site=site,
             action=Action.HEALTH,
             state={},
             arguments={},
             limit_s=_LIMIT_S,
         )
-        for site in plan.sites
+        for site in sites
         if site in present
     ]
     health: dict[SiteId, HealthReport] = {}
-    absent = {site: "not connected" for site in plan.sites if site not in present}
-    refused: dict[str, str] = {}
+    absent = {site: "not connected" for site in sites if site not in present}
+    refused: dict[SiteId, str] = {}
 
     def check(reply: Reply, request: Request) -> HealthReport:
         return _healthy(reply, request, plan=plan)
@@ -54,18 +93,7 @@ def ask_health(
             found.tell(observer, request=request)
     for site, reason in sorted(absent.items()):
         observer.event("site.absent", site=site, reason=reason)
-    minimum = plan.study.federation.min_sites
-    if len(health) < minimum:
-        words = "; ".join(
-            f"{site}: {reason}" for site, reason in sorted((absent | refused).items())
-        )
-        raise QuorumError(
-            f"run {run}",
-            f"{len(health)} of at least {minimum} sites would train"
-            + (f" ({words})" if words else ""),
-            "Mend the sites and resume, or begin a new run with a lower federation.min_sites.",
-        )
-    return dict(sorted(health.items()))
+    return dict(sorted(health.items())), absent | refused
 
 
 def _healthy(reply: Reply, request: Request, *, plan: Plan) -> HealthReport:

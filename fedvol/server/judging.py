@@ -1,6 +1,6 @@
 """Judging: sites are asked what a model is worth on their validation or test cases."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fedvol.config.metrics import SegmentationMetric
 from fedvol.errors import QuorumError
@@ -56,6 +56,7 @@ def judge_release(
     round_index: int,
     model: str,
     health: Mapping[SiteId, HealthReport],
+    judges: Collection[SiteId],
 ) -> dict[SiteId, MetricSums]:
     """Have every site judge a stage's model on its test cases; answers already held are kept.
 
@@ -66,20 +67,21 @@ def judge_release(
         round_index: Round whose model is judged.
         model: What the figures are kept under.
         health: What each site said of its data.
+        judges: Sites whose figures are wanted.
 
     Raises:
         QuorumError: A site with test cases did not answer; figures over a subset are refused.
     """
     where = f"run {stage.run}"
-    absent = sorted(set(stage.plan.sites) - health.keys())
+    evaluation = stage.plan.study.evaluation
+    held = stage.store.evaluations(stage.run, model=model)
+    absent = sorted(set(judges) - health.keys() - held.keys())
     if absent:
         raise QuorumError(
             where,
             f"no test figures from {', '.join(absent)}, which did not answer",
-            "Bring every site of the plan back and start again with --resume.",
+            "Bring these sites back, then resume the run.",
         )
-    evaluation = stage.plan.study.evaluation
-    held = stage.store.evaluations(stage.run, model=model)
     missing = [site for site, report in health.items() if report.test_cases and site not in held]
     with stage.blobs.open(release) as file:
         state = file.read_all()
@@ -98,7 +100,7 @@ def judge_release(
         raise QuorumError(
             where,
             f"no test figures from {', '.join(silent)}",
-            "Look at these sites and start again with --resume.",
+            "Look at these sites, then resume the run.",
         )
     return {**held, **parts}
 

@@ -53,7 +53,8 @@ def mean_norms(
     ]
 
     def check(reply: Reply, request: Request) -> State:
-        return check_norms(reply, request=request, local=local)
+        # Into memory: a reply's tensors are gone once the next one is taken.
+        return dict(check_norms(reply, request=request, local=local))
 
     held: dict[SiteId, State] = {}
     for request, found in ask_each(link, requests, check=check):

@@ -193,6 +193,9 @@ class RunDesk:
             raise RunRequestError(
                 f"run {proposal.run}", "it was not started yet", "Start it: fedvol run start."
             )
+        lacks_figures = state is RunState.FINISHED and request.wanted is Wanted.ENDED
+        if verb == "resume" and lacks_figures and request.reason:
+            return  # what is missing is asked for again; nothing is trained
         if state in (RunState.FINISHED, RunState.STOPPED):
             raise RunRequestError(
                 f"run {proposal.run}", f"it is {state.value} for good", "Propose a new run."

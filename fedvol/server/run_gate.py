@@ -1,6 +1,6 @@
 """`RunGate`: one run's consent, the operator's wish, its wait for sites, and its receipts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import final
 
 from fedvol.config.server import Waiting
@@ -17,6 +17,8 @@ from fedvol.types import Digest, RunId, SiteId
 
 _BRINGING = (Action.FINETUNE, Action.PERSONALISE)
 STEP_S = 1.0
+RETRY_S = 20.0
+"""Seconds between two questions to sites that would not train."""
 
 
 @final
@@ -79,6 +81,31 @@ class RunGate:
             self._run, runs=self._state.runs, store=self._state.store, key=self._state.key
         )
         self._heed()
+
+    @property
+    def sites_return(self) -> bool:
+        """They do: a hospital's link, hours and pauses are its own."""
+        return True
+
+    def attempts(self) -> Iterator[None]:
+        """At once, then every `RETRY_S` until the time for a quorum has passed.
+
+        Raises:
+            RunPausedError: The operator paused the run meanwhile.
+            RunStoppedError: The operator stopped it.
+        """
+        began_s = self._clock.monotonic_s()
+        yield
+        while self._clock.monotonic_s() - began_s < self._state.config.waiting.for_quorum_s:
+            self._observer.event("run.waiting", name=self._run, absent=[])
+            for _ in range(round(RETRY_S / STEP_S)):
+                self._heed()
+                self._wait(STEP_S)
+            yield
+
+    def judges(self) -> frozenset[SiteId]:
+        """The sites that agree now: whoever left is not waited for."""
+        return self.consenting()
 
     def answered(self, request: Request, digest: Digest, tensors: Digest | None) -> None:
         """Take note of the signed answer that brings a contribution."""

@@ -8,7 +8,7 @@ from typing import final
 from fedvol.errors import FedvolError, RunPausedError, RunStoppedError, TransportError
 from fedvol.federation import RunState
 from fedvol.plan import Plan
-from fedvol.server.clock import SystemClock
+from fedvol.server.clock import Clock, SystemClock
 from fedvol.server.conducting import Conducted, Gate, conduct
 from fedvol.server.receipts import issue_receipts
 from fedvol.server.run_gate import RunGate
@@ -35,6 +35,7 @@ class RunQueue:
         observer: Hears of progress.
         conducts: Brings one run to its end; None: over the network.
         wait: Waits so many seconds.
+        clock: Time; None: the machine's.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class RunQueue:
         observer: Observer,
         conducts: Conduct | None = None,
         wait: Callable[[float], None] = time.sleep,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._state = state
         self._observer = observer
         self._conducts = conducts or self._over_network
@@ -82,7 +85,7 @@ class RunQueue:
                 run,
                 plan=record.plan,
                 state=self._state,
-                clock=SystemClock(),
+                clock=self._clock,
                 wait=self._wait,
                 observer=self._observer,
             )
@@ -96,6 +99,10 @@ class RunQueue:
         except FedvolError as error:
             _log.warning("run.failed", extra={"run": run, "code": error.code})
             self._end(run, RunState.FAILED, reason=str(error))
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not block other runs
+            _log.exception("run.fault", extra={"run": run})
+            reason = f"a fault in fedvol ({type(error).__name__}); the server's log says where"
+            self._end(run, RunState.FAILED, reason=reason)
         else:
             self._end(run, RunState.FINISHED, reason="")
 
@@ -112,7 +119,9 @@ class RunQueue:
             self._state.runs.set_run_state(run, state, reason=reason)
         issue_receipts(run, runs=self._state.runs, store=self._state.store, key=self._state.key)
         self._state.store.agreements.want(run, Wanted.ENDED, by=_COORDINATOR, reason=reason)
-        self._observer.event("run.ended", name=run, status=state.value, reason=reason)
+        ended = self._state.runs.run(run)
+        status = ended.state if ended is not None else state
+        self._observer.event("run.ended", name=run, status=status.value, reason=reason)
 
     def _over_network(self, run: RunId, plan: Plan, gate: Gate) -> Conducted:
         with StateFile(self._state.folder.initial(run)) as file:

@@ -115,7 +115,9 @@ class SiteTables:
                 session.add(row)
             row.next_identity, row.next_node = keys.identity, keys.node
             row.software, row.enrolled = software, used
-            if row.wanted == SiteStanding.REVOKED:  # it was invited anew
+            if row.wanted == SiteStanding.REVOKED:
+                # It was invited anew. The keys it had stay out: the root vouches for the new ones.
+                row.status = SiteStanding.REVOKED.value
                 row.wanted = SiteStanding.ACTIVE.value
             return _site(row)
 
@@ -174,12 +176,11 @@ class SiteTables:
                 raise RosterOutdatedError(
                     f"roster {version}", f"version {held} is held already", "Bring the newest one."
                 )
-            if held != version:
-                session.add(
-                    RosterRow(
-                        version=version, content=content, accepted=self._now(), accepted_by=by
-                    )
-                )
+            if held == version:
+                return
+            session.add(
+                RosterRow(version=version, content=content, accepted=self._now(), accepted_by=by)
+            )
             rows = {row.name: row for row in session.scalars(select(SiteRow))}
             named = {entry.site for entry in entries}
             for row in rows.values():

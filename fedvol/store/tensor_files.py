@@ -55,6 +55,10 @@ _HEADER = TypeAdapter(dict[str, _Field | dict[str, str]])
 _LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 8
 _MAX_HEADER_BYTES = 100_000_000
+_MAX_AXES = 32
+_MAX_TENSOR_BYTES = (1 << 63) - 1
+"""More axes, or axes whose lengths multiply to more, no array can have, not even an empty one."""
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -303,9 +307,13 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, TensorEntry], di
 def _entry(path: Path, name: str, field: _Field | dict[str, str]) -> TensorEntry:
     if isinstance(field, _Field) and field.dtype in _DTYPES:
         start, stop = field.data_offsets
-        dtype = _DTYPES[field.dtype]
-        if stop - start == math.prod(field.shape) * np.dtype(dtype).itemsize:
-            return TensorEntry(dtype=dtype, shape=field.shape, start=start, stop=stop)
+        dtype = np.dtype(_DTYPES[field.dtype])
+        extent = math.prod(max(side, 1) for side in field.shape) * dtype.itemsize
+        can_be = len(field.shape) <= _MAX_AXES and extent <= _MAX_TENSOR_BYTES
+        if can_be and stop - start == math.prod(field.shape) * dtype.itemsize:
+            return TensorEntry(
+                dtype=_DTYPES[field.dtype], shape=field.shape, start=start, stop=stop
+            )
     raise _damaged(path, f"its header describes tensor {name[:80]!r} in a way that cannot be")
 
 

@@ -1,9 +1,11 @@
 """FedBN: norm layers stay at their site, and only there."""
 
 import json
+from collections import UserDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +23,21 @@ from fedvol.types import Json, SiteId, State
 FEDBN = 'kind = "fedbn"'
 
 
+class Fleeting(UserDict[str, Any]):
+    """Tensors that can be read until they are gone."""
+
+    is_gone = False
+
+    def __getitem__(self, name: str) -> Any:
+        assert not self.is_gone, "read after the next answer was taken"
+        return super().__getitem__(name)
+
+
 class Listening:
-    """A link that notes the names of every tensor that travels, by action and direction."""
+    """A link that notes the names of every tensor that travels, by action and direction.
+
+    As over a network, norm layers lie in a file that goes once the next answer is taken.
+    """
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -38,9 +53,13 @@ class Listening:
             self.down.setdefault(request.action, set()).update(request.state)
         for reply in self._link.ask(requests):
             self.up.setdefault(reply.action, set()).update(reply.tensors)
-            if reply.action is Action.NORMS:
-                self.norms[reply.site] = reply.tensors
-            yield reply
+            if reply.action is not Action.NORMS:
+                yield reply
+                continue
+            self.norms[reply.site] = reply.tensors
+            fleeting = Fleeting(reply.tensors)
+            yield replace(reply, tensors=fleeting)
+            fleeting.is_gone = True
 
 
 class BlobNames(Events):

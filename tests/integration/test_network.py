@@ -20,7 +20,9 @@ from fedvol.simulation.session import FEDERATED, Session, open_session
 from fedvol.store import RunStore, open_engine
 from fedvol.types import RunId
 
-STUDY = parse_open_study(tiny_text(rounds="rounds = 2"), where="tiny.toml")
+STUDY = parse_open_study(
+    tiny_text(rounds="rounds = 2", strategy='kind = "fedbn"'), where="tiny.toml"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +98,9 @@ def test_same_weights_over_the_network(expected: Expected, network: Network) -> 
     require_same(expected, network, "undisturbed", told)
     assert not told["torch"], "the coordinator loaded torch"
     for site in expected.session.sites:
-        # Health, two rounds of training and judging, the test cases.
+        # Health, two rounds of training and judging, the norm layers, the test cases.
         audit = network.folder / "sites" / site / "audit.jsonl"
-        assert verify_log(audit).records == 6
+        assert verify_log(audit).records == 7
     assert list((network.server / "exchange" / "up").rglob("*.safetensors")) == []
 
 

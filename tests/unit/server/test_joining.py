@@ -135,3 +135,20 @@ def test_a_suspended_site_is_out_at_once_and_in_the_next_draft(
     assert state.registry.identity(SiteId("north")) is None
     assert state.registry.nodes() == {}
     assert state.registry.draft().sites[0].status is SiteStatus.SUSPENDED
+
+
+def test_invited_anew_what_was_revoked_stays_out(
+    client: AsgiClient, state: ServerState, consortium: Consortium, north: Hospital
+) -> None:
+    """Its old keys may be in a thief's hands: only the root's word lets the site in again."""
+    consortium.join(state, north)
+    held = state.store.sites.roster()
+    assert held is not None
+    state.store.sites.want(SiteId("north"), SiteStanding.REVOKED)
+    anew = Hospital(name="north")
+    assert client.post(ENROL, content=anew.enrolment(token(state))).status_code == 200
+    assert state.registry.active() == ()
+    state.registry.put(held, where="roster", by="operator")  # the same roster, brought again
+    assert state.registry.active() == ()
+    state.registry.put(consortium.sign_roster(state), where="roster", by="operator")
+    assert state.registry.identity(SiteId("north")) == anew.identity.public

@@ -1,21 +1,24 @@
 """Runs one after the other: with consent alone, paused and stopped between rounds, receipts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from arithmetic_sites import INITIAL, SPECS, Events, FakeLink
+from arithmetic_sites import INITIAL, SPECS, Answer, Events, FakeLink, reply
 from server_parties import Consortium, Hospital
 from tiny import tiny_study
 
-from fedvol.errors import NoConsentError
-from fedvol.federation import RunState, SiteState
+from fedvol.errors import NoConsentError, RunRequestError
+from fedvol.federation import Action, Reply, Request, RunState, SiteState
 from fedvol.identity import Tag, open_body
 from fedvol.plan import NetworkDescription, Plan, state_digest
 from fedvol.server import Coordinator, SystemClock
-from fedvol.server.conducting import Conducted, Gate
+from fedvol.server.conducting import Conducted, Gate, bring_to_end
 from fedvol.server.proposing import run_proposal
-from fedvol.server.run_queue import RunQueue
+from fedvol.server.run_desk import RunDesk
+from fedvol.server.run_gate import RETRY_S, RunGate
+from fedvol.server.run_queue import Conduct, RunQueue
 from fedvol.server.server_state import ServerState
 from fedvol.store import BlobStore, ConsentRecord, Decision, Wanted
 from fedvol.types import RunId, SiteId
@@ -26,28 +29,39 @@ A, B = SiteId("a"), SiteId("b")
 Between = Callable[[RunId, int], None]
 
 
+class WaitedClock(SystemClock):
+    """Time that passes by waiting alone."""
+
+    waited_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self.waited_s
+
+
 class Here:
     """Conducts runs over sites that answer with arithmetic."""
 
     def __init__(self, state: ServerState, *, between: Between | None = None) -> None:
         self.state, self.between = state, between
         self.links: list[FakeLink] = []
+        self.change: Answer | None = None
         self.waits = 0
-        self.queue = RunQueue(state, observer=Events(), conducts=self.conduct, wait=self.wait)
+        self.clock = WaitedClock()
+        self.queue = self.queue_of(self.conduct)
 
-    def wait(self, _seconds: float) -> None:
+    def queue_of(self, conducts: Conduct) -> RunQueue:
+        return RunQueue(
+            self.state, observer=Events(), conducts=conducts, wait=self.wait, clock=self.clock
+        )
+
+    def wait(self, seconds: float) -> None:
         self.waits += 1
-        assert self.waits < 100, "it waits for ever"
+        self.clock.waited_s += seconds
+        assert self.waits < 4000, "it waits for ever"
 
     def conduct(self, run: RunId, plan: Plan, gate: Gate) -> Conducted:
-        link = FakeLink(plan)
+        link = FakeLink(plan, change=self.change)
         self.links.append(link)
-
-        def between() -> None:
-            if self.between is not None:
-                closed = [one for one in self.state.runs.rounds(run) if one.ended]
-                self.between(run, len(closed))
-            gate.between_rounds()
 
         coordinator = Coordinator(
             run=run,
@@ -57,10 +71,23 @@ class Here:
             blobs=BlobStore(self.state.folder.blobs(run)),
             clock=SystemClock(),
             observer=Events(),
-            between_rounds=between,
+            pacing=self.gate_of(run, gate),
         )
-        outcome = coordinator.conduct(gate.admitted(link))
-        return Conducted(outcome=outcome, tests={}, personal_tests={})
+        return bring_to_end(coordinator, gate.admitted(link), gate=gate)
+
+    def gate_of(self, run: RunId, gate: Gate) -> Gate:
+        """The gate, beside which something happens between rounds."""
+        assert isinstance(gate, RunGate)
+        heed = gate.between_rounds
+
+        def between_rounds() -> None:
+            if self.between is not None:
+                closed = [one for one in self.state.runs.rounds(run) if one.ended]
+                self.between(run, len(closed))
+            heed()
+
+        gate.between_rounds = between_rounds  # type: ignore[method-assign]
+        return gate
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +206,7 @@ def test_a_failed_run_does_not_block_the_next_and_can_be_resumed(state: ServerSt
             plan = plan.model_copy(update={"software": "9.0.0"})  # no site is of this version
         return broken(run, plan, gate)
 
-    queue = RunQueue(state, observer=Events(), conducts=fails, wait=here.wait)
+    queue = here.queue_of(fails)
     queue.step()
     found, reason, wanted = run_state(state, FIRST)
     assert (found, wanted) == (RunState.FAILED, Wanted.ENDED)
@@ -213,3 +240,83 @@ def test_a_run_waits_for_its_sites_and_heeds_a_stop_meanwhile(state: ServerState
     assert here.waits == 3
     assert run_state(state, FIRST) == (RunState.STOPPED, "ada stopped it", Wanted.ENDED)
     assert here.links[0].trained == []
+
+
+class Refusing:
+    """A site that refuses everything for so many questions, or for ever."""
+
+    def __init__(self, site: SiteId, *, actions: set[Action], times: int = 10**6) -> None:
+        self.site, self.actions, self.left = site, actions, times
+
+    def __call__(self, request: Request) -> Reply | None:
+        if request.site != self.site or request.action not in self.actions or not self.left:
+            return None
+        self.left -= 1
+        return replace(reply(request), code=NoConsentError.code, title=NoConsentError.title)
+
+
+def test_a_site_that_is_away_at_the_start_joins_a_later_round(state: ServerState) -> None:
+    propose(state, FIRST, A, B)
+    here = Here(state)
+    here.change = Refusing(B, actions={Action.HEALTH}, times=2)
+    here.queue.step()
+    assert run_state(state, FIRST)[0] is RunState.FINISHED
+    assert here.links[0].trained == [(A, 1), (B, 2), (A, 2), (B, 3), (A, 3)]
+    assert set(state.runs.evaluations(FIRST, model=FIRST)) == {A, B}
+
+
+def test_sites_that_refuse_for_a_while_do_not_fail_the_run(state: ServerState) -> None:
+    """Its hours end, or it pauses: refusals come within seconds, and the run waits."""
+    propose(state, FIRST, A)
+    here = Here(state)
+    here.change = Refusing(A, actions={Action.HEALTH}, times=30)
+    here.queue.step()
+    assert run_state(state, FIRST)[0] is RunState.FINISHED
+    assert here.clock.waited_s == 30 * RETRY_S
+
+
+def test_sites_that_refuse_for_good_fail_it_once_their_time_is_over(state: ServerState) -> None:
+    propose(state, FIRST, A)
+    here = Here(state)
+    here.change = Refusing(A, actions={Action.HEALTH})
+    here.queue.step()
+    found, reason, _ = run_state(state, FIRST)
+    assert (found, here.clock.waited_s) == (RunState.FAILED, 3600.0)
+    assert NoConsentError.code in reason
+
+
+def test_missing_test_figures_are_asked_for_again_on_resume(state: ServerState) -> None:
+    propose(state, FIRST, A, B)
+    here = Here(state)
+    here.change = Refusing(B, actions={Action.TEST})
+    here.queue.step()
+    assert run_state(state, FIRST)[0] is RunState.FINISHED
+    desk = RunDesk(state, online=lambda: (A, B))
+    assert "no test figures from b" in str(desk.show(FIRST)["reason"])
+    here.change = None
+    desk.want(FIRST, verb="resume", reason="", by="ada")
+    here.queue.step()
+    assert set(state.runs.evaluations(FIRST, model=FIRST)) == {A, B}
+    assert here.links[1].trained == []
+    assert desk.show(FIRST)["reason"] == ""
+    with pytest.raises(RunRequestError, match="for good"):
+        desk.want(FIRST, verb="resume", reason="", by="ada")
+
+
+def test_a_fault_of_ours_fails_its_run_alone(state: ServerState) -> None:
+    propose(state, FIRST, A)
+    propose(state, SECOND, A)
+    here = Here(state)
+
+    def broken(run: RunId, plan: Plan, gate: Gate) -> Conducted:
+        if run == FIRST:
+            raise ZeroDivisionError
+        return here.conduct(run, plan, gate)
+
+    queue = here.queue_of(broken)
+    queue.step()
+    queue.step()
+    found, reason, wanted = run_state(state, FIRST)
+    assert (found, wanted) == (RunState.FAILED, Wanted.ENDED)
+    assert "ZeroDivisionError" in reason
+    assert run_state(state, SECOND)[0] is RunState.FINISHED

@@ -164,6 +164,8 @@ def tensor(start: int, stop: int, dtype: str = "F32", shape: tuple = (2,)) -> di
         raw({"x": tensor(0, 8, shape=(2.0,))}, b"12345678"),
         raw({"x": tensor(0, 8, dtype="BF16", shape=(4,))}, b"12345678"),
         raw({"x": tensor(0, 8, shape=(2**62, 2**62))}, b"12345678"),
+        raw({"x": tensor(0, 0, shape=(0, 2**62))}),
+        raw({"x": tensor(0, 4, shape=(1,) * 65)}, b"1234"),
         raw({"x": {"dtype": "F32"}}),
         raw({"x": {"dtype": "a", "shape": "b", "data_offsets": "c"}}),
         raw({"__metadata__": tensor(0, 0, shape=(0,))}, b"1"),

@@ -67,6 +67,20 @@ class BlobRefusedError(TransportError):
     title = "weights not carried"
 
 
+class BlobElsewhereError(BlobRefusedError):
+    """Bytes of weights do not follow those that are here, or others of them are still coming."""
+
+    code = "FV-TRAN-031"
+    title = "weights continued at another place"
+
+
+class MessageRefusedError(TransportError):
+    """The server does not take a message, however often it is brought."""
+
+    code = "FV-TRAN-032"
+    title = "message not taken"
+
+
 class CallRefusedError(TransportError):
     """A call of the server's own routes does not prove whose it is."""
 

@@ -1,5 +1,6 @@
 """Conducting a run over the network, in a process that may be killed at any moment."""
 
+import math
 import time
 from collections.abc import Collection, Mapping
 from contextlib import closing
@@ -12,7 +13,6 @@ from fedvol.identity import IdentityKey
 from fedvol.plan import Plan
 from fedvol.server.clock import SystemClock
 from fedvol.server.coordinator import Coordinator, Outcome
-from fedvol.server.front_door import MAX_BLOB_BYTES
 from fedvol.server.pacing import Pacing, Unpaced
 from fedvol.server.server_folder import ServerFolder
 from fedvol.store import BlobStore, RunStore, open_engine
@@ -31,6 +31,15 @@ AWAY_S = 3600.0
 """How long the engine may be away before the coordinator gives up; the run can be gone on with."""
 
 RETRY_S = 1.0
+
+_MAX_TENSORS_OF_ONE = 3
+"""Tensors that travel for one of the network's, its companions among them."""
+
+_BYTES_OF_ONE = 8
+"""Bytes of a number in its widest form."""
+
+_BESIDE_BYTES = 64 << 20
+"""Room for headers, and for the figures of a judgement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +148,7 @@ def conduct(
             observer=observer,
             pacing=door,
         )
-        blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
+        blobs = BlobFolder(folder.exchange)
         private = PrivateAddress(port=private_port, secret=folder.secret())
         clock = SystemClock()
         outage = _Outage(clock)
@@ -147,7 +156,13 @@ def conduct(
             try:
                 with server_run(private) as grid:
                     outage.over()
-                    carrier = SignedServer(key, sites=sites, blobs=blobs, answered=door.answered)
+                    carrier = SignedServer(
+                        key,
+                        sites=sites,
+                        blobs=blobs,
+                        max_bytes=_largest_answer(plan),
+                        answered=door.answered,
+                    )
                     link = door.admitted(
                         FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
                     )
@@ -157,6 +172,12 @@ def conduct(
                     raise
                 observer.event("engine.down", name=run, what=error.what)
                 time.sleep(RETRY_S)
+
+
+def _largest_answer(plan: Plan) -> int:
+    """Bytes of the largest file that can be an answer: every tensor with all its companions."""
+    num_values = sum(math.prod(spec.shape) for spec in plan.network.tensors)
+    return _MAX_TENSORS_OF_ONE * _BYTES_OF_ONE * num_values + _BESIDE_BYTES
 
 
 @final

@@ -17,9 +17,6 @@ from fedvol.transport.network.public_gate import Asgi, PublicGate
 from fedvol.transport.network.superlink import SuperLink, SuperLinkSettings
 from fedvol.types import SiteId
 
-MAX_BLOB_BYTES = 8 << 30
-"""Largest file of weights that a site may bring, whatever the run."""
-
 LOOPBACK = "127.0.0.1"
 
 
@@ -47,7 +44,7 @@ class FrontDoor:
         self.superlink = SuperLink(
             SuperLinkSettings(database=folder.engine, secret=folder.secret())
         )
-        blobs = BlobFolder(folder.exchange, max_bytes=MAX_BLOB_BYTES)
+        blobs = BlobFolder(folder.exchange)
         # One guard for all routes: it remembers which calls were made already.
         self._own = Starlette(routes=[*blob_routes(blobs, guard or CallGuard(sites)), *routes])
         self._private: Asgi = (

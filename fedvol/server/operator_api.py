@@ -16,12 +16,14 @@ from fedvol.errors import FedvolError, MessageError, OperatorRefusedError
 from fedvol.files import atomic_path
 from fedvol.identity.acceptance import MAX_ROSTER_BYTES
 from fedvol.server.calls import read_small, status_of
-from fedvol.server.front_door import MAX_BLOB_BYTES
 from fedvol.server.operator_desk import OperatorDesk
 from fedvol.server.run_desk import RunDesk
 from fedvol.store import Role, UserRecord
 from fedvol.transport.network.private_gate import OPERATOR_PREFIX
 from fedvol.types import Json
+
+MAX_INITIAL_BYTES = 8 << 30
+"""Largest file of initial weights that is taken, in bytes."""
 
 MAX_PLAN_BYTES = 8 << 20
 _EVERYBODY = frozenset(Role)
@@ -176,7 +178,7 @@ def _about_runs(runs: RunDesk) -> list[_Entry]:
         with atomic_path(target) as temporary, temporary.open("wb") as file:
             async for chunk in call.request.stream():
                 size += len(chunk)
-                if size > MAX_BLOB_BYTES:
+                if size > MAX_INITIAL_BYTES:
                     raise _malformed("the weights are too large")
                 await run_in_threadpool(file.write, chunk)
         return {"run": run, "size_bytes": size}

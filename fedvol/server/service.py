@@ -110,16 +110,23 @@ class _Server:
         return public, private
 
     def look(self) -> None:
-        """What is due now and then: who may take part, and the audit log's checkpoint."""
-        self.sync()
-        self._actions.checkpoint_if_due()
+        """What is due now and then: who may take part, and the audit log's checkpoint.
+
+        What cannot be done now, because the disk is full or the database away, is told and done
+        at the next look.
+        """
+        try:
+            self.sync()
+            self._actions.checkpoint_if_due()
+        except FedvolError as error:
+            self._observer.event("look.failed", code=error.code, what=str(error))
 
     def sync(self) -> None:
         """Let exactly those sites in that may take part now."""
         with self._syncing:
             nodes = self._state.registry.nodes()
             if nodes == self._nodes:
-                return  # setting them keeps everybody out for a moment
+                return
             try:
                 self._door.set_sites(nodes)
                 self._nodes = nodes

@@ -29,7 +29,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
 
 @pytest.fixture
 def folder(server: Server) -> Generator[BlobFolder]:
-    folder = BlobFolder(server.folder / "exchange", max_bytes=1 << 20)
+    folder = BlobFolder(server.folder / "exchange")
+    for site in (SITE, NEIGHBOUR):
+        folder.expect(site, max_bytes=1 << 20)
     yield folder
     for site in (SITE, NEIGHBOUR):
         folder.clear(site)
@@ -93,8 +95,8 @@ def test_brought_on_from_where_the_link_was_cut(
 def test_a_piece_that_is_cut_in_its_midst_keeps_what_came(
     server: Server, folder: BlobFolder, path: Path
 ) -> None:
-    part = folder.open_part(SITE, DIGEST, offset=0, size_bytes=700)
-    part.write_bytes(CONTENT[:700])
+    with folder.appending(SITE, DIGEST, offset=0, size_bytes=1000) as file:
+        file.write(CONTENT[:700])
     client, _ = client_of(server)
     with closing(client):
         client.bring(path, digest=DIGEST)

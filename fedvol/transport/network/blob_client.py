@@ -11,7 +11,7 @@ import httpx
 from fedvol.errors import BlobRefusedError, LinkDownError, NotAdmittedError
 from fedvol.files import digest_file, store_error
 from fedvol.identity import IdentityKey
-from fedvol.transport.network.blob_routes import COMPLETE, OFFSET
+from fedvol.transport.network.blob_routes import COMPLETE, ELSEWHERE, OFFSET
 from fedvol.transport.network.calls import sign_call
 from fedvol.types import Digest, SiteId
 
@@ -176,6 +176,8 @@ class BlobClient:
             )
         if status >= _SERVER_ERROR:
             raise self._down(f"it answered {status}")
+        if status == ELSEWHERE:
+            raise self._down("a call that was cut has not ended there yet")
         raise self._refused(f"the server answered {status}")
 
     def _refused(self, what: str) -> BlobRefusedError:

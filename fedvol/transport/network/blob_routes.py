@@ -2,18 +2,19 @@
 
 GET   /fedvol/v1/blobs/DIGEST     a blob the server gives out; `Range` is honoured
 HEAD  /fedvol/v1/uploads/DIGEST   how much of the caller's blob is here: `Upload-Offset`
-PATCH /fedvol/v1/uploads/DIGEST   bytes from `Upload-Offset` on; 201 once it is whole
+PATCH /fedvol/v1/uploads/DIGEST   bytes from `Upload-Offset` on; 201 once it is whole,
+                                  409 where they do not go on there
 """
 
 from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import BinaryIO
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from fedvol.errors import BlobRefusedError, CallRefusedError, StoreError
+from fedvol.errors import BlobElsewhereError, BlobRefusedError, CallRefusedError, StoreError
 from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.calls import Call, CallGuard
 from fedvol.types import Digest, SiteId
@@ -21,6 +22,9 @@ from fedvol.types import Digest, SiteId
 OFFSET = "upload-offset"
 COMPLETE = "upload-complete"
 """Header that is `1` with the last bytes of a blob."""
+
+ELSEWHERE = 409
+"""Status of bytes that do not follow those that are here; the caller asks where to go on."""
 
 _BLOB = "/fedvol/v1/blobs/{digest}"
 _UPLOAD = "/fedvol/v1/uploads/{digest}"
@@ -69,14 +73,18 @@ def blob_routes(folder: BlobFolder, guard: CallGuard) -> list[Route]:
         if request.headers.get("content-length") != str(call.size_bytes) or call.offset is None:
             return Response(status_code=400)
         try:
-            part = folder.open_part(site, digest, offset=call.offset, size_bytes=call.size_bytes)
-            await _append(part, request.stream(), limit_bytes=call.size_bytes)
+            with folder.appending(
+                site, digest, offset=call.offset, size_bytes=call.size_bytes
+            ) as file:
+                await _append(file, request.stream(), limit_bytes=call.size_bytes)
             if request.headers.get(COMPLETE) != "1":
                 return Response(status_code=204)
             await run_in_threadpool(folder.close_part, site, digest)
             return Response(status_code=201)
+        except BlobElsewhereError:
+            return Response(status_code=ELSEWHERE)
         except BlobRefusedError:
-            return Response(status_code=409)
+            return Response(status_code=422)
         except StoreError:
             return Response(status_code=507)
         except ClientDisconnect:
@@ -89,12 +97,18 @@ def blob_routes(folder: BlobFolder, guard: CallGuard) -> list[Route]:
     ]
 
 
-async def _append(part: Path, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> None:
+async def _append(file: BinaryIO, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> None:
     """Append what comes; what came before a cut stays."""
     left = limit_bytes
-    with part.open("ab") as file:
-        async for chunk in chunks:
-            left -= len(chunk)
-            if left < 0:
-                raise BlobRefusedError("blob", "more bytes came than were announced", "Stop.")
-            await run_in_threadpool(file.write, chunk)
+    async for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise BlobRefusedError("blob", "more bytes came than were announced", "Stop.")
+        await run_in_threadpool(_write, file, chunk)
+
+
+def _write(file: BinaryIO, chunk: bytes) -> None:
+    """Write all of it; an unbuffered file may take less at a time."""
+    left = memoryview(chunk)
+    while left:
+        left = left[file.write(left) :]

@@ -7,7 +7,7 @@ from typing import final
 
 import httpx
 
-from fedvol.errors import LinkDownError, NotAdmittedError, RunEndedError
+from fedvol.errors import LinkDownError, MessageRefusedError, NotAdmittedError, RunEndedError
 from fedvol.identity import NodeKey
 from fedvol.transport.engine import Message, set_message_id
 from fedvol.transport.network.fleet_engine import (
@@ -18,10 +18,12 @@ from fedvol.transport.network.fleet_engine import (
     Node,
     NodeAuthHttpInterceptor,
     ObjectPullError,
+    ObjectPushError,
     PullMessagesRequest,
     PushMessagesRequest,
     RuntimeVersionHttpInterceptor,
     SendNodeHeartbeatRequest,
+    UnexpectedObjectContentError,
     get_all_nested_objects,
     get_object_tree,
     go_through_proxy,
@@ -41,6 +43,9 @@ does not let come in, because it is not registered or is counted as there alread
 
 _RUN_ENDED = 403
 """Status of whatever belongs to a run that is over."""
+
+_NOT_TAKEN = frozenset({400, 411, 413, 422})
+"""Status of what the server takes at no time."""
 
 _PIECES_S = 10.0
 """How long the pieces of a message may follow its head, in seconds."""
@@ -157,6 +162,7 @@ class FleetConnection:
         Raises:
             RunEndedError: Nobody waits for it any more.
             NotAdmittedError: The site is not let in any more.
+            MessageRefusedError: The server will not take it, because it is too large.
             LinkDownError: The server cannot be reached; bring it again.
         """
         sender = Node(node_id=node)
@@ -200,9 +206,17 @@ class FleetConnection:
                 raise RunEndedError(
                     self._where, "the engine's run is over", "Nothing needs to be done."
                 ) from error
+            if status in _NOT_TAKEN:
+                raise MessageRefusedError(
+                    self._where,
+                    f"it does not take a message ({status})",
+                    "The round goes on without this site; bring both to one version of fedvol.",
+                ) from error
             raise self._down(f"it answered {status}") from error
-        except ObjectPullError as error:
-            raise self._down("a message of it did not come whole") from error
+        except (ObjectPullError, ObjectPushError, UnexpectedObjectContentError) as error:
+            raise self._down("a message did not pass whole") from error
+        except ValueError as error:  # so Flower says that bytes are no protobuf
+            raise self._down("what it answered is no message") from error
         except httpx.HTTPError as error:
             raise self._down(f"it cannot be reached ({type(error).__name__})") from error
 

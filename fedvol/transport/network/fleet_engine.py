@@ -18,6 +18,7 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supercore.inflatable.inflatable_object import (
+    UnexpectedObjectContentError,
     get_all_nested_objects,
     get_object_tree,
     no_object_id_recompute,
@@ -29,6 +30,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
 )
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
+    ObjectPushError,
     pull_and_inflate_object_from_tree,
     push_objects,
 )
@@ -56,10 +58,12 @@ __all__ = [
     "Node",
     "NodeAuthHttpInterceptor",
     "ObjectPullError",
+    "ObjectPushError",
     "PullMessagesRequest",
     "PushMessagesRequest",
     "RuntimeVersionHttpInterceptor",
     "SendNodeHeartbeatRequest",
+    "UnexpectedObjectContentError",
     "get_all_nested_objects",
     "get_object_tree",
     "go_through_proxy",

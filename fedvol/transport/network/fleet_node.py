@@ -19,6 +19,7 @@ from typing import final
 
 from fedvol.errors import (
     LinkDownError,
+    MessageRefusedError,
     NotAdmittedError,
     RunEndedError,
     SiteFailedError,
@@ -104,7 +105,7 @@ class FleetNode:
                     wait_s = self._timing.retry_s
                     self._observer.event("link.up", site=self._site)
                     self._answer_messages(app, node=node, stop=stop)
-            except (LinkDownError, NotAdmittedError) as error:
+            except (LinkDownError, MessageRefusedError, NotAdmittedError) as error:
                 self._observer.event("link.down", site=self._site, code=error.code, what=error.what)
                 stop.wait(wait_s)
                 wait_s = min(2 * wait_s, self._timing.max_retry_s)
@@ -186,7 +187,10 @@ class FleetNode:
         seconds: float,
         stop: threading.Event,
     ) -> None:
-        """Bring an answer, however long the link is down; the coordinator's limit ends it."""
+        """Bring an answer, however long the link is down; the coordinator's limit ends it.
+
+        In the place of one that the server does not take, it hears that the site failed.
+        """
         wait_s = self._timing.retry_s
         while True:
             try:
@@ -195,6 +199,13 @@ class FleetNode:
                     answer = failed_reply(to, SiteFailedError.code)
                 self._connection.push(node, answer, seconds=seconds)
                 return
+            except MessageRefusedError as error:
+                self._observer.event(
+                    "answer.refused", site=self._site, code=error.code, what=error.what
+                )
+                if answer.has_error():
+                    return
+                answer = failed_reply(to, SiteFailedError.code)
             except LinkDownError as error:
                 self._observer.event("link.down", site=self._site, code=error.code, what=error.what)
                 if stop.wait(wait_s):

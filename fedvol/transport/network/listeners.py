@@ -14,6 +14,8 @@ from fedvol.transport.network.public_gate import Asgi
 
 _READY_S = 30.0
 _STEP_S = 0.02
+_GRACE_S = 10
+"""Seconds in which what is under way may be answered when a listener stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
             date_header=True,  # by which a site sees that its clock is wrong
         )
         config.load()
@@ -99,6 +102,6 @@ class Listener:
         return int(sockets[0].getsockname()[1])
 
     def stop(self) -> None:
-        """Answer what is under way, then end."""
+        """Answer what is under way, then end; whoever is too slow is cut off."""
         self._server.should_exit = True
         self._thread.join()

@@ -38,6 +38,7 @@ class SignedServer:
         key: The server's identity.
         sites: Identities of the active sites.
         blobs: Where weights lie on their way.
+        max_bytes: Largest file of tensors that can be an answer.
         answered: Told of each answer whose signature held, before it is used: the question, the
             digest of the answer as signed, and of the file of tensors it names.
     """
@@ -48,12 +49,14 @@ class SignedServer:
         *,
         sites: SiteKeys,
         blobs: BlobFolder,
+        max_bytes: int,
         answered: Callable[[Request, Digest, Digest | None], None] | None = None,
     ) -> None:
         self._answered = answered
         self._key = key
         self._sites = sites
         self._blobs = blobs
+        self._max_bytes = max_bytes
         self._last: tuple[State, TensorFile | None] | None = None
         self._asked: dict[SiteId, Digest] = {}
         self._brought: dict[SiteId, Digest] = {}
@@ -65,7 +68,7 @@ class SignedServer:
         digest = digest_of(body)
         if self._asked.get(request.site) != digest:
             # What the site brought for another question is of no use any more.
-            self._blobs.clear(request.site)
+            self._blobs.expect(request.site, max_bytes=self._max_bytes)
             self._asked[request.site] = digest
         return to_records(body), len(body.to_bytes()) + (tensors.size_bytes if tensors else 0)
 

@@ -4,6 +4,7 @@ It holds the decoded cases and the GPU; the process around it only carries messa
 link stays up while the worker computes, and whatever kills the worker costs minutes of training.
 """
 
+import time
 from collections.abc import Callable
 from typing import final
 
@@ -45,8 +46,14 @@ class WarmWorker:
         return self._pool.processes[0]
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """The app's answer; a worker that dies of a message gets it again, a few times."""
-        for _ in range(MAX_TRIES):
+        """The app's answer; a worker that dies of a message gets it again, a few times.
+
+        Not once the message's limit is over: then nobody waits for the answer.
+        """
+        began_s = time.monotonic()
+        for num_tried in range(MAX_TRIES):
+            if num_tried and time.monotonic() - began_s > message.metadata.ttl:
+                break
             self._pool.begin(message, context=context)
             answer = self._pool.next_answer()
             if answer.reply is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tiny import Events
 
-from fedvol.errors import LinkDownError
+from fedvol.errors import LinkDownError, MessageRefusedError
 from fedvol.transport.engine import ConfigRecord, Message, RecordDict, set_task_identity
 from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
@@ -63,3 +63,30 @@ def test_an_answer_whose_approval_went_while_the_link_was_down(tmp_path: Path) -
     (answer,) = link.pushed
     assert answer.has_error()
     assert events.named("answer.kept") == [{"site": "a"}]
+
+
+class Refusing(Link):
+    """A server that takes no large answer."""
+
+    def push(self, node: int, answer: Message, *, seconds: float) -> None:
+        if not answer.has_error():
+            raise MessageRefusedError("server", "it does not take a message (413)", "Go on.")
+        self.pushed.append(answer)
+        self.stop.set()
+
+
+def test_an_answer_that_the_server_does_not_take_is_told_as_a_failure(tmp_path: Path) -> None:
+    set_task_identity(run=1, node=7)
+    stop = threading.Event()
+    link, events = Refusing(Message(RecordDict(), 7, "train.finetune"), stop), Events()
+    node = FleetNode(
+        link,  # type: ignore[arg-type]
+        site=SiteId("a"),
+        state=tmp_path / "node",
+        timing=NodeTiming(heartbeat_s=10, poll_s=0.01, retry_s=0.01),
+        observer=events,
+    )
+    node.serve(lambda asked, context: Message(RecordDict(), reply_to=asked), stop=stop)
+    (answer,) = link.pushed
+    assert answer.has_error()
+    assert [one["code"] for one in events.named("answer.refused")] == [MessageRefusedError.code]

@@ -103,13 +103,13 @@ class Link:
     agent: Agent = field(default_factory=Agent)
 
     def __post_init__(self) -> None:
-        self.blobs = BlobFolder(self.folder / "exchange", max_bytes=1 << 20)
+        self.blobs = BlobFolder(self.folder / "exchange")
         self.carrying = Carrying(self.blobs, SITE)
         self.server = self.new_server()
         self.site = self.new_site()
 
     def new_server(self) -> SignedServer:
-        return SignedServer(SERVER_KEY, sites=self.roster, blobs=self.blobs)
+        return SignedServer(SERVER_KEY, sites=self.roster, blobs=self.blobs, max_bytes=1 << 20)
 
     def new_site(
         self, *, key: IdentityKey = KEYS[SITE], server: IdentityKey = SERVER_KEY
@@ -191,7 +191,9 @@ def changed(content: RecordDict, change: Callable[[SignedBody], SignedBody]) -> 
 
 
 def test_a_request_of_somebody_else_is_not_answered(link: Link) -> None:
-    stranger = SignedServer(IdentityKey.generate(), sites=link.roster, blobs=link.blobs)
+    stranger = SignedServer(
+        IdentityKey.generate(), sites=link.roster, blobs=link.blobs, max_bytes=1 << 20
+    )
     content, _ = stranger.encode(request())
     with pytest.raises(SignatureError):
         link.answer(content)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from fedvol.audit import AuditLog
 from fedvol.errors import CallRefusedError, FedvolError
 from fedvol.identity import (
     Authority,
@@ -298,5 +299,9 @@ def syncing(held: SiteFolder, *, observer: Observer | None = None) -> Generator[
         site=SITE,
         timeout_s=10.0,
     )
-    with SiteStore(held.store_file) as store, closing(calls):
-        yield Sync(held, store, calls, observer=observer or Broadcast([]))
+    with (
+        SiteStore(held.store_file) as store,
+        AuditLog(held.audit_file, signer=held.identity()) as audit,
+        closing(calls),
+    ):
+        yield Sync(held, store, calls, audit=audit, observer=observer or Broadcast([]))

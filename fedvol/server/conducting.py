@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, final
 
+from fedvol.audit import AuditSink
 from fedvol.errors import TransportError
 from fedvol.federation import Link, MetricSums, Request
 from fedvol.identity import IdentityKey
@@ -46,6 +47,21 @@ class Conducted:
     outcome: Outcome
     tests: Mapping[SiteId, MetricSums]
     personal_tests: Mapping[SiteId, MetricSums]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerEnd:
+    """The server's end of its links.
+
+    Attributes:
+        key: The server's identity, which signs what it asks.
+        sites: Identities of the active sites, which sign what they answer.
+        audit: Where every message is written down.
+    """
+
+    key: IdentityKey
+    sites: SiteKeys
+    audit: AuditSink
 
 
 class Gate(Pacing, Protocol):
@@ -101,8 +117,7 @@ def conduct(
     initial: State,
     folder: ServerFolder,
     private_port: int,
-    key: IdentityKey,
-    sites: SiteKeys,
+    end: ServerEnd,
     observer: Observer,
     gate: Gate | None = None,
     poll_s: float = POLL_S,
@@ -115,8 +130,7 @@ def conduct(
         initial: Its initial weights.
         folder: The server's state folder.
         private_port: Where the engine listens on the loopback address.
-        key: The server's identity.
-        sites: Identities of the active sites.
+        end: The server's end of its links.
         observer: Hears of progress.
         gate: Who may be asked, and whether to go on; None: everybody, always.
         poll_s: Seconds between two looks for answers.
@@ -126,6 +140,7 @@ def conduct(
         RunPausedError: The gate said so.
         RunStoppedError: The gate said so.
         TransportError: The engine was away for longer than `AWAY_S`.
+        AuditError: A message cannot be written down.
     """
     door = gate or OpenGate(plan)
     with closing(RunStore(open_engine(folder.store))) as store:
@@ -147,7 +162,13 @@ def conduct(
             try:
                 with server_run(private) as grid:
                     outage.over()
-                    carrier = SignedServer(key, sites=sites, blobs=blobs, answered=door.answered)
+                    carrier = SignedServer(
+                        end.key,
+                        sites=end.sites,
+                        blobs=blobs,
+                        audit=end.audit,
+                        answered=door.answered,
+                    )
                     link = door.admitted(
                         FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
                     )

@@ -84,7 +84,7 @@ class _Server:
                 *agreement_routes(agreements, guard),
             ],
             operators=operator_app(
-                OperatorDesk(state, online=self._online, changed=self.sync),
+                OperatorDesk(state, audit=self._audit, online=self._online, changed=self.sync),
                 RunDesk(state, online=self._online),
                 users=state.store.people.user_of,
                 actions=self._actions,

@@ -8,6 +8,7 @@ import pytest
 from hospital import SITE, Server, add_to_config, joined, now, source_toml
 from tiny import tiny_study, tiny_text
 
+from fedvol.audit import AuditLog
 from fedvol.client.site_worker import SiteWorker
 from fedvol.config.loading import parse_open_study
 from fedvol.federation import Action, Request
@@ -102,7 +103,7 @@ def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
     proposal = Proposal(software="0.1.0", study=study, sites=(SITE,))
     with SiteStore(held.store_file) as store:
         put(held, server, store, proposal)
-        worker = SiteWorker(held, store, observer=Watching(held))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
         assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-PRIV-021"
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-DATA-030"
@@ -111,7 +112,10 @@ def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
         given = ask(worker, proposal, Action.FINGERPRINT)
         assert given.code == ""
         assert ask(worker, proposal, Action.HEALTH).code == "FV-PRIV-002"
-    assert events(held) == ["refusal", "consent", "refusal", "fingerprint", "refusal"]
+    assert events(held) == [
+        *("policy", "refusal", "consent"),
+        *("policy", "refusal", "policy", "fingerprint", "policy", "refusal"),
+    ]
 
 
 def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
@@ -125,7 +129,7 @@ def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
-        worker = SiteWorker(held, store, observer=watching)
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=watching)
         assert ask(worker, plan, Action.HEALTH).code == ""
         withdrawn = ask(worker, plan, Action.FINETUNE, initial)
         assert watching.seen.count("site.training") == 3
@@ -147,5 +151,5 @@ def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
-        worker = SiteWorker(held, store, observer=Watching(held))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
         assert ask(worker, plan, Action.HEALTH).code == "FV-CONF-007"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from fedvol.errors import CertificateError
 from fedvol.identity.certificates import hosts_of, parse_certificate
 from fedvol.identity.key_files import read_secret
@@ -70,13 +72,15 @@ def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext
 def client_context(authority_pem: bytes) -> ssl.SSLContext:
     """TLS 1.3 for a client that trusts this one authority and checks the server's name.
 
+    Of several certificates in the PEM the first alone is trusted: it is what people were shown.
+
     Raises:
         CertificateError: It is no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    parse_certificate(authority_pem, where="authority's certificate")
-    context.load_verify_locations(cadata=authority_pem.decode("ascii", errors="ignore"))
+    authority = parse_certificate(authority_pem, where="authority's certificate")
+    context.load_verify_locations(cadata=authority.public_bytes(Encoding.DER))
     return context
 
 

@@ -18,7 +18,6 @@ from fedvol.identity.roster_changes import Change, ChangeKind, roster_changes
 from fedvol.identity.signed import SignedBody, open_body, sign_body
 from fedvol.identity.tags import Tag, tagged_digest
 from fedvol.identity.tls import (
-    ServerCertificate,
     check_server_certificate,
     client_context,
     server_context,
@@ -40,7 +39,6 @@ __all__ = [
     "RootRecord",
     "Roster",
     "RosterDraft",
-    "ServerCertificate",
     "ServerEntry",
     "SignedBody",
     "SignedRoster",

@@ -112,16 +112,22 @@ class Authority:
         """
         _write_new(path, self._issued(hosts, now=now, days=days))
 
-    def renew(self, path: Path, *, now: datetime, days: int = MAX_SERVER_DAYS) -> None:
-        """Put a new key and certificate for the same hosts in the place of the old; atomic.
+    def renew(
+        self, path: Path, *, hosts: Sequence[str], now: datetime, days: int = MAX_SERVER_DAYS
+    ) -> None:
+        """Put a new key and certificate in the place of the old, which may be lost; atomic.
+
+        Args:
+            path: The file.
+            hosts: DNS names and IP addresses under which clients reach the server.
+            now: The time, with its zone.
+            days: How long it holds, at most 397.
 
         Raises:
-            KeyFileError: The old file is absent or open to others.
-            CertificateError: The old certificate is damaged, too many days, or the authority ended.
+            CertificateError: No host, a malformed one, too many days, or the authority has ended.
             StoreError: The folder cannot be written.
         """
-        old = parse_certificate(read_secret(path), where=str(path))
-        write_atomic(path, self._issued(hosts_of(old), now=now, days=days), mode=0o600)
+        write_atomic(path, self._issued(hosts, now=now, days=days), mode=0o600)
 
     def _issued(self, hosts: Sequence[str], *, now: datetime, days: int) -> bytes:
         _require_issuable(hosts, days=days)
@@ -129,7 +135,7 @@ class Authority:
             raise CertificateError(
                 "authority's certificate",
                 f"it ended on {self._certificate.not_valid_after_utc:%Y-%m-%d}",
-                "Make a new authority, and invite every site again.",
+                "Make a new server, which has a new authority, and invite every site again.",
             )
         private = ec.generate_private_key(ec.SECP256R1())
         public = private.public_key()
@@ -168,16 +174,6 @@ def parse_certificate(data: bytes, *, where: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate(data)
     except ValueError as error:
         raise _unreadable(where) from error
-
-
-def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """DNS names and IP addresses that a certificate is for; none if it names none."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    addresses = names.get_values_for_type(x509.IPAddress)
-    return (*names.get_values_for_type(x509.DNSName), *(str(address) for address in addresses))
 
 
 def certificate_text(pem: bytes) -> str:

@@ -53,9 +53,8 @@ def _divided(path: Path, folder: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_good_one_passes(host: str, issued: Path, authority: Authority) -> None:
     pem = authority.certificate_pem
-    found = check_server_certificate(issued, authority_pem=pem, host=host)
-    assert found.hosts == HOSTS
-    assert found.not_after == (NOW + timedelta(days=397)).replace(microsecond=0)
+    ends = check_server_certificate(issued, authority_pem=pem, host=host)
+    assert ends == (NOW + timedelta(days=397)).replace(microsecond=0)
 
 
 def test_an_operators_own_files_pass(issued: Path, authority: Authority, tmp_path: Path) -> None:

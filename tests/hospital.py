@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fedvol.audit import AuditLog
-from fedvol.errors import CallRefusedError, FedvolError
+from fedvol.errors import CallRefusedError, InvitationUsedError
 from fedvol.identity import (
     Authority,
     IdentityKey,
@@ -29,11 +29,11 @@ from fedvol.identity import (
     SiteEntry,
     SiteStatus,
     Tag,
-    TokenRecord,
     client_context,
     open_body,
     sign_body,
     site_fingerprint,
+    token_digest,
 )
 from fedvol.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
 from fedvol.site import SiteFolder, Sync, init_site
@@ -79,7 +79,7 @@ class Server:
     root: IdentityKey = field(default_factory=IdentityKey.generate)
     identity: IdentityKey = field(default_factory=IdentityKey.generate)
     port: int = 0
-    tokens: dict[str, TokenRecord] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
     roster: bytes | None = None
     version: int = 0
     enrolled: dict[str, tuple[PublicKey, NodePublicKey]] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class Server:
             root=self.root.public,
             expires=now() + timedelta(days=days),
         )
-        self.tokens[site] = TokenRecord.of(invitation)
+        self.tokens[site] = token_digest(invitation.token)
         return invitation.line()
 
     def sign_roster(self, *, status: SiteStatus = SiteStatus.ACTIVE) -> None:
@@ -193,11 +193,9 @@ class Server:
         said = json.loads(body.open(Tag.ENROLMENT, signer=body.signer, where="enrolment"))
         site = said["site"]
         keys = (PublicKey(said["identity"]), NodePublicKey(said["node"]))
-        try:
-            if self.enrolled.get(site) != keys:
-                self.tokens[site] = self.tokens[site].used(said["token"], now=now())
-        except FedvolError as error:
-            return JSONResponse({"code": error.code}, status_code=403)
+        is_again = self.enrolled.get(site) == keys
+        if not is_again and self.tokens.pop(site, "") != token_digest(said["token"]):
+            return JSONResponse({"code": InvitationUsedError.code}, status_code=403)
         self.enrolled[site] = keys
         shown = site_fingerprint(site, identity=keys[0], node=keys[1])
         return JSONResponse({"status": "waiting", "fingerprint": shown})

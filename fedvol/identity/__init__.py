@@ -8,7 +8,7 @@ from fedvol.identity.addresses import split_address
 from fedvol.identity.certificates import Authority
 from fedvol.identity.drafts import RosterDraft, next_roster
 from fedvol.identity.fingerprint import same_fingerprint
-from fedvol.identity.invitation import Invitation, TokenRecord, token_digest
+from fedvol.identity.invitation import Invitation, require_in_time, token_digest
 from fedvol.identity.keys import IdentityKey, PublicKey, PublicKeyField
 from fedvol.identity.moments import Moment, write_moment
 from fedvol.identity.node_key import NodeKey, NodePublicKey, NodePublicKeyField
@@ -45,12 +45,12 @@ __all__ = [
     "SiteEntry",
     "SiteStatus",
     "Tag",
-    "TokenRecord",
     "accept",
     "check_server_certificate",
     "client_context",
     "next_roster",
     "open_body",
+    "require_in_time",
     "roster_changes",
     "same_fingerprint",
     "server_context",

@@ -13,8 +13,8 @@ from fedvol.identity import (
     Invitation,
     NodePublicKey,
     PublicKey,
-    TokenRecord,
     site_fingerprint,
+    token_digest,
     write_moment,
 )
 from fedvol.server.server_state import ServerState, new_token
@@ -127,7 +127,7 @@ class OperatorDesk:
         line = invitation.line()
         self._state.store.sites.invite(
             SiteId(site),
-            token_digest=TokenRecord.of(invitation).digest,
+            token_digest=token_digest(invitation.token),
             expires=invitation.expires,
             by=by,
         )

@@ -24,6 +24,7 @@ from fedvol.errors import (
     InvitationUsedError,
     MessageError,
     RosterError,
+    SignatureError,
 )
 from fedvol.identity import (
     NodePublicKeyField,
@@ -98,8 +99,14 @@ class EnrolmentDesk:
             RosterDuplicateError: Another site has one of the keys.
         """
         body = SignedBody.parse(data, where=_WHERE)
-        enrolment = _enrolment(body.payload)  # nothing of it counts before the signature held
-        body.open(Tag.ENROLMENT, signer=enrolment.identity, where=_WHERE)
+        # Nobody knows the key yet: it must be the one that the payload brings.
+        enrolment = _enrolment(body.open(Tag.ENROLMENT, signer=body.signer, where=_WHERE))
+        if enrolment.identity != body.signer:
+            raise SignatureError(
+                _WHERE,
+                "it is signed with another key than the one that it brings",
+                "A site signs its enrolment with its own new identity key.",
+            )
         if not _TOKEN.fullmatch(enrolment.token):
             raise InvitationError(
                 f"site {enrolment.site}",

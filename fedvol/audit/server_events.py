@@ -113,18 +113,16 @@ class OperatorAction:
 class LoginRefused:
     """Somebody came without a token that holds.
 
+    It was on this machine: nobody else reaches the operators' port.
+
     Attributes:
-        user: Whom they claimed to be; empty where they named nobody.
-        address: From where.
         code: The error code they were given.
     """
 
     kind: ClassVar[str] = "login_refused"
 
-    user: str
-    address: str
     code: str
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""
-        return event_json(self, kind=self.kind, foreign=("user", "address"))
+        return event_json(self, kind=self.kind)

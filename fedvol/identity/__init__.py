@@ -7,7 +7,6 @@ from fedvol.identity.acceptance import SignedRoster, accept
 from fedvol.identity.addresses import split_address
 from fedvol.identity.certificates import Authority
 from fedvol.identity.drafts import RosterDraft, next_roster
-from fedvol.identity.fingerprint import same_fingerprint
 from fedvol.identity.invitation import Invitation, require_in_time, token_digest
 from fedvol.identity.keys import IdentityKey, PublicKey, PublicKeyField
 from fedvol.identity.moments import Moment, write_moment
@@ -52,7 +51,6 @@ __all__ = [
     "open_body",
     "require_in_time",
     "roster_changes",
-    "same_fingerprint",
     "server_context",
     "sign_body",
     "site_fingerprint",

@@ -44,13 +44,11 @@ class Authority:
         self._certificate = certificate
 
     @classmethod
-    def create(
-        cls, path: Path, *, consortium: str, now: datetime, passphrase_file: Path | None = None
-    ) -> Self:
+    def create(cls, path: Path, *, consortium: str, now: datetime) -> Self:
         """Make an authority for ten years and write it to a new file, mode 0600.
 
         Raises:
-            KeyFileError: A file is there already, or the passphrase cannot be used.
+            KeyFileError: A file is there already.
             StoreError: The folder cannot be written.
         """
         private = ec.generate_private_key(ec.SECP256R1())
@@ -67,19 +65,18 @@ class Authority:
             .add_extension(key_id, critical=False)
             .sign(private, SHA256())
         )
-        pem = key_pem(private, passphrase_file=passphrase_file)
-        _write_new(path, pem + certificate.public_bytes(Encoding.PEM))
+        _write_new(path, key_pem(private) + certificate.public_bytes(Encoding.PEM))
         return cls(private, certificate)
 
     @classmethod
-    def load(cls, path: Path, *, passphrase_file: Path | None = None) -> Self:
+    def load(cls, path: Path) -> Self:
         """Read an authority.
 
         Raises:
-            KeyFileError: The file is absent, open to others, damaged or under another passphrase.
+            KeyFileError: The file is absent, open to others or damaged.
             CertificateError: Its certificate is damaged or of another key.
         """
-        private = read_key(path, passphrase_file=passphrase_file)
+        private = read_key(path)
         if not isinstance(private, ec.EllipticCurvePrivateKey):
             raise wrong_kind(path, wanted="EC")
         certificate = parse_certificate(read_secret(path), where=str(path))

@@ -17,7 +17,6 @@ from fedvol.identity.fingerprint import fingerprint
 from fedvol.identity.key_files import read_key, write_key, wrong_kind
 from fedvol.identity.tags import Tag, tagged_digest
 
-SIGNATURE_BYTES = 64
 _PRIME = 2**255 - 19
 _SMALL_ORDER = frozenset(
     int.from_bytes(bytes.fromhex(y), "little")

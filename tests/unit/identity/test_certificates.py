@@ -147,18 +147,6 @@ def test_an_authority_is_loaded_again(authority: Authority, tmp_path: Path) -> N
     signed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate_pem))
 
 
-def test_an_authority_may_have_a_passphrase(tmp_path: Path) -> None:
-    secret = tmp_path / "passphrase"
-    secret.touch(mode=0o600)
-    secret.write_text("correct horse battery")
-    path = tmp_path / "authority.pem"
-    made = Authority.create(path, consortium=NAME, now=NOW, passphrase_file=secret)
-    loaded = Authority.load(path, passphrase_file=secret)
-    assert loaded.certificate_pem == made.certificate_pem
-    with pytest.raises(KeyFileError, match="the key is encrypted"):
-        Authority.load(path)
-
-
 def test_an_authority_open_to_others_is_refused(authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "authority.pem").chmod(0o644)
     with pytest.raises(KeyFileError, match="mode 0644"):

@@ -32,11 +32,11 @@ from fedvol.audit.log_file import (
     lines_between,
     locked_for_writing,
     read_between,
-    sync_folder,
 )
 from fedvol.audit.verify import broken
 from fedvol.audit.walk import Walk
 from fedvol.errors import AuditError
+from fedvol.files import sync_folder
 from fedvol.types import Json
 
 _MARK = f'"kind":"{CHECKPOINT}"'.encode()
@@ -77,7 +77,7 @@ class AuditLog:
             size = file.seek(0, os.SEEK_END)
             self._walk = _trusted(file, size=size, key=signer.public.hex if signer else "")
             self._write(file, torn=self._follow(file, size=size))
-        sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def __enter__(self) -> Self:
         return self

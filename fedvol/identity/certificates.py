@@ -18,17 +18,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedvol.errors import CertificateError, KeyFileError
-from fedvol.files import write_atomic, write_new
+from fedvol.errors import CertificateError
+from fedvol.files import write_atomic
 from fedvol.identity.addresses import is_ip_address, require_host
-from fedvol.identity.key_files import key_pem, read_key, read_secret, wrong_kind
+from fedvol.identity.key_files import key_pem, read_key, read_secret, write_secret, wrong_kind
+from fedvol.identity.moments import CLOCK_SLACK
 
 AUTHORITY_DAYS = 3650
 MAX_SERVER_DAYS = 397
 """The longest that the CA/Browser Forum allowed for years; renewing is one command."""
 _MAX_NAME_BYTES = 64
-CLOCK_SLACK = timedelta(hours=1)
-"""How far a client's clock may be behind when a certificate is new."""
 
 
 class Authority:
@@ -65,7 +64,7 @@ class Authority:
             .add_extension(key_id, critical=False)
             .sign(private, SHA256())
         )
-        _write_new(path, key_pem(private) + certificate.public_bytes(Encoding.PEM))
+        write_secret(path, key_pem(private) + certificate.public_bytes(Encoding.PEM))
         return cls(private, certificate)
 
     @classmethod
@@ -107,7 +106,7 @@ class Authority:
             KeyFileError: A file is there already.
             StoreError: The folder cannot be written.
         """
-        _write_new(path, self._issued(hosts, now=now, days=days))
+        write_secret(path, self._issued(hosts, now=now, days=days))
 
     def renew(
         self, path: Path, *, hosts: Sequence[str], now: datetime, days: int = MAX_SERVER_DAYS
@@ -218,17 +217,6 @@ def _require_issuable(hosts: Sequence[str], *, days: int) -> None:
             f"it would hold for {days} days",
             f"Choose 1 to {MAX_SERVER_DAYS} days.",
         )
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    try:
-        write_new(path, data)
-    except FileExistsError as error:
-        raise KeyFileError(
-            str(path),
-            "a file is there already, and keys are never replaced unasked",
-            "Renew it, or name another place for the new one.",
-        ) from error
 
 
 def _general(host: str) -> x509.GeneralName:

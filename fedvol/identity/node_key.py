@@ -6,6 +6,7 @@ roster binds both keys to one site.
 
 import re
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -111,11 +112,7 @@ def _public(value: object) -> NodePublicKey:
     return NodePublicKey(value)
 
 
-def _hex(key: NodePublicKey) -> str:
-    return key.hex
-
-
 NodePublicKeyField = Annotated[
-    NodePublicKey, PlainValidator(_public), PlainSerializer(_hex, return_type=str)
+    NodePublicKey, PlainValidator(_public), PlainSerializer(attrgetter("hex"), return_type=str)
 ]
 """A node's public key as a field of a document."""

@@ -19,7 +19,7 @@ from fedvol.audit import (
     RequestReceived,
     RequestSent,
 )
-from fedvol.identity import IdentityKey, PublicKey, Tag
+from fedvol.identity import IdentityKey
 from fedvol.plan import digest_bytes
 from fedvol.types import Digest
 
@@ -38,21 +38,12 @@ class Noted:
         self.events.append(event)
 
 
-class Signer:
-    """An Ed25519 key of its own; the same name, the same key."""
+class Signer(IdentityKey):
+    """A key of its own; the same name, the same key."""
 
     def __init__(self, name: str = "site") -> None:
         secret = name.encode().ljust(32, b"\0")
-        self._key = IdentityKey(Ed25519PrivateKey.from_private_bytes(secret))
-        self.num_signed = 0
-
-    @property
-    def public(self) -> PublicKey:
-        return self._key.public
-
-    def sign(self, tag: Tag, payload: bytes, /) -> bytes:
-        self.num_signed += 1
-        return self._key.sign(tag, payload)
+        super().__init__(Ed25519PrivateKey.from_private_bytes(secret))
 
 
 def clock(*, start: datetime = NOW, step: timedelta = timedelta(0)) -> Callable[[], datetime]:

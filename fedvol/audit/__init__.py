@@ -4,7 +4,7 @@ Knows neither volumes nor networks: a privacy officer's machine needs nothing el
 """
 
 from fedvol.audit.chain import ChainEnd, LogLine
-from fedvol.audit.checkpoint import Cadence, Checkpoint, CheckpointSigner
+from fedvol.audit.checkpoint import Cadence, Checkpoint
 from fedvol.audit.compare import Comparison, Crossing, compare_logs
 from fedvol.audit.contribution import AuditRecord
 from fedvol.audit.events import UNNAMED, AuditEvent, AuditSink, Receipt
@@ -32,7 +32,6 @@ __all__ = [
     "Cadence",
     "ChainEnd",
     "Checkpoint",
-    "CheckpointSigner",
     "Comparison",
     "ConsentDecision",
     "Crossing",

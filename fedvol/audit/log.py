@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import BinaryIO, Self, final
 
 from fedvol.audit.chain import ChainEnd, Misfit, next_line
-from fedvol.audit.checkpoint import CHECKPOINT, Cadence, Checkpoint, CheckpointSigner
+from fedvol.audit.checkpoint import CHECKPOINT, Cadence, Checkpoint
 from fedvol.audit.events import AuditEvent
 from fedvol.audit.log_file import (
     append_bytes,
@@ -37,6 +37,7 @@ from fedvol.audit.verify import broken
 from fedvol.audit.walk import Walk
 from fedvol.errors import AuditError
 from fedvol.files import sync_folder
+from fedvol.identity import IdentityKey
 from fedvol.types import Json
 
 _MARK = f'"kind":"{CHECKPOINT}"'.encode()
@@ -66,7 +67,7 @@ class AuditLog:
         path: Path,
         *,
         now: Callable[[], datetime] = _utc_now,
-        signer: CheckpointSigner | None = None,
+        signer: IdentityKey | None = None,
         cadence: Cadence | None = None,
     ) -> None:
         self._path = path
@@ -171,7 +172,7 @@ class AuditLog:
             found = self._walk.step(line)
             assert not isinstance(found, Misfit), found.what
 
-    def _checkpoint(self, end: ChainEnd, *, time: str, signer: CheckpointSigner) -> bytes:
+    def _checkpoint(self, end: ChainEnd, *, time: str, signer: IdentityKey) -> bytes:
         checkpoint = Checkpoint.sign(end, time=time, signer=signer)
         if not checkpoint.is_genuine():  # written, it would stop the log for ever
             raise AuditError(

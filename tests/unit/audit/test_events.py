@@ -1,7 +1,6 @@
 """Events as the log writes them."""
 
 import dataclasses
-from typing import get_args
 
 import pytest
 from audit_logs import PLAN, answer, receipt, received, record, reply, sent
@@ -95,8 +94,3 @@ def test_what_outsiders_wrote_is_cut(event, names: tuple[str, ...]) -> None:
 def test_what_is_no_json_is_a_slip() -> None:
     with pytest.raises(TypeError, match="object"):
         record(form=object()).as_json()
-
-
-def test_decisions_are_words_of_the_field() -> None:
-    hints = ConsentDecision.__annotations__["decision"]
-    assert get_args(hints) == ("approved", "refused", "withdrawn")

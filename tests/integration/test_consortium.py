@@ -135,10 +135,9 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
         for site in SITES:
             receipts = until(lambda site=site: receipts_of(typed, site))
             assert [receipt["round"] for receipt in receipts] == [1, 2]
-    for site in SITES:
-        typed("audit", "verify", folder / site / "audit.jsonl")
     server_log = folder / "server" / "audit.jsonl"
-    typed("audit", "verify", server_log)
+    for log in (server_log, *(folder / site / "audit.jsonl" for site in SITES)):
+        assert typed("audit", "verify", log)["num_unsigned"] == 0  # signed as the process ended
     for site in SITES:
         compared = typed("audit", "compare", folder / site / "audit.jsonl", server_log)
         assert compared["contradictions"] == 0

@@ -193,7 +193,7 @@ def test_what_outsiders_wrote_steers_no_terminal(tmp_path: Path, capsys: Capture
     assert main(["audit", "show", str(path)]) == 0
     said = capsys.readouterr().err
     assert "?[2Jeve?" in said
-    assert "subject r1, code FV-X" in said
+    assert "code FV-X, subject r1" in said
     assert "\x1b" not in said
 
 

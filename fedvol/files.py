@@ -29,7 +29,7 @@ def atomic_path(target: Path) -> Generator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise store_error(target, error) from error
     finally:
@@ -71,7 +71,7 @@ def write_new(target: Path, data: bytes, *, mode: int = 0o600) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         _write(temporary, data, mode=mode)
         is_new = _named(temporary, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise store_error(target, error) from error
     finally:
@@ -135,6 +135,19 @@ def locked_folder(folder: Path) -> Generator[None]:
         yield
 
 
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: The folder cannot be read or synced.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def store_error(target: Path, error: OSError) -> StoreError:
     """What the operating system's error is called here: `DiskFullError`, or `StoreError`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -174,11 +187,3 @@ def _named(temporary: Path, target: Path) -> bool:
             ) from error
         raise
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

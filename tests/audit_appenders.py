@@ -22,7 +22,7 @@ from fedvol.audit.log_file import append_bytes
 
 
 def work(said: dict[str, Any], *, process: int, heard: int) -> None:
-    """One process's appends. The first two sign; all trust the key."""
+    """One process's appends. The first two sign."""
     death, event = said["deaths"].get(str(process)), 0
 
     def dying(file: Any, data: bytes, *, at: int) -> None:
@@ -37,7 +37,7 @@ def work(said: dict[str, Any], *, process: int, heard: int) -> None:
     log_module.append_bytes = dying
     signer = Signer() if process < 2 else None
     cadence = Cadence(num_records=7)
-    log = AuditLog(Path(said["path"]), signer=signer, key=Signer().public.hex, cadence=cadence)
+    log = AuditLog(Path(said["path"]), signer=signer, cadence=cadence)
     for event in range(said["num"]):
         log.append(record(event, run=f"process {process}"))
         os.write(heard, f"{process} {event}\n".encode())  # whole, whoever else writes

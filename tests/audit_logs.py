@@ -9,6 +9,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedvol.audit import (
+    AnswerSent,
+    AuditEvent,
     AuditLog,
     AuditRecord,
     Cadence,
@@ -17,30 +19,31 @@ from fedvol.audit import (
     RequestReceived,
     RequestSent,
 )
-from fedvol.identity import IdentityKey, PublicKey, Tag
+from fedvol.identity import IdentityKey
 from fedvol.plan import digest_bytes
 from fedvol.types import Digest
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NEVER = Cadence(num_records=10**9, age=timedelta(days=10**6))
-PLAN = Digest("0" * 64)
+PLAN, CONTENT, TENSORS = Digest("0" * 64), Digest("1" * 64), Digest("2" * 64)
 
 
-class Signer:
-    """An Ed25519 key of its own; the same name, the same key."""
+class Noted:
+    """Keeps events in memory."""
+
+    def __init__(self) -> None:
+        self.events: list[AuditEvent] = []
+
+    def append(self, event: AuditEvent, /) -> None:
+        self.events.append(event)
+
+
+class Signer(IdentityKey):
+    """A key of its own; the same name, the same key."""
 
     def __init__(self, name: str = "site") -> None:
         secret = name.encode().ljust(32, b"\0")
-        self._key = IdentityKey(Ed25519PrivateKey.from_private_bytes(secret))
-        self.num_signed = 0
-
-    @property
-    def public(self) -> PublicKey:
-        return self._key.public
-
-    def sign(self, tag: Tag, payload: bytes, /) -> bytes:
-        self.num_signed += 1
-        return self._key.sign(tag, payload)
+        super().__init__(Ed25519PrivateKey.from_private_bytes(secret))
 
 
 def clock(*, start: datetime = NOW, step: timedelta = timedelta(0)) -> Callable[[], datetime]:
@@ -66,7 +69,7 @@ def record(number: int = 1, **changes: Any) -> AuditRecord:
         "form": "plain float32",
         "num_tensors": 2,
         "size_bytes": 100,
-        "digest": Digest("1" * 64),
+        "digest": CONTENT,
         "suppressed": 0,
         "code": "",
     }
@@ -82,10 +85,16 @@ def _carried(number: int, changes: dict[str, Any]) -> dict[str, Any]:
         "stage": 0,
         "round": number,
         "action": "train.finetune",
-        "num_tensors": 2,
+        "tensors": TENSORS,
         "size_bytes": 120,
     }
     return {**fields, **changes}
+
+
+def answer(number: int, **changes: Any) -> AnswerSent:
+    return AnswerSent(
+        **{"request": message(-number), "contribution": CONTENT, **_carried(number, changes)}
+    )
 
 
 def reply(number: int, **changes: Any) -> ReplyReceived:
@@ -103,15 +112,16 @@ def received(number: int, **changes: Any) -> RequestReceived:
     return RequestReceived(**_carried(number, said))
 
 
-def receipt(number: int) -> Receipt:
-    return Receipt(
-        site="site_a",
-        run="r1",
-        stage=0,
-        round=number,
-        message=message(number),
-        receipt=message(1000 + number),
-    )
+def receipt(number: int, **changes: Any) -> Receipt:
+    fields: dict[str, Any] = {
+        "site": "site_a",
+        "run": "r1",
+        "stage": 0,
+        "round": number,
+        "message": message(number),
+        "receipt": message(1000 + number),
+    }
+    return Receipt(**{**fields, **changes})
 
 
 def written(path: Path, num: int = 4, **how: Any) -> Path:

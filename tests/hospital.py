@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from fedvol.errors import CallRefusedError, FedvolError
+from fedvol.audit import AuditLog
+from fedvol.errors import CallRefusedError, InvitationUsedError
 from fedvol.identity import (
     Authority,
     IdentityKey,
@@ -28,11 +29,11 @@ from fedvol.identity import (
     SiteEntry,
     SiteStatus,
     Tag,
-    TokenRecord,
     client_context,
     open_body,
     sign_body,
     site_fingerprint,
+    token_digest,
 )
 from fedvol.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
 from fedvol.site import SiteFolder, Sync, init_site
@@ -78,7 +79,7 @@ class Server:
     root: IdentityKey = field(default_factory=IdentityKey.generate)
     identity: IdentityKey = field(default_factory=IdentityKey.generate)
     port: int = 0
-    tokens: dict[str, TokenRecord] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
     roster: bytes | None = None
     version: int = 0
     enrolled: dict[str, tuple[PublicKey, NodePublicKey]] = field(default_factory=dict)
@@ -114,7 +115,7 @@ class Server:
             root=self.root.public,
             expires=now() + timedelta(days=days),
         )
-        self.tokens[site] = TokenRecord.of(invitation)
+        self.tokens[site] = token_digest(invitation.token)
         return invitation.line()
 
     def sign_roster(self, *, status: SiteStatus = SiteStatus.ACTIVE) -> None:
@@ -192,11 +193,9 @@ class Server:
         said = json.loads(body.open(Tag.ENROLMENT, signer=body.signer, where="enrolment"))
         site = said["site"]
         keys = (PublicKey(said["identity"]), NodePublicKey(said["node"]))
-        try:
-            if self.enrolled.get(site) != keys:
-                self.tokens[site] = self.tokens[site].used(said["token"], now=now())
-        except FedvolError as error:
-            return JSONResponse({"code": error.code}, status_code=403)
+        is_again = self.enrolled.get(site) == keys
+        if not is_again and self.tokens.pop(site, "") != token_digest(said["token"]):
+            return JSONResponse({"code": InvitationUsedError.code}, status_code=403)
         self.enrolled[site] = keys
         shown = site_fingerprint(site, identity=keys[0], node=keys[1])
         return JSONResponse({"status": "waiting", "fingerprint": shown})
@@ -298,5 +297,9 @@ def syncing(held: SiteFolder, *, observer: Observer | None = None) -> Generator[
         site=SITE,
         timeout_s=10.0,
     )
-    with SiteStore(held.store_file) as store, closing(calls):
-        yield Sync(held, store, calls, observer=observer or Broadcast([]))
+    with (
+        SiteStore(held.store_file) as store,
+        AuditLog(held.audit_file, signer=held.identity()) as audit,
+        closing(calls),
+    ):
+        yield Sync(held, store, calls, audit=audit, observer=observer or Broadcast([]))

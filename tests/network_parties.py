@@ -49,8 +49,9 @@ def engine(folder: Path, public: int, private: int, stop: threading.Event) -> No
 
 
 def coordinator(folder: Path, private: int, run: str) -> None:
+    from fedvol.audit import AuditLog
     from fedvol.plan import Plan
-    from fedvol.server.conducting import conduct
+    from fedvol.server.conducting import ServerEnd, conduct
     from fedvol.server.front_door import ServerFolder
     from fedvol.store import StateFile
 
@@ -62,8 +63,11 @@ def coordinator(folder: Path, private: int, run: str) -> None:
         initial=initial,
         folder=ServerFolder(folder=folder / "server"),
         private_port=private,
-        key=IdentityKey.load(folder / "keys" / "server.pem"),
-        sites=Keys(folder),
+        end=ServerEnd(
+            key=IdentityKey.load(folder / "keys" / "server.pem"),
+            sites=Keys(folder),
+            audit=AuditLog(folder / "server" / "audit.jsonl"),
+        ),
         observer=Printing(),
         poll_s=0.1,
     )

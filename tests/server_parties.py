@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from audit_logs import Noted
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import fedvol
@@ -116,5 +117,5 @@ def invitation_line(state: ServerState, site: str) -> str:
     """A fresh invitation."""
     from fedvol.server.operator_desk import OperatorDesk
 
-    desk = OperatorDesk(state, online=lambda: (), changed=lambda: None)
+    desk = OperatorDesk(state, audit=Noted(), online=lambda: (), changed=lambda: None)
     return str(desk.invite(site, by="operator")["line"])

@@ -4,20 +4,27 @@ Knows neither volumes nor networks: a privacy officer's machine needs nothing el
 """
 
 from fedvol.audit.chain import ChainEnd, LogLine
-from fedvol.audit.checkpoint import Cadence, Checkpoint, CheckpointSigner
+from fedvol.audit.checkpoint import Cadence, Checkpoint
 from fedvol.audit.compare import Comparison, Crossing, compare_logs
-from fedvol.audit.contribution import UNNAMED, AuditRecord
-from fedvol.audit.events import AuditEvent, AuditSink, Receipt, RosterChange
+from fedvol.audit.contribution import AuditRecord
+from fedvol.audit.events import UNNAMED, AuditEvent, AuditSink, Receipt
 from fedvol.audit.export import export_log
 from fedvol.audit.log import AuditLog
+from fedvol.audit.roster_event import RosterChange
 from fedvol.audit.selection import Selection
 from fedvol.audit.server_events import LoginRefused, OperatorAction, ReplyReceived, RequestSent
-from fedvol.audit.site_events import ConsentDecision, PolicyDecision, RequestReceived
+from fedvol.audit.site_events import (
+    AnswerSent,
+    ConsentDecision,
+    PolicyDecision,
+    RequestReceived,
+)
 from fedvol.audit.totals import Totals
 from fedvol.audit.verify import KnownHead, LogSummary, verify_log
 
 __all__ = [
     "UNNAMED",
+    "AnswerSent",
     "AuditEvent",
     "AuditLog",
     "AuditRecord",
@@ -25,7 +32,6 @@ __all__ = [
     "Cadence",
     "ChainEnd",
     "Checkpoint",
-    "CheckpointSigner",
     "Comparison",
     "ConsentDecision",
     "Crossing",

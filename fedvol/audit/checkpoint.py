@@ -2,29 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from fedvol.audit.chain import ChainEnd
 from fedvol.errors import SignatureError
-from fedvol.identity import PublicKey, Tag
+from fedvol.identity import IdentityKey, PublicKey, Tag
 from fedvol.plan import canonical_json
 from fedvol.types import Digest, Json
 
 CHECKPOINT: Final = "checkpoint"
 """Kind of a checkpoint's line."""
-
-
-class CheckpointSigner(Protocol):
-    """Whoever vouches for a log; an `IdentityKey`."""
-
-    @property
-    def public(self) -> PublicKey:
-        """The key by which its signatures are verified."""
-        ...
-
-    def sign(self, tag: Tag, payload: bytes, /) -> bytes:
-        """Signature (64 bytes) over a payload, for one purpose."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +48,7 @@ class Checkpoint:
     signature: str
 
     @classmethod
-    def sign(cls, end: ChainEnd, *, time: str, signer: CheckpointSigner) -> Self:
+    def sign(cls, end: ChainEnd, *, time: str, signer: IdentityKey) -> Self:
         """Vouch for a chain up to its end."""
         payload = _payload(end, time=time, public=signer.public.hex)
         return cls(

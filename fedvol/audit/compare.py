@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from fedvol.audit.chain import LogLine
-from fedvol.audit.contribution import UNNAMED
+from fedvol.audit.events import UNNAMED
 from fedvol.audit.totals import has_left
 from fedvol.audit.verify import LogSummary, verify_log
 from fedvol.errors import UsageError
 from fedvol.types import Digest, Json
 
-_SAID_BY_BOTH: Final = ("run", "plan", "stage", "round", "action", "num_tensors")
+_SAID_BY_BOTH: Final = ("run", "plan", "stage", "round", "action", "tensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +23,13 @@ class Told:
         message: Its digest.
         said: What the log says of it, for those fields that both ends write.
         code: Why it was turned away; empty if it was not.
+        contribution: Digest of the contribution in it, where its sender tells of one.
     """
 
     message: Digest
     said: Mapping[str, Json]
     code: str = ""
+    contribution: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""
@@ -45,7 +47,6 @@ class Crossing:
         never_sent: Taken, but the sender does not say that it sent them: a contradiction.
         not_theirs: Turned away, and not the sender's: somebody else spoke in its name.
         different: What both tell differently: a contradiction.
-        num_unnamed: Sent without a digest, so that nothing can be said of them.
     """
 
     num_both: int
@@ -53,7 +54,6 @@ class Crossing:
     never_sent: tuple[Told, ...]
     not_theirs: tuple[Told, ...]
     different: tuple[Told, ...]
-    num_unnamed: int
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""
@@ -63,7 +63,6 @@ class Crossing:
             "never_sent": [one.as_json() for one in self.never_sent],
             "not_theirs": [one.as_json() for one in self.not_theirs],
             "different": [one.as_json() for one in self.different],
-            "num_unnamed": self.num_unnamed,
         }
 
 
@@ -77,6 +76,8 @@ class Comparison:
         server_log: The server's.
         contributions: From the site to the server.
         requests: From the server to the site.
+        undescribed: Messages of the site whose content no line of its log describes: a
+            contradiction.
         receipted: Contributions that the server gave a receipt for, by either log, and does not
             say that it took: a contradiction.
     """
@@ -86,6 +87,7 @@ class Comparison:
     server_log: LogSummary
     contributions: Crossing
     requests: Crossing
+    undescribed: tuple[Told, ...]
     receipted: tuple[Digest, ...]
 
     @property
@@ -93,7 +95,7 @@ class Comparison:
         """Messages of which the two logs cannot both be right."""
         both = (self.contributions, self.requests)
         told = sum(len(one.never_sent) + len(one.different) for one in both)
-        return told + len(self.receipted)
+        return told + len(self.undescribed) + len(self.receipted)
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""
@@ -103,6 +105,7 @@ class Comparison:
             "server_log": self.server_log.as_json(),
             "contributions": self.contributions.as_json(),
             "requests": self.requests.as_json(),
+            "undescribed": [one.as_json() for one in self.undescribed],
             "receipted": [*self.receipted],
             "contradictions": self.num_contradictions,
         }
@@ -111,8 +114,8 @@ class Comparison:
 def compare_logs(site_log: Path, server_log: Path) -> Comparison:
     """Verify both logs and hold them against each other.
 
-    A process that was killed at the wrong moment tells of one message twice; that is no
-    contradiction.
+    A message that went twice, because its sender or receiver was killed meanwhile, is told twice;
+    that is no contradiction.
 
     Args:
         site_log: A site's log.
@@ -129,22 +132,23 @@ def compare_logs(site_log: Path, server_log: Path) -> Comparison:
     sites = {
         site
         for (site, kind), told in ours.messages.items()
-        if kind == "left" or (kind == "received" and any(not one.code for one in told))
+        if kind == "sent" or (kind == "received" and any(not one.code for one in told))
     }
     if len(sites) != 1:
         named = ", ".join(sorted(sites)) or "none"
         raise UsageError(str(site_log), f"is not the log of one site ({named})", "Give a site's.")
     (site,) = sites
-    left, taken = ours.of(site, "left"), theirs.of(site, "reply")
-    receipts = {one.message for log in (ours, theirs) for one in log.of(site, "receipt")}
+    sent, taken = ours.of(site, "sent"), theirs.of(site, "reply")
+    receipts = _by_message(one for log in (ours, theirs) for one in log.of(site, "receipt"))
     is_taken = {one.message for one in taken if not one.code}
     return Comparison(
         site=site,
         site_log=ours_verified,
         server_log=theirs_verified,
-        contributions=_cross(sent=left, received=taken),
+        contributions=_cross(sent=sent, received=taken),
         requests=_cross(sent=theirs.of(site, "request"), received=ours.of(site, "received")),
-        receipted=tuple(sorted(receipts - is_taken)),
+        undescribed=tuple(one for one in sent if one.contribution not in ours.contributions),
+        receipted=tuple(sorted(receipts.keys() - is_taken)),
     )
 
 
@@ -153,21 +157,23 @@ class _Told:
 
     def __init__(self) -> None:
         self.messages: dict[tuple[str, str], list[Told]] = {}
+        self.contributions = set[str]()
 
     def take(self, line: LogLine) -> None:
         event = line.event
         kind = str(event.get("kind"))
         if has_left(event):
-            kind = "left"
-        elif kind in ("reply_taken", "reply_refused"):
+            self.contributions.add(str(event.get("digest")))
+            return
+        if kind in ("reply_taken", "reply_refused"):
             kind = "reply"
-        elif kind not in ("request", "received", "receipt"):
+        elif kind not in ("sent", "request", "received", "receipt"):
             return
         told = Told(
             message=Digest(str(event.get("message", UNNAMED))),
             said={name: event[name] for name in _SAID_BY_BOTH if name in event},
-            # A contribution's own code is a refusal that it carries, not one that it met.
-            code="" if kind == "left" else str(event.get("code", "")),
+            code=str(event.get("code", "")),
+            contribution=str(event.get("contribution", "")),
         )
         self.messages.setdefault((str(event.get("site")), kind), []).append(told)
 
@@ -194,7 +200,6 @@ def _cross(*, sent: list[Told], received: list[Told]) -> Crossing:
             for message, one in taken.items()
             if message in both and one.said != named[message].said
         ),
-        num_unnamed=sum(1 for one in sent if not one.message),
     )
 
 

@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from fedvol.audit.events import event_json
 from fedvol.types import Digest, Json
 
-UNNAMED = Digest("")
-"""Where no message carries a contribution, as in a simulation."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
@@ -28,12 +25,11 @@ class AuditRecord:
             which companions of the weights are among them.
         num_tensors: Tensors that leave.
         size_bytes: Bytes of tensors and values.
-        digest: SHA-256 over values and tensors.
+        digest: SHA-256 over values and tensors; an `AnswerSent` names it with the message.
         suppressed: Figures withheld because too few cases are behind them.
         code: Error code of a refusal; empty otherwise.
         recipient_key: Fingerprint of the recipient's identity key; empty where it has none.
         consent: The consent under which it leaves; empty where none is asked, as in a simulation.
-        message: Digest of the message that carries it; the server's log names the same.
     """
 
     kind: str
@@ -52,7 +48,6 @@ class AuditRecord:
     code: str
     recipient_key: str = ""
     consent: str = ""
-    message: Digest = UNNAMED
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""

@@ -1,10 +1,13 @@
-"""What an audit log takes: events with fields by name, and those that both ends write."""
+"""What an audit log takes: events with fields by name, and the receipt, which both ends write."""
 
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any, ClassVar, Final, Protocol, cast
 
 from fedvol.types import Digest, Json
+
+UNNAMED = Digest("")
+"""Where there is no message, or none that can be read."""
 
 MAX_FOREIGN_TEXT: Final = 200
 """Characters kept of a text that somebody outside wrote."""
@@ -53,31 +56,6 @@ class Receipt:
     round: int
     message: Digest
     receipt: Digest
-
-    def as_json(self) -> dict[str, Json]:
-        """Every field by name."""
-        return event_json(self, kind=self.kind)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RosterChange:
-    """A new version of the roster holds from now on.
-
-    Attributes:
-        version: Its version.
-        roster: Its digest.
-        joined: Sites that are new or active again.
-        suspended: Sites that are suspended now.
-        revoked: Sites that are revoked now, or no longer named.
-    """
-
-    kind: ClassVar[str] = "roster"
-
-    version: int
-    roster: Digest
-    joined: Sequence[str] = ()
-    suspended: Sequence[str] = ()
-    revoked: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""

@@ -23,7 +23,7 @@ _FORMATS: Final = (".csv", ".json")
 
 
 def export_log(path: Path, out: Path, *, selection: Selection) -> tuple[LogSummary, Totals, int]:
-    """Verify a log and write the chosen lines to a new file, CSV or JSON by its name.
+    """Verify a log and write the chosen lines to a new file, CSV or JSON by its name; mode 0600.
 
     A CSV ends with a row of kind `verified` that states number of lines and head of the whole
     log; a JSON has them under `log`.
@@ -57,7 +57,7 @@ def export_log(path: Path, out: Path, *, selection: Selection) -> tuple[LogSumma
         text = _as_csv(lines, summary=summary)
     else:
         text = _as_json(lines, summary=summary, name=path.name, selection=selection, totals=totals)
-    write_atomic(out, text.encode())
+    write_atomic(out, text.encode(), mode=0o600)
     return summary, totals, len(lines)
 
 

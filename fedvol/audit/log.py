@@ -6,7 +6,7 @@ since, and refuses to go on where that does not fit.
 A process killed while it wrote leaves a torn last line. Nothing had left for it, because `append`
 had not returned. Whoever writes next removes it and says so in a record of its own.
 
-**What opening checks.** Without a key, the whole chain. With one, it trusts the last checkpoint
+**What opening checks.** Without a signer, the whole chain. With one, it trusts the last checkpoint
 that this key signed, if it stands at the very place in the file that it names, and checks the
 chain from there: no more than a few thousand lines, however long the log. That is safe in what
 matters at that moment. A line cannot be removed, added or moved before the checkpoint without
@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import BinaryIO, Self, final
 
 from fedvol.audit.chain import ChainEnd, Misfit, next_line
-from fedvol.audit.checkpoint import CHECKPOINT, Cadence, Checkpoint, CheckpointSigner
+from fedvol.audit.checkpoint import CHECKPOINT, Cadence, Checkpoint
 from fedvol.audit.events import AuditEvent
 from fedvol.audit.log_file import (
     append_bytes,
@@ -32,11 +32,12 @@ from fedvol.audit.log_file import (
     lines_between,
     locked_for_writing,
     read_between,
-    sync_folder,
 )
 from fedvol.audit.verify import broken
 from fedvol.audit.walk import Walk
 from fedvol.errors import AuditError
+from fedvol.files import sync_folder
+from fedvol.identity import IdentityKey
 from fedvol.types import Json
 
 _MARK = f'"kind":"{CHECKPOINT}"'.encode()
@@ -53,9 +54,8 @@ class AuditLog:
     Args:
         path: The file; made where absent, with access for its owner alone.
         now: Gives the time, UTC.
-        signer: Signs checkpoints; None: this process appends without signing.
-        key: Public key, in hexadecimal, whose checkpoints are trusted at opening; by default the
-            signer's. For a process that appends and holds no key.
+        signer: Signs checkpoints, and its own are trusted at opening; None: this process appends
+            without signing.
         cadence: When a checkpoint is due.
 
     Raises:
@@ -67,8 +67,7 @@ class AuditLog:
         path: Path,
         *,
         now: Callable[[], datetime] = _utc_now,
-        signer: CheckpointSigner | None = None,
-        key: str = "",
+        signer: IdentityKey | None = None,
         cadence: Cadence | None = None,
     ) -> None:
         self._path = path
@@ -77,9 +76,9 @@ class AuditLog:
         self._cadence = cadence or Cadence()
         with locked_for_writing(path) as file:
             size = file.seek(0, os.SEEK_END)
-            self._walk = _trusted(file, size=size, key=key or (signer.public.hex if signer else ""))
+            self._walk = _trusted(file, size=size, key=signer.public.hex if signer else "")
             self._write(file, torn=self._follow(file, size=size))
-        sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def __enter__(self) -> Self:
         return self
@@ -173,7 +172,7 @@ class AuditLog:
             found = self._walk.step(line)
             assert not isinstance(found, Misfit), found.what
 
-    def _checkpoint(self, end: ChainEnd, *, time: str, signer: CheckpointSigner) -> bytes:
+    def _checkpoint(self, end: ChainEnd, *, time: str, signer: IdentityKey) -> bytes:
         checkpoint = Checkpoint.sign(end, time=time, signer=signer)
         if not checkpoint.is_genuine():  # written, it would stop the log for ever
             raise AuditError(

@@ -112,12 +112,3 @@ def lines_backward(file: BinaryIO, *, size: int) -> Iterator[tuple[int, bytes]]:
             place -= len(line) + 1
             yield place, line + b"\n"
         held = held[:first]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new file's name durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ from fedvol.types import Digest, Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSent:
-    """One message to one site.
+    """One message to one site, written down before it goes; once more if it goes once more.
 
     Attributes:
         message: Its digest; the site's log names the same.
@@ -19,8 +19,8 @@ class RequestSent:
         stage: Index of the stage.
         round: Round of the stage; 0 before any.
         action: What is asked.
-        num_tensors: Tensors that go with it.
-        size_bytes: Bytes as carried.
+        tensors: Digest of the file of tensors that goes with it; empty where none does.
+        size_bytes: Bytes as carried, tensors included.
     """
 
     kind: ClassVar[str] = "request"
@@ -32,7 +32,7 @@ class RequestSent:
     stage: int
     round: int
     action: str
-    num_tensors: int
+    tensors: Digest
     size_bytes: int
 
     def as_json(self) -> dict[str, Json]:
@@ -42,22 +42,23 @@ class RequestSent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyReceived:
-    """One message of a site arrived, and was taken or refused.
+    """What came back for a request: taken as its site's, whole, or refused.
 
     Attributes:
-        message: Its digest; the site's log names the same where the site sent it.
-        request: Digest of the message it answers; empty where it names none.
-        site: Who answers.
-        sender_key: Fingerprint of the key that signed it; empty if none did.
+        message: Its digest; the site's log names the same where the site sent it. Empty where it
+            could not be read.
+        request: Digest of the request.
+        site: Who was asked.
+        sender_key: Fingerprint of the key that it names; proven where it was taken.
         run: The run it belongs to.
         plan: Digest of the run's plan, or of what is proposed.
         stage: Index of the stage.
         round: Round of the stage; 0 before any.
-        action: What is answered.
-        num_tensors: Tensors that came with it.
-        size_bytes: Bytes as carried.
-        code: Empty if it was taken, else the error code for which it was refused. Then every other
-            field is only what the message claims.
+        action: What was asked.
+        tensors: Digest of the file of tensors that came with it; empty where none did.
+        size_bytes: Bytes as carried, tensors included.
+        code: Empty if it was taken, else the error code for which it was refused. Then nothing that
+            it says is repeated here; the fields are those of the request.
     """
 
     message: Digest
@@ -69,7 +70,7 @@ class ReplyReceived:
     stage: int
     round: int
     action: str
-    num_tensors: int
+    tensors: Digest
     size_bytes: int
     code: str = ""
 
@@ -80,8 +81,7 @@ class ReplyReceived:
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""
-        claimed = ("request", "site", "run", "plan", "action")
-        return event_json(self, kind=self.kind, foreign=claimed)
+        return event_json(self, kind=self.kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,18 +113,16 @@ class OperatorAction:
 class LoginRefused:
     """Somebody came without a token that holds.
 
+    It was on this machine: nobody else reaches the operators' port.
+
     Attributes:
-        user: Whom they claimed to be; empty where they named nobody.
-        address: From where.
         code: The error code they were given.
     """
 
     kind: ClassVar[str] = "login_refused"
 
-    user: str
-    address: str
     code: str
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""
-        return event_json(self, kind=self.kind, foreign=("user", "address"))
+        return event_json(self, kind=self.kind)

@@ -1,5 +1,6 @@
-"""What a site writes down besides its contributions: consents, its policy's word, what it got."""
+"""What a site writes down besides its contributions: consents, decisions, messages both ways."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -18,7 +19,7 @@ class ConsentDecision:
         run: The run, where it has a name already.
         decision: The answer.
         by: Who gave it: a person, or the rule of `site.toml` that answered.
-        reason: Their words; may be empty. They stay at the site.
+        reason: Their words; may be empty. They are never sent to the server.
     """
 
     kind: ClassVar[str] = "consent"
@@ -38,7 +39,7 @@ class ConsentDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDecision:
-    """The site's own policy judged a request or a proposal.
+    """The site decided whether it answers a request: consent, pause, policy and hours.
 
     Attributes:
         run: The run it belongs to.
@@ -46,9 +47,8 @@ class PolicyDecision:
         stage: Index of the stage.
         round: Round of the stage; 0 before any.
         action: What was asked.
-        message: Digest of the message that asked.
-        rule: Key of `site.toml` that decided, such as `policy.max_update_norm`.
-        decision: What the policy says.
+        rules: Keys of `site.toml` that it is against, such as `policy.max_rounds`.
+        decision: Whether it is answered.
         code: Error code of a refusal; empty otherwise.
     """
 
@@ -59,8 +59,7 @@ class PolicyDecision:
     stage: int
     round: int
     action: str
-    message: Digest
-    rule: str
+    rules: Sequence[str]
     decision: Literal["allowed", "refused"]
     code: str = ""
 
@@ -71,21 +70,21 @@ class PolicyDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestReceived:
-    """A message of the server arrived and was checked.
+    """A message of the server arrived, and its signature was checked.
 
     Attributes:
-        message: Its digest; the server's log names the same.
-        sender_key: Fingerprint of the key that signed it; empty if none did.
+        message: Its digest; the server's log names the same. Empty where it could not be read.
+        sender_key: Fingerprint of the key that it names; proven where it was not turned away.
         site: Who is asked.
         run: The run it belongs to.
         plan: Digest of the run's plan, or of what is proposed.
         stage: Index of the stage.
         round: Round of the stage; 0 before any.
         action: What is asked.
-        num_tensors: Tensors that came with it.
-        size_bytes: Bytes as carried.
-        code: Empty, or the error code for which it was turned away unread. Then every other field
-            is only what the message claims.
+        tensors: Digest of the file of tensors that goes with it; empty where none does.
+        size_bytes: Bytes as carried, tensors included.
+        code: Empty, or the error code for which it was turned away. Then nothing that it says is
+            repeated here: run, plan and tensors are empty.
     """
 
     kind: ClassVar[str] = "received"
@@ -98,10 +97,49 @@ class RequestReceived:
     stage: int
     round: int
     action: str
-    num_tensors: int
+    tensors: Digest
     size_bytes: int
     code: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""
-        return event_json(self, kind=self.kind, foreign=("site", "run", "plan", "action"))
+        return event_json(self, kind=self.kind, foreign=("action",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerSent:
+    """A contribution became a signed message, which is kept from now on and may leave.
+
+    The same message may leave again, where its request is asked again.
+
+    Attributes:
+        message: Its digest; the server's log names the same.
+        request: Digest of the request that it answers.
+        contribution: Digest of the contribution in it, as its own line has it.
+        site: Whose it is.
+        run: The run it belongs to.
+        plan: Digest of the run's plan, or of what is proposed.
+        stage: Index of the stage.
+        round: Round of the stage; 0 before any.
+        action: What was asked.
+        tensors: Digest of the file of tensors that goes with it; empty where none does.
+        size_bytes: Bytes as carried, tensors included.
+    """
+
+    kind: ClassVar[str] = "sent"
+
+    message: Digest
+    request: Digest
+    contribution: Digest
+    site: str
+    run: str
+    plan: Digest
+    stage: int
+    round: int
+    action: str
+    tensors: Digest
+    size_bytes: int
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return event_json(self, kind=self.kind)

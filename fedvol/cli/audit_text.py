@@ -26,7 +26,7 @@ _SHOWN: Final = frozenset(
     {"sequence", "time", "kind", "action", "run", "round", "stage", "plan", "site", "recipient"}
     | {"recipient_key", "sender_key", "consent", "size_bytes", "num_tensors", "form", "digest"}
     | {"message", "request", "user", "head", "public", "signature", "receipt", "roster"}
-    | {"proposal"}
+    | {"proposal", "contribution", "tensors"}
 )
 _NUMBERS: Final = ("record", "round", "bytes")
 _DIGEST_LETTERS, _CELL_LETTERS, _MAX_LISTED = 12, 80, 20
@@ -95,6 +95,8 @@ def comparison_text(found: Comparison) -> str:
             foreign="turned away by the site, in the server's name but not in its log",
         ),
     ]
+    what = "sent by the site, and no line of its log says what was in it"
+    said += _told_text(f"CONTRADICTION: {what}", found.undescribed)
     if found.receipted:
         what = "a receipt was given for what the server's log does not say it took"
         said.append(f"CONTRADICTION: {what}: {len(found.receipted)}")
@@ -135,7 +137,7 @@ def _row(line: LogLine) -> tuple[str, ...]:
 def _whom(event: dict[str, Json]) -> str:
     """The other side, with the beginning of its key's fingerprint; or the user."""
     name = text(event, "recipient") or text(event, "user") or text(event, "site")
-    if text(event, "kind") == "received":  # its site is who was asked: the log's own
+    if text(event, "kind") in ("received", "sent"):  # their site is the log's own
         name = "server"
     key = text(event, "recipient_key") or text(event, "sender_key")
     return f"{name} ({key[:_DIGEST_LETTERS]})" if key else name
@@ -167,8 +169,6 @@ def _crossing_text(
         (foreign, crossing.not_theirs),
     ):
         said += _told_text(title, told)
-    if crossing.num_unnamed:
-        said.append(f"without a digest, so not compared: {crossing.num_unnamed}")
     return [line[0].upper() + line[1:] if line[0] != " " else line for line in said]
 
 

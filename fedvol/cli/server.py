@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -115,6 +116,26 @@ def start(folder: Folder, as_json: AsJson = False) -> None:
         emit({"folder": str(folder), "ended": True})
 
 
+@app.command()
+def renew(folder: Folder, as_json: AsJson = False) -> None:
+    """Make a new TLS certificate under the server's own authority; sites need nothing new.
+
+    FOLDER is the server's folder. A server that is running takes the new certificate by itself.
+    """
+    from fedvol.identity import write_moment
+    from fedvol.server.renewing import renew_certificate
+    from fedvol.server.server_state import ServerState
+
+    state = ServerState.open(folder)
+    try:
+        ends = write_moment(renew_certificate(state, now=datetime.now(UTC)))
+    finally:
+        state.close()
+    say(f"{folder}: a new certificate, until {ends}. Sites go on as they are.")
+    if as_json:
+        emit({"folder": str(folder), "certificate_until": ends})
+
+
 @app.command(hidden=True)
 def coordinate(folder: Folder) -> None:
     """Conduct runs; the server starts this itself."""
@@ -136,6 +157,8 @@ def status(access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False) -> None
     say(f"fedvol {found['version']} for {found['consortium']}, at {found['address']}")
     say(f"Identity: {found['identity']}")
     say(f"Certificate until {found['certificate_until']}; {roster}, {found['roster_until'] or '-'}")
+    if found["certificate_ends_soon"]:
+        say(f"The certificate ends in {found['certificate_days']} days: fedvol server renew FOLDER")
     say(f"Sites: {found['sites_active']} active, {found['sites_online']} connected")
     state = "running" if found["coordinator"] else "not running"
     say(f"Coordinator {state}, started {found['coordinator_starts']} times")

@@ -40,6 +40,7 @@ _SAID = {
     "link.up": "Connected with the server.",
     "link.down": "Not connected: {what} ({code}). It is tried again.",
     "sync.failed": "Roster and proposals: {what} ({code}). It is tried again.",
+    "audit.failed": "Audit log: {what} ({code}). Nothing leaves until it is mended.",
     "roster.accepted": "Roster {version} of the consortium holds.",
     "proposal.arrived": "Proposal {proposal}: study {study}. See: fedvol consent show {proposal}",
     "proposal.approved": "Proposal {proposal} is approved by {by}.",

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import final
 
+from fedvol.audit import AuditLog
 from fedvol.client.site_worker import opens_site_worker
 from fedvol.config import DataSource, OpenStudy, Study
 from fedvol.data import CaseRecord
@@ -66,6 +67,7 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
         SiteFileError: `site.toml` is wrong; carries every problem.
         KeyFileError: A key cannot be read.
         StoreError: The folder cannot be written.
+        AuditError: The audit log was changed, or cannot be read or written.
     """
     config = folder.config()
     key, node_key = folder.identity(), NodeKey.load(folder.node_file)
@@ -75,12 +77,13 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
     with (
         locked_folder(folder.folder),
         SiteStore(folder.store_file) as store,
+        AuditLog(folder.audit_file, signer=key) as audit,
         JsonLines(folder.events_file) as lines,
         closing(StatusFile(folder.status_file)) as status,
     ):
         told = Serialised(Broadcast([lines, status, observer]))
         calls = SiteCalls(config.server, tls=tls, key=key, site=site, proxy=proxy)
-        sync = Sync(folder, store, calls, observer=told)
+        sync = Sync(folder, store, calls, audit=audit, observer=told)
         connection = FleetConnection(
             config.server,
             tls=tls,
@@ -88,18 +91,21 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
             heartbeat_s=config.link.heartbeat_s,
             proxy=proxy,
         )
+        gate = Gate(folder, store, audit=audit)
         node = FleetNode(
             connection,
             site=site,
             state=folder.node_state,
             timing=NodeTiming(heartbeat_s=config.link.heartbeat_s, poll_s=config.link.poll_s),
             observer=told,
-            may_send=lambda answer: _may_leave(answer, Gate(folder, store)),
+            may_send=lambda answer: _may_leave(answer, gate),
         )
         with (
             closing(calls),
             closing(connection),
-            _beside(lambda ended: _keep_in_step(sync, config.link.sync_s, told, ended), "sync"),
+            _beside(
+                lambda ended: _keep_in_step(sync, audit, config.link.sync_s, told, ended), "sync"
+            ),
             _beside(lambda ended: _prepare_approved(folder, store, told, ended), "preparing"),
             closing(WarmWorker(opens_site_worker(folder), observer=told)) as app,
         ):
@@ -114,7 +120,9 @@ def _may_leave(answer: Message, gate: Gate) -> bool:
     return bool(header.code) or gate.still_approved(RunId(header.run), digest=Digest(header.plan))
 
 
-def _keep_in_step(sync: Sync, every_s: float, observer: Observer, ended: threading.Event) -> None:
+def _keep_in_step(
+    sync: Sync, audit: AuditLog, every_s: float, observer: Observer, ended: threading.Event
+) -> None:
     def look() -> None:
         done = sync.once()
         observer.event(
@@ -127,6 +135,7 @@ def _keep_in_step(sync: Sync, every_s: float, observer: Observer, ended: threadi
 
     while not ended.is_set():
         _told(look, "sync.failed", observer)
+        _told(audit.checkpoint_if_due, "audit.failed", observer)
         ended.wait(every_s)
 
 

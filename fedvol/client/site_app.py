@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from fedvol.audit import AuditLog
 from fedvol.client.agent_spec import AgentSpec, open_agent, read_cases, read_plan
 from fedvol.client.plan_network import PlanNetwork
 from fedvol.config.base import Section
@@ -74,6 +75,7 @@ def _open_site_app(text: str, number: int, observer: Observer) -> App:
         blobs=BlobClient(spec.address, tls=tls, key=key, site=site),
         outbox=Outbox(folder / "outbox"),
         allows=lambda request: request.plan == plan.digest,
+        audit=AuditLog(folder / "audit.jsonl", signer=key),
         incoming=folder / "incoming",
         clock=SystemClock(),
     )

@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 
-from fedvol.audit import AuditLog
+from fedvol.audit import AuditLog, AuditSink
 from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import open_cases
 from fedvol.client.fingerprinting import FingerprintAgent
@@ -14,7 +14,7 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.config import SiteConfig, SitePolicy
 from fedvol.data import CaseRecord
 from fedvol.data.case_store import CaseStore
-from fedvol.errors import ConfigError, DeviceError, FedvolError, SiteFailedError
+from fedvol.errors import ConfigError, DeviceError, FedvolError, IdentityError, SiteFailedError
 from fedvol.federation import Request
 from fedvol.identity import IdentityKey, client_context
 from fedvol.plan import Plan
@@ -30,6 +30,7 @@ from fedvol.transport.clock import SystemClock
 from fedvol.transport.engine import App, RecordDict
 from fedvol.transport.flower import make_client_app
 from fedvol.transport.network.blob_client import BlobClient
+from fedvol.transport.network.message_lines import request_turned_away
 from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_site import Blobs, SignedSite
 from fedvol.transport.process_pool import OpenApp
@@ -45,12 +46,16 @@ class SiteWorker:
     Args:
         folder: The site's folder.
         store: Its proposals and consents.
+        audit: Where decisions and contributions are written down.
         observer: Hears of progress, at the site.
     """
 
-    def __init__(self, folder: SiteFolder, store: SiteStore, *, observer: Observer) -> None:
+    def __init__(
+        self, folder: SiteFolder, store: SiteStore, *, audit: AuditSink, observer: Observer
+    ) -> None:
         self._folder = folder
-        self._gate = Gate(folder, store)
+        self._audit = audit
+        self._gate = Gate(folder, store, audit=audit)
         self._observer = observer
         self._opened: tuple[object, Agent] | None = None
 
@@ -96,7 +101,6 @@ class SiteWorker:
         prepared = require_prepared(self._folder, source, proposed.study)
         records = _records(prepared)
         site = SiteId(config.site)
-        audit = AuditLog(self._folder.audit_file, signer=self._folder.identity())
         delivery = self._delivery(consent_name(admitted.consent.signed))
         if not isinstance(proposed.content, Plan):
             return FingerprintAgent(
@@ -104,7 +108,7 @@ class SiteWorker:
                 proposal=proposed.content,
                 records=records,
                 policy=config.policy,
-                audit=audit,
+                audit=self._audit,
                 observer=self._observer,
                 delivery=delivery,
             )
@@ -114,7 +118,7 @@ class SiteWorker:
             cases=open_cases(records, store=CaseStore(prepared / "cases")),
             folder=self._folder.run(proposed.run),
             policy=config.policy,
-            audit=audit,
+            audit=self._audit,
             resampling_key=self._folder.resampling_key(),
             network=PlanNetwork(proposed.content, device=_device(config)),
             observer=self._observer,
@@ -134,7 +138,7 @@ class SiteWorker:
             site=site,
             plan=request.plan,
             policy=self._policy(),
-            audit=AuditLog(self._folder.audit_file, signer=self._folder.identity()),
+            audit=self._audit,
             delivery=self._delivery(""),
         )
         return releaser.refusal(request, error)
@@ -163,13 +167,17 @@ class RosterSite:
         key: The site's identity.
         blobs: How weights come and go.
         gate: Says whether an answer may leave.
+        audit: Where messages are written down.
     """
 
-    def __init__(self, folder: SiteFolder, key: IdentityKey, *, blobs: Blobs, gate: Gate) -> None:
+    def __init__(
+        self, folder: SiteFolder, key: IdentityKey, *, blobs: Blobs, gate: Gate, audit: AuditSink
+    ) -> None:
         self._folder = folder
         self._key = key
         self._blobs = blobs
         self._gate = gate
+        self._audit = audit
         self._outbox = Outbox(folder.outbox)
 
     def answer(
@@ -183,14 +191,21 @@ class RosterSite:
                 server signed the request.
             MessageError: The request is malformed, or meant for another site or action.
         """
-        roster = current_roster(self._folder, now=local_now())
-        roster.require_active(site)
+        try:
+            roster = current_roster(self._folder, now=local_now())
+            roster.require_active(site)
+        except IdentityError as error:
+            self._audit.append(
+                request_turned_away(content, site=site, action=action, code=error.code)
+            )
+            raise
         signed = SignedSite(
             self._key,
             server=roster.server.identity,
             blobs=self._blobs,
             outbox=self._outbox,
             allows=self._gate.still_agrees,
+            audit=self._audit,
             incoming=self._folder.incoming,
             clock=SystemClock(),
         )
@@ -207,7 +222,9 @@ def _open_site_worker(text: str, number: int, observer: Observer) -> App:
     folder = SiteFolder(folder=Path(text))
     config = folder.config()
     key = folder.identity()
-    worker = SiteWorker(folder, SiteStore(folder.store_file), observer=observer)
+    # Not closed: the hospital's own process, which outlives this one, signs the last lines.
+    audit = AuditLog(folder.audit_file, signer=key)
+    worker = SiteWorker(folder, SiteStore(folder.store_file), audit=audit, observer=observer)
     blobs = BlobClient(
         config.server,
         tls=client_context(folder.authority_pem()),
@@ -215,7 +232,7 @@ def _open_site_worker(text: str, number: int, observer: Observer) -> App:
         site=SiteId(config.site),
         proxy=folder.proxy_url(config),
     )
-    carrier = RosterSite(folder, key, blobs=blobs, gate=worker.gate)
+    carrier = RosterSite(folder, key, blobs=blobs, gate=worker.gate, audit=audit)
     return make_client_app(worker.handle, carrier=carrier)
 
 

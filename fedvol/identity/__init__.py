@@ -7,8 +7,7 @@ from fedvol.identity.acceptance import SignedRoster, accept
 from fedvol.identity.addresses import split_address
 from fedvol.identity.certificates import Authority
 from fedvol.identity.drafts import RosterDraft, next_roster
-from fedvol.identity.fingerprint import same_fingerprint
-from fedvol.identity.invitation import Invitation, TokenRecord, token_digest
+from fedvol.identity.invitation import Invitation, require_in_time, token_digest
 from fedvol.identity.keys import IdentityKey, PublicKey, PublicKeyField
 from fedvol.identity.moments import Moment, write_moment
 from fedvol.identity.node_key import NodeKey, NodePublicKey, NodePublicKeyField
@@ -18,7 +17,6 @@ from fedvol.identity.roster_changes import Change, ChangeKind, roster_changes
 from fedvol.identity.signed import SignedBody, open_body, sign_body
 from fedvol.identity.tags import Tag, tagged_digest
 from fedvol.identity.tls import (
-    ServerCertificate,
     check_server_certificate,
     client_context,
     server_context,
@@ -40,21 +38,19 @@ __all__ = [
     "RootRecord",
     "Roster",
     "RosterDraft",
-    "ServerCertificate",
     "ServerEntry",
     "SignedBody",
     "SignedRoster",
     "SiteEntry",
     "SiteStatus",
     "Tag",
-    "TokenRecord",
     "accept",
     "check_server_certificate",
     "client_context",
     "next_roster",
     "open_body",
+    "require_in_time",
     "roster_changes",
-    "same_fingerprint",
     "server_context",
     "sign_body",
     "site_fingerprint",

@@ -18,17 +18,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedvol.errors import CertificateError, KeyFileError
-from fedvol.files import write_atomic, write_new
+from fedvol.errors import CertificateError
+from fedvol.files import write_atomic
 from fedvol.identity.addresses import is_ip_address, require_host
-from fedvol.identity.key_files import key_pem, read_key, read_secret, wrong_kind
+from fedvol.identity.key_files import key_pem, read_key, read_secret, write_secret, wrong_kind
+from fedvol.identity.moments import CLOCK_SLACK
 
 AUTHORITY_DAYS = 3650
 MAX_SERVER_DAYS = 397
 """The longest that the CA/Browser Forum allowed for years; renewing is one command."""
 _MAX_NAME_BYTES = 64
-CLOCK_SLACK = timedelta(hours=1)
-"""How far a client's clock may be behind when a certificate is new."""
 
 
 class Authority:
@@ -44,13 +43,11 @@ class Authority:
         self._certificate = certificate
 
     @classmethod
-    def create(
-        cls, path: Path, *, consortium: str, now: datetime, passphrase_file: Path | None = None
-    ) -> Self:
+    def create(cls, path: Path, *, consortium: str, now: datetime) -> Self:
         """Make an authority for ten years and write it to a new file, mode 0600.
 
         Raises:
-            KeyFileError: A file is there already, or the passphrase cannot be used.
+            KeyFileError: A file is there already.
             StoreError: The folder cannot be written.
         """
         private = ec.generate_private_key(ec.SECP256R1())
@@ -67,19 +64,18 @@ class Authority:
             .add_extension(key_id, critical=False)
             .sign(private, SHA256())
         )
-        pem = key_pem(private, passphrase_file=passphrase_file)
-        _write_new(path, pem + certificate.public_bytes(Encoding.PEM))
+        write_secret(path, key_pem(private) + certificate.public_bytes(Encoding.PEM))
         return cls(private, certificate)
 
     @classmethod
-    def load(cls, path: Path, *, passphrase_file: Path | None = None) -> Self:
+    def load(cls, path: Path) -> Self:
         """Read an authority.
 
         Raises:
-            KeyFileError: The file is absent, open to others, damaged or under another passphrase.
+            KeyFileError: The file is absent, open to others or damaged.
             CertificateError: Its certificate is damaged or of another key.
         """
-        private = read_key(path, passphrase_file=passphrase_file)
+        private = read_key(path)
         if not isinstance(private, ec.EllipticCurvePrivateKey):
             raise wrong_kind(path, wanted="EC")
         certificate = parse_certificate(read_secret(path), where=str(path))
@@ -110,18 +106,24 @@ class Authority:
             KeyFileError: A file is there already.
             StoreError: The folder cannot be written.
         """
-        _write_new(path, self._issued(hosts, now=now, days=days))
+        write_secret(path, self._issued(hosts, now=now, days=days))
 
-    def renew(self, path: Path, *, now: datetime, days: int = MAX_SERVER_DAYS) -> None:
-        """Put a new key and certificate for the same hosts in the place of the old; atomic.
+    def renew(
+        self, path: Path, *, hosts: Sequence[str], now: datetime, days: int = MAX_SERVER_DAYS
+    ) -> None:
+        """Put a new key and certificate in the place of the old, which may be lost; atomic.
+
+        Args:
+            path: The file.
+            hosts: DNS names and IP addresses under which clients reach the server.
+            now: The time, with its zone.
+            days: How long it holds, at most 397.
 
         Raises:
-            KeyFileError: The old file is absent or open to others.
-            CertificateError: The old certificate is damaged, too many days, or the authority ended.
+            CertificateError: No host, a malformed one, too many days, or the authority has ended.
             StoreError: The folder cannot be written.
         """
-        old = parse_certificate(read_secret(path), where=str(path))
-        write_atomic(path, self._issued(hosts_of(old), now=now, days=days), mode=0o600)
+        write_atomic(path, self._issued(hosts, now=now, days=days), mode=0o600)
 
     def _issued(self, hosts: Sequence[str], *, now: datetime, days: int) -> bytes:
         _require_issuable(hosts, days=days)
@@ -129,7 +131,7 @@ class Authority:
             raise CertificateError(
                 "authority's certificate",
                 f"it ended on {self._certificate.not_valid_after_utc:%Y-%m-%d}",
-                "Make a new authority, and invite every site again.",
+                "Make a new server, which has a new authority, and invite every site again.",
             )
         private = ec.generate_private_key(ec.SECP256R1())
         public = private.public_key()
@@ -168,16 +170,6 @@ def parse_certificate(data: bytes, *, where: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate(data)
     except ValueError as error:
         raise _unreadable(where) from error
-
-
-def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """DNS names and IP addresses that a certificate is for; none if it names none."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    addresses = names.get_values_for_type(x509.IPAddress)
-    return (*names.get_values_for_type(x509.DNSName), *(str(address) for address in addresses))
 
 
 def certificate_text(pem: bytes) -> str:
@@ -225,17 +217,6 @@ def _require_issuable(hosts: Sequence[str], *, days: int) -> None:
             f"it would hold for {days} days",
             f"Choose 1 to {MAX_SERVER_DAYS} days.",
         )
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    try:
-        write_new(path, data)
-    except FileExistsError as error:
-        raise KeyFileError(
-            str(path),
-            "a file is there already, and keys are never replaced unasked",
-            "Renew it, or name another place for the new one.",
-        ) from error
 
 
 def _general(host: str) -> x509.GeneralName:

@@ -10,7 +10,7 @@ from fedvol.config.base import Section
 from fedvol.errors import RosterError, UsageError
 from fedvol.identity.acceptance import MAX_ROSTER_BYTES
 from fedvol.identity.documents import read_draft, read_file
-from fedvol.identity.moments import write_moment
+from fedvol.identity.moments import CLOCK_SLACK, write_moment
 from fedvol.identity.roster import (
     Consortium,
     Roster,
@@ -21,9 +21,6 @@ from fedvol.identity.roster import (
     malformed_roster,
     require_distinct,
 )
-
-CLOCK_SLACK = timedelta(hours=1)
-"""How far a site's clock may be behind when a roster is new."""
 
 
 class RosterDraft(Section):

@@ -6,8 +6,6 @@ costs. That two keys of one maker share a fingerprint (2^64 attempts) deceives n
 Digits are the same in every language; half a minute is enough to read them out.
 """
 
-import hmac
-
 from fedvol.identity.tags import tagged_digest
 
 _NUM_BYTES = 16
@@ -23,9 +21,3 @@ def fingerprint(kind: str, *parts: bytes) -> str:
     """
     digits = tagged_digest(f"fingerprint/{kind}", *parts)[:_NUM_BYTES].hex()
     return " ".join(digits[at : at + _GROUP] for at in range(0, len(digits), _GROUP))
-
-
-def same_fingerprint(typed: str, shown: str) -> bool:
-    """Whether what a person typed is this fingerprint; case, spaces, colons and hyphens aside."""
-    bare = "".join(letter for letter in typed.lower() if letter not in " \t\n:-")
-    return hmac.compare_digest(bare.encode(), shown.replace(" ", "").encode())

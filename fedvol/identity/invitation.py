@@ -1,4 +1,4 @@
-"""`Invitation`: the one line that an operator hands to a hospital, and what the server keeps of it.
+"""`Invitation`: the one line that an operator hands to a hospital.
 
 The line is `fedvol-invite-1:` and URL-safe base64 of the invitation's canonical JSON with an
 8-byte check sum behind it. The check sum catches slips, not forgers: whoever can change the line on
@@ -6,7 +6,6 @@ its way can make another. So it goes by a way that only the hospital reads, and 
 hospital in the end is the fingerprint that people compare before the root signs.
 """
 
-import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
@@ -16,12 +15,7 @@ from pydantic import Field
 
 from fedvol.config.base import Section
 from fedvol.config.data import Name
-from fedvol.errors import (
-    InvitationError,
-    InvitationExpiredError,
-    InvitationRefusedError,
-    InvitationUsedError,
-)
+from fedvol.errors import InvitationError, InvitationExpiredError
 from fedvol.identity.addresses import Address
 from fedvol.identity.certificates import certificate_from_text, certificate_text
 from fedvol.identity.documents import read_document, write_document
@@ -133,57 +127,26 @@ class Invitation(Section):
         Raises:
             InvitationExpiredError: Its time is over.
         """
-        if now >= self.expires:
-            raise _expired(self.site, self.expires)
+        require_in_time(self.site, expires=self.expires, now=now)
 
 
-class TokenRecord(Section):
-    """What the server keeps of an invitation: enough to know the token, too little to use it."""
+def token_digest(token: str) -> str:
+    """What the server keeps of a token, and finds its invitation by: too little to use it."""
+    return tagged_digest("token", token.encode()).hex()
 
-    site: Name
-    """Who was invited."""
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """`tagged_digest("token", token)`."""
-    expires: Moment
-    """From when on it is refused."""
-    used_at: Moment | None = None
-    """When it was used."""
 
-    @classmethod
-    def of(cls, invitation: Invitation) -> Self:
-        """The record of an invitation just made."""
-        return cls(
-            site=invitation.site,
-            digest=token_digest(invitation.token),
-            expires=invitation.expires,
+def require_in_time(site: str, *, expires: datetime, now: datetime) -> None:
+    """Refuse an invitation whose time is over.
+
+    Raises:
+        InvitationExpiredError: It is over.
+    """
+    if now >= expires:
+        raise InvitationExpiredError(
+            f"site {site}",
+            f"the invitation held until {write_moment(expires)}",
+            "Check this machine's clock; if it is right, ask the operator for a new invitation.",
         )
-
-    def used(self, token: str, *, now: datetime) -> Self:
-        """The record after this token was shown; store it in the transaction that enrols the site.
-
-        Whether a token was used or is too old, only its holder learns.
-
-        Raises:
-            InvitationRefusedError: It is another token.
-            InvitationUsedError: It was used already.
-            InvitationExpiredError: Its time is over.
-        """
-        if not hmac.compare_digest(token_digest(token).encode(), self.digest.encode()):
-            raise InvitationRefusedError(
-                f"site {self.site}",
-                "the token is not the one of its invitation",
-                "Invite the site again if it asks for it.",
-            )
-        if self.used_at is not None:
-            raise InvitationUsedError(
-                f"site {self.site}",
-                f"its token was used at {write_moment(self.used_at)}",
-                "If that was not the hospital, somebody else has read the invitation: compare "
-                "fingerprints, and invite the site again.",
-            )
-        if now >= self.expires:
-            raise _expired(self.site, self.expires)
-        return type(self)(site=self.site, digest=self.digest, expires=self.expires, used_at=now)
 
 
 def _decoded(text: str) -> bytes:
@@ -203,22 +166,9 @@ def _check_sum(data: bytes) -> bytes:
     return tagged_digest("invitation", data)[:_CHECK_BYTES]
 
 
-def token_digest(token: str) -> str:
-    """What the server keeps of a token, and finds its invitation by."""
-    return tagged_digest("token", token.encode()).hex()
-
-
 def _damaged(reason: str) -> InvitationError:
     return InvitationError(
         "invitation",
         f"the line is damaged: {reason}",
         "Copy the whole line again; if that does not help, ask the operator for a new one.",
-    )
-
-
-def _expired(site: str, expires: datetime) -> InvitationExpiredError:
-    return InvitationExpiredError(
-        f"site {site}",
-        f"the invitation held until {write_moment(expires)}",
-        "Check this machine's clock; if it is right, ask the operator for a new invitation.",
     )

@@ -38,12 +38,22 @@ def write_key(path: Path, key: PrivateKeyTypes, *, passphrase_file: Path | None 
         KeyFileError: A file is there already, or the passphrase cannot be used.
         StoreError: The folder cannot be written.
     """
+    write_secret(path, key_pem(key, passphrase_file=passphrase_file))
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a new file with mode 0600; never over a file that is there.
+
+    Raises:
+        KeyFileError: A file is there already.
+        StoreError: The folder cannot be written.
+    """
     try:
-        write_new(path, key_pem(key, passphrase_file=passphrase_file))
+        write_new(path, data)
     except FileExistsError as error:
         raise KeyFileError(
             str(path),
-            "a file is there already, and keys are never replaced",
+            "a file is there already, and keys are never replaced unasked",
             "Keep it, or name another place for the new key.",
         ) from error
 

@@ -5,6 +5,7 @@ A signature covers `tagged_digest(tag, payload)`, never the payload alone. See `
 
 import re
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -17,7 +18,6 @@ from fedvol.identity.fingerprint import fingerprint
 from fedvol.identity.key_files import read_key, write_key, wrong_kind
 from fedvol.identity.tags import Tag, tagged_digest
 
-SIGNATURE_BYTES = 64
 _PRIME = 2**255 - 19
 _SMALL_ORDER = frozenset(
     int.from_bytes(bytes.fromhex(y), "little")
@@ -143,11 +143,7 @@ def _public(value: object) -> PublicKey:
     return PublicKey(value)
 
 
-def _hex(key: PublicKey) -> str:
-    return key.hex
-
-
 PublicKeyField = Annotated[
-    PublicKey, PlainValidator(_public), PlainSerializer(_hex, return_type=str)
+    PublicKey, PlainValidator(_public), PlainSerializer(attrgetter("hex"), return_type=str)
 ]
 """A public key as a field of a document: its hexadecimal digits."""

@@ -1,10 +1,13 @@
 """`Moment`: a second in UTC, with one spelling: `2026-01-31T12:00:00Z`."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import PlainSerializer, PlainValidator
+
+CLOCK_SLACK = timedelta(hours=1)
+"""How far another's clock may be behind when a certificate or a roster is new."""
 
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 

@@ -6,6 +6,7 @@ roster binds both keys to one site.
 
 import re
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -70,26 +71,25 @@ class NodeKey:
         self.public = NodePublicKey.of(private.public_key())
 
     @classmethod
-    def create(cls, path: Path, *, passphrase_file: Path | None = None) -> Self:
+    def create(cls, path: Path) -> Self:
         """Make a key and write it to a new file, mode 0600.
 
         Raises:
-            KeyFileError: A file is there already, or the passphrase cannot be used.
+            KeyFileError: A file is there already.
             StoreError: The folder cannot be written.
         """
         private = ec.generate_private_key(ec.SECP384R1())
-        write_key(path, private, passphrase_file=passphrase_file)
+        write_key(path, private)
         return cls(private)
 
     @classmethod
-    def load(cls, path: Path, *, passphrase_file: Path | None = None) -> Self:
+    def load(cls, path: Path) -> Self:
         """Read a key.
 
         Raises:
-            KeyFileError: The file is absent, open to others, damaged, of another kind of key, or
-                under another passphrase.
+            KeyFileError: The file is absent, open to others, damaged or of another kind of key.
         """
-        private = read_key(path, passphrase_file=passphrase_file)
+        private = read_key(path)
         if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(
             private.curve, ec.SECP384R1
         ):
@@ -112,11 +112,7 @@ def _public(value: object) -> NodePublicKey:
     return NodePublicKey(value)
 
 
-def _hex(key: NodePublicKey) -> str:
-    return key.hex
-
-
 NodePublicKeyField = Annotated[
-    NodePublicKey, PlainValidator(_public), PlainSerializer(_hex, return_type=str)
+    NodePublicKey, PlainValidator(_public), PlainSerializer(attrgetter("hex"), return_type=str)
 ]
 """A node's public key as a field of a document."""

@@ -1,7 +1,8 @@
 """`SignedBody`: some JSON, who says it, and the signature that proves it.
 
 On the wire it is `{"payload": "<canonical JSON>", "signature": "<hex>", "signer": "<hex>"}`, itself
-canonical. The payload travels as text, so that nothing in it is parsed before its signature held.
+canonical. The payload travels as text, so that its signature can be tried before it is parsed.
+Where only the payload says whose key to try (a site's call), it is read before, and counts after.
 """
 
 import json

@@ -1,35 +1,23 @@
 """TLS 1.3 contexts for both ends, and the check of a certificate before anybody depends on it."""
 
 import ssl
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from fedvol.errors import CertificateError
-from fedvol.identity.certificates import hosts_of, parse_certificate
+from fedvol.identity.certificates import parse_certificate
 from fedvol.identity.key_files import read_secret
 
-_RENEW = "Renew the certificate."
 _FIXES = {
     9: "Check this machine's clock; if it is right, wait, or make a new certificate.",
-    10: f"Check this machine's clock; if it is right: {_RENEW.lower()}",
+    10: "Check this machine's clock; if it is right: fedvol server renew FOLDER, or put new "
+    "files in the place of your own.",
     62: "Make a certificate for the name that clients use, or give clients a name in it.",
     64: "Make a certificate for the IP address that clients use, or give clients a name in it.",
 }
 """OpenSSL's verification codes that have a better advice than the general one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerCertificate:
-    """A certificate that clients will accept.
-
-    Attributes:
-        hosts: DNS names and IP addresses it is for.
-        not_after: When it ends.
-    """
-
-    hosts: tuple[str, ...]
-    not_after: datetime
 
 
 def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
@@ -70,19 +58,21 @@ def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext
 def client_context(authority_pem: bytes) -> ssl.SSLContext:
     """TLS 1.3 for a client that trusts this one authority and checks the server's name.
 
+    Of several certificates in the PEM the first alone is trusted: it is what people were shown.
+
     Raises:
         CertificateError: It is no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    parse_certificate(authority_pem, where="authority's certificate")
-    context.load_verify_locations(cadata=authority_pem.decode("ascii", errors="ignore"))
+    authority = parse_certificate(authority_pem, where="authority's certificate")
+    context.load_verify_locations(cadata=authority.public_bytes(Encoding.DER))
     return context
 
 
 def check_server_certificate(
     certificate: Path, key: Path | None = None, *, authority_pem: bytes, host: str
-) -> ServerCertificate:
+) -> datetime:
     """Make sure that clients will accept a server's certificate, by a handshake in memory.
 
     It is what will be asked on the wire, no more and no less: that the key fits, that the authority
@@ -93,6 +83,9 @@ def check_server_certificate(
         key: PEM of its key; absent: in the same file.
         authority_pem: The authority that clients will trust.
         host: DNS name or IP address that clients will use.
+
+    Returns:
+        When it ends, UTC.
 
     Raises:
         KeyFileError: The one file is absent or open to others.
@@ -107,8 +100,7 @@ def check_server_certificate(
             f"no client would accept it: {error.verify_message.rstrip('.')}",
             _FIXES.get(error.verify_code, "Name the authority that signed it, or the chain to it."),
         ) from error
-    found = parse_certificate(certificate.read_bytes(), where=str(certificate))
-    return ServerCertificate(hosts=hosts_of(found), not_after=found.not_valid_after_utc)
+    return parse_certificate(certificate.read_bytes(), where=str(certificate)).not_valid_after_utc
 
 
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, *, host: str) -> None:

@@ -1,7 +1,7 @@
 """The only way out of a site: policy, audit record, contribution."""
 
 from fedvol.privacy.contribution import Contribution, Kind, Update
-from fedvol.privacy.delivery import IN_PROCESS, Delivery, MessageDigest
+from fedvol.privacy.delivery import IN_PROCESS, Delivery
 from fedvol.privacy.judged_cases import JudgedCases
 from fedvol.privacy.release import Releaser
 from fedvol.privacy.suppression import HeldSubjects
@@ -13,7 +13,6 @@ __all__ = [
     "HeldSubjects",
     "JudgedCases",
     "Kind",
-    "MessageDigest",
     "Releaser",
     "Update",
 ]

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NoReturn, final
 
 from fedvol.federation import TrainReport
-from fedvol.types import Json, State
+from fedvol.types import Digest, Json, State
 
 
 class Kind(StrEnum):
@@ -51,6 +51,7 @@ class Contribution:
         kind: What it holds.
         values: What the site says, by name.
         tensors: Read-only arrays that go with it.
+        digest: SHA-256 over all of it, as the audit log has it.
         code: Empty, or the error code of a refusal.
         title: Fixed words that belong to `code`.
     """
@@ -58,6 +59,7 @@ class Contribution:
     kind: Kind
     values: Mapping[str, Json]
     tensors: State
+    digest: Digest
     code: str
     title: str
     seal: InitVar[object]
@@ -72,10 +74,17 @@ def sealed(
     *,
     values: Mapping[str, Json],
     tensors: State,
+    digest: Digest,
     code: str = "",
     title: str = "",
 ) -> Contribution:
     """A contribution; for `release` alone, which has asked policy and audit first."""
     return Contribution(
-        kind=kind, values=values, tensors=tensors, code=code, title=title, seal=_SEAL
+        kind=kind,
+        values=values,
+        tensors=tensors,
+        digest=digest,
+        code=code,
+        title=title,
+        seal=_SEAL,
     )

@@ -51,8 +51,7 @@ def hidden_metrics(behind: JudgedCases, *, keys: Sequence[str], floor: int) -> f
         keys: Metric names in the arrays' order: a mean over classes, or `metric/class`.
         floor: Fewest subjects behind a figure.
     """
-    names = sorted(set(behind.subjects))
-    owner = np.array([names.index(name) for name in behind.subjects], dtype=np.int64)
+    owner = np.unique(np.array(behind.subjects), return_inverse=True)[1]
     hidden: set[str] = set()
     for metric in dict.fromkeys(metric_name(key) for key in keys):
         rows = [row for row, key in enumerate(keys) if metric_name(key) == metric]
@@ -98,7 +97,7 @@ class _Family:
 
     def _culprit(self, told: set[int]) -> int | None:
         """A metric that has to be hidden too; None where nothing is told of few subjects."""
-        for pair in self._small_differences(told):
+        if (pair := next(self._small_differences(told), None)) is not None:
             return self._fewest(pair)
         if any(self._is_mean(row) for row in told) and self._mean_tells_of_few(told):
             return self._fewest(told)

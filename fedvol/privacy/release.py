@@ -302,12 +302,12 @@ class Releaser:
         frozen = {name: _read_only(tensor) for name, tensor in tensors.items()}
         said = dict(values)
         header = canonical_json({"values": said, "code": code, "title": title})
-        delivery = self.delivery
+        digest = digest_json([header.decode(), state_digest(frozen)])
         self.audit.append(
             AuditRecord(
                 kind=kind.value,
                 site=self.site,
-                recipient=delivery.recipient,
+                recipient=self.delivery.recipient,
                 run=request.run,
                 plan=request.plan,
                 stage=request.stage,
@@ -316,20 +316,18 @@ class Releaser:
                 form=form,
                 num_tensors=len(frozen),
                 size_bytes=len(header) + sum(tensor.nbytes for tensor in frozen.values()),
-                digest=digest_json([header.decode(), state_digest(frozen)]),
+                digest=digest,
                 suppressed=suppressed,
                 code=code,
-                recipient_key=delivery.recipient_key,
-                consent=delivery.consent,
-                message=delivery.digest(
-                    request, values=said, tensors=frozen, code=code, title=title
-                ),
+                recipient_key=self.delivery.recipient_key,
+                consent=self.delivery.consent,
             )
         )
         return sealed(
             kind,
             values=MappingProxyType(said),
             tensors=MappingProxyType(frozen),
+            digest=digest,
             code=code,
             title=title,
         )

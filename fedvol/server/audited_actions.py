@@ -46,7 +46,7 @@ class AuditedActions:
                 code="" if outcome == DONE else outcome,
             )
             if user
-            else LoginRefused(user="", address="127.0.0.1", code=outcome)
+            else LoginRefused(code=outcome)
         )
         with self._appending:
             self._log.append(event)

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, final
 
+from fedvol.audit import AuditSink
 from fedvol.errors import TransportError
 from fedvol.federation import Link, MetricSums, Request
 from fedvol.identity import IdentityKey
@@ -55,6 +56,21 @@ class Conducted:
     outcome: Outcome
     tests: Mapping[SiteId, MetricSums]
     personal_tests: Mapping[SiteId, MetricSums]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerEnd:
+    """The server's end of its links.
+
+    Attributes:
+        key: The server's identity, which signs what it asks.
+        sites: Identities of the active sites, which sign what they answer.
+        audit: Where every message is written down.
+    """
+
+    key: IdentityKey
+    sites: SiteKeys
+    audit: AuditSink
 
 
 class Gate(Pacing, Protocol):
@@ -110,8 +126,7 @@ def conduct(
     initial: State,
     folder: ServerFolder,
     private_port: int,
-    key: IdentityKey,
-    sites: SiteKeys,
+    end: ServerEnd,
     observer: Observer,
     gate: Gate | None = None,
     poll_s: float = POLL_S,
@@ -124,8 +139,7 @@ def conduct(
         initial: Its initial weights.
         folder: The server's state folder.
         private_port: Where the engine listens on the loopback address.
-        key: The server's identity.
-        sites: Identities of the active sites.
+        end: The server's end of its links.
         observer: Hears of progress.
         gate: Who may be asked, and whether to go on; None: everybody, always.
         poll_s: Seconds between two looks for answers.
@@ -135,6 +149,7 @@ def conduct(
         RunPausedError: The gate said so.
         RunStoppedError: The gate said so.
         TransportError: The engine was away for longer than `AWAY_S`.
+        AuditError: A message cannot be written down.
     """
     door = gate or OpenGate(plan)
     with closing(RunStore(open_engine(folder.store))) as store:
@@ -157,10 +172,11 @@ def conduct(
                 with server_run(private) as grid:
                     outage.over()
                     carrier = SignedServer(
-                        key,
-                        sites=sites,
+                        end.key,
+                        sites=end.sites,
                         blobs=blobs,
                         max_bytes=_largest_answer(plan),
+                        audit=end.audit,
                         answered=door.answered,
                     )
                     link = door.admitted(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
+from fedvol.audit import AuditLog
 from fedvol.files import locked_folder
 from fedvol.server.run_queue import RunQueue
 from fedvol.server.server_state import ServerState
@@ -103,11 +104,16 @@ def coordinate(folder: Path) -> None:
         FolderLockedError: Another coordinator works here.
         TransportError: The engine was away for too long.
         StoreError: The store cannot be used.
+        AuditError: The audit log was changed, or cannot be read or written.
     """
     state = ServerState.open(folder)
     threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
-    with locked_folder(state.folder.conducting), JsonLines(state.folder.events) as events:
-        RunQueue(state, observer=events).serve()
+    with (
+        locked_folder(state.folder.conducting),
+        JsonLines(state.folder.events) as events,
+        AuditLog(state.folder.audit, signer=state.key) as audit,
+    ):
+        RunQueue(state, audit=audit, observer=events).serve()
 
 
 def _die_with_parent() -> None:

@@ -51,6 +51,7 @@ class FrontDoor:
             PrivateGate(self.superlink.app, operators) if operators else self.superlink.app
         )
         self._listeners: list[Listener] = []
+        self._public: Listener | None = None
 
     def set_sites(self, nodes: Mapping[SiteId, NodePublicKey]) -> None:
         """Let exactly these sites connect.
@@ -88,15 +89,19 @@ class FrontDoor:
         Raises:
             LinkDownError: The address is not this machine's, or the port is in use.
         """
-        return self._open(
-            Listener(
-                PublicGate(self.superlink.app, self._own, admits=self.superlink.admits),
-                host=host,
-                port=port,
-                certificate=certificate,
-                runs_lifespan=False,
-            )
+        self._public = Listener(
+            PublicGate(self.superlink.app, self._own, admits=self.superlink.admits),
+            host=host,
+            port=port,
+            certificate=certificate,
+            runs_lifespan=False,
         )
+        return self._open(self._public)
+
+    def renew_certificate(self) -> None:
+        """Read the files of the public port's certificate again, for connections from now on."""
+        if self._public is not None:
+            self._public.renew()
 
     def close(self) -> None:
         """Stop listening, the public port first."""

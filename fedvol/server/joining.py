@@ -21,17 +21,20 @@ from fedvol.errors import (
     InvitationError,
     InvitationNameError,
     InvitationRefusedError,
+    InvitationUsedError,
     MessageError,
     RosterError,
+    SignatureError,
 )
 from fedvol.identity import (
     NodePublicKeyField,
     PublicKeyField,
     SignedBody,
     Tag,
-    TokenRecord,
+    require_in_time,
     site_fingerprint,
     token_digest,
+    write_moment,
 )
 from fedvol.server.calls import Throttle, read_small, refusal, refusing
 from fedvol.store import FederationStore, InvitationRecord, SiteKeysRecord
@@ -90,13 +93,20 @@ class EnrolmentDesk:
             MessageError: It is malformed.
             SignatureError: It is not signed by the key that it brings.
             InvitationError: The token is malformed.
-            InvitationRefusedError: It is unknown, of another site, or used.
+            InvitationRefusedError: It is unknown or of another site.
+            InvitationUsedError: It was used already.
             InvitationExpiredError: Its time is over.
             RosterDuplicateError: Another site has one of the keys.
         """
         body = SignedBody.parse(data, where=_WHERE)
-        enrolment = _enrolment(body.payload)  # nothing of it counts before the signature held
-        body.open(Tag.ENROLMENT, signer=enrolment.identity, where=_WHERE)
+        # Nobody knows the key yet: it must be the one that the payload brings.
+        enrolment = _enrolment(body.open(Tag.ENROLMENT, signer=body.signer, where=_WHERE))
+        if enrolment.identity != body.signer:
+            raise SignatureError(
+                _WHERE,
+                "it is signed with another key than the one that it brings",
+                "A site signs its enrolment with its own new identity key.",
+            )
         if not _TOKEN.fullmatch(enrolment.token):
             raise InvitationError(
                 f"site {enrolment.site}",
@@ -125,15 +135,16 @@ class EnrolmentDesk:
                 f"the token is of an invitation of {invitation.site}",
                 "The site must enrol under the name in its invitation.",
             )
-        record = TokenRecord(
-            site=invitation.site,
-            digest=invitation.token_digest,
-            expires=invitation.expires,
-            used_at=invitation.used,
-        )
-        used = record.used(enrolment.token, now=self._now()).used_at
-        assert used is not None
-        return used
+        if invitation.used is not None:
+            raise InvitationUsedError(
+                f"site {enrolment.site}",
+                f"its token was used at {write_moment(invitation.used)}",
+                "If that was not the hospital, somebody else has read the invitation: compare "
+                "fingerprints, and invite the site again.",
+            )
+        now = self._now()
+        require_in_time(enrolment.site, expires=invitation.expires, now=now)
+        return now
 
 
 def joining_routes(store: FederationStore, desk: EnrolmentDesk) -> list[Route]:

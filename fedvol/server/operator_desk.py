@@ -6,14 +6,15 @@ from typing import cast, final
 
 from pydantic import TypeAdapter, ValidationError
 
+from fedvol.audit import AuditSink, RosterChange
 from fedvol.config.data import Name
 from fedvol.errors import UsageError
 from fedvol.identity import (
     Invitation,
     NodePublicKey,
     PublicKey,
-    TokenRecord,
     site_fingerprint,
+    token_digest,
     write_moment,
 )
 from fedvol.server.server_state import ServerState, new_token
@@ -31,6 +32,7 @@ class OperatorDesk:
 
     Args:
         state: The server's folder, read.
+        audit: Where a new roster is written down.
         online: Sites whose node is there now.
         changed: Called when the sites that may take part have changed.
         now: Gives the time, UTC.
@@ -40,11 +42,13 @@ class OperatorDesk:
         self,
         state: ServerState,
         *,
+        audit: AuditSink,
         online: Callable[[], tuple[SiteId, ...]],
         changed: Callable[[], None],
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._state = state
+        self._audit = audit
         self._online = online
         self._changed = changed
         self._now = now
@@ -123,7 +127,7 @@ class OperatorDesk:
         line = invitation.line()
         self._state.store.sites.invite(
             SiteId(site),
-            token_digest=TokenRecord.of(invitation).digest,
+            token_digest=token_digest(invitation.token),
             expires=invitation.expires,
             by=by,
         )
@@ -195,8 +199,12 @@ class OperatorDesk:
 
         Raises:
             IdentityError: It is not acceptable; says why.
+            AuditError: It holds, and cannot be written down.
         """
+        held = self._state.registry.roster()
         roster = self._state.registry.put(content, where="roster", by=by)
+        if held is None or held.version < roster.version:
+            self._audit.append(RosterChange.between(held, roster))
         self._changed()
         return {
             "version": roster.version,

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from fedvol.audit import UNNAMED, AuditSink, Receipt
 from fedvol.federation import RoundState
 from fedvol.identity import IdentityKey, Tag, sign_body, write_moment
+from fedvol.plan import digest_bytes
 from fedvol.server.history import contributions
 from fedvol.store import ContributionKey, FederationStore, RunStore
 from fedvol.types import RunId
@@ -19,6 +21,7 @@ def issue_receipts(
     *,
     runs: RunStore,
     store: FederationStore,
+    audit: AuditSink,
     key: IdentityKey,
     now: Callable[[], datetime] = _utc_now,
 ) -> int:
@@ -28,11 +31,15 @@ def issue_receipts(
         run: The run.
         runs: Its record.
         store: Receipts, and which signed answers brought the contributions.
+        audit: Where each is written down, before it is given.
         key: The server's identity.
         now: Gives the time, UTC.
 
     Returns:
         How many were signed.
+
+    Raises:
+        AuditError: One cannot be written down.
     """
     held = store.agreements.receipts(run)
     record = runs.run(run)
@@ -62,6 +69,16 @@ def issue_receipts(
                     "global": closed.aggregate,
                     "time": write_moment(now()),
                 },
+            )
+            audit.append(
+                Receipt(
+                    site=site.site,
+                    run=run,
+                    stage=closed.stage,
+                    round=closed.index,
+                    message=answer.digest if answer else UNNAMED,
+                    receipt=digest_bytes(body),
+                )
             )
             store.agreements.put_receipt(name, body)
             signed += 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import final
 
+from fedvol.audit import AuditSink
 from fedvol.config.server import Waiting
 from fedvol.errors import QuorumError, RunPausedError, RunStoppedError
 from fedvol.federation import Action, Link, Request
@@ -29,6 +30,7 @@ class RunGate:
         run: The run.
         plan: Its plan.
         state: The server's folder, read.
+        audit: Where receipts are written down.
         clock: Time.
         wait: Waits so many seconds.
         observer: Hears whom the run waits for.
@@ -40,6 +42,7 @@ class RunGate:
         *,
         plan: Plan,
         state: ServerState,
+        audit: AuditSink,
         clock: Clock,
         wait: Callable[[float], None],
         observer: Observer,
@@ -47,6 +50,7 @@ class RunGate:
         self._run = run
         self._plan = plan
         self._state = state
+        self._audit = audit
         self._clock = clock
         self._wait = wait
         self._observer = observer
@@ -78,7 +82,11 @@ class RunGate:
             RunStoppedError: The operator stopped it.
         """
         issue_receipts(
-            self._run, runs=self._state.runs, store=self._state.store, key=self._state.key
+            self._run,
+            runs=self._state.runs,
+            store=self._state.store,
+            audit=self._audit,
+            key=self._state.key,
         )
         self._heed()
 

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from typing import final
 
+from fedvol.audit import AuditSink
 from fedvol.errors import FedvolError, RunPausedError, RunStoppedError, TransportError
 from fedvol.federation import RunState
 from fedvol.plan import Plan
 from fedvol.server.clock import Clock, SystemClock
-from fedvol.server.conducting import Conducted, Gate, conduct
+from fedvol.server.conducting import Conducted, Gate, ServerEnd, conduct
 from fedvol.server.receipts import issue_receipts
 from fedvol.server.run_gate import RunGate
 from fedvol.server.server_state import ServerState
@@ -32,6 +33,7 @@ class RunQueue:
 
     Args:
         state: The server's folder, read.
+        audit: Where messages and receipts are written down.
         observer: Hears of progress.
         conducts: Brings one run to its end; None: over the network.
         wait: Waits so many seconds.
@@ -42,6 +44,7 @@ class RunQueue:
         self,
         state: ServerState,
         *,
+        audit: AuditSink,
         observer: Observer,
         conducts: Conduct | None = None,
         wait: Callable[[float], None] = time.sleep,
@@ -49,6 +52,7 @@ class RunQueue:
     ) -> None:
         self._clock = clock or SystemClock()
         self._state = state
+        self._audit = audit
         self._observer = observer
         self._conducts = conducts or self._over_network
         self._wait = wait
@@ -85,6 +89,7 @@ class RunQueue:
                 run,
                 plan=record.plan,
                 state=self._state,
+                audit=self._audit,
                 clock=self._clock,
                 wait=self._wait,
                 observer=self._observer,
@@ -117,7 +122,13 @@ class RunQueue:
         record = self._state.runs.run(run)
         if record is not None and record.state in _OPEN and state is not RunState.FINISHED:
             self._state.runs.set_run_state(run, state, reason=reason)
-        issue_receipts(run, runs=self._state.runs, store=self._state.store, key=self._state.key)
+        issue_receipts(
+            run,
+            runs=self._state.runs,
+            store=self._state.store,
+            audit=self._audit,
+            key=self._state.key,
+        )
         self._state.store.agreements.want(run, Wanted.ENDED, by=_COORDINATOR, reason=reason)
         ended = self._state.runs.run(run)
         status = ended.state if ended is not None else state
@@ -132,8 +143,7 @@ class RunQueue:
             initial=initial,
             folder=self._state.folder,
             private_port=self._state.config.listen.private_port,
-            key=self._state.key,
-            sites=self._state.registry,
+            end=ServerEnd(key=self._state.key, sites=self._state.registry, audit=self._audit),
             observer=self._observer,
             gate=gate,
         )

@@ -116,7 +116,7 @@ class ServerState:
         host, _ = split_address(self.config.address)
         return check_server_certificate(
             files.chain, files.key, authority_pem=self.authority_pem, host=host
-        ).not_after
+        )
 
     def close(self) -> None:
         """Let go of the database."""

@@ -1,6 +1,7 @@
 """`serve_server`: the server's main process: both listeners, and the coordinator beside it."""
 
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
 
@@ -16,6 +17,7 @@ from fedvol.server.front_door import FrontDoor
 from fedvol.server.joining import EnrolmentDesk, joining_routes
 from fedvol.server.operator_api import operator_app
 from fedvol.server.operator_desk import OperatorDesk
+from fedvol.server.renewing import SOON_DAYS, CertificateWatch
 from fedvol.server.run_desk import RunDesk
 from fedvol.server.server_state import ServerState
 from fedvol.store import Wanted
@@ -84,7 +86,7 @@ class _Server:
                 *agreement_routes(agreements, guard),
             ],
             operators=operator_app(
-                OperatorDesk(state, online=self._online, changed=self.sync),
+                OperatorDesk(state, audit=self._audit, online=self._online, changed=self.sync),
                 RunDesk(state, online=self._online),
                 users=state.store.people.user_of,
                 actions=self._actions,
@@ -93,6 +95,9 @@ class _Server:
         )
         self._coordinator = CoordinatorProcess(
             coordinator_words(state.folder.folder), observer=observer
+        )
+        self._certificate = CertificateWatch(
+            state, serve=self._door.renew_certificate, observer=observer
         )
         self._is_coordinated = False
         self._observer = observer
@@ -110,13 +115,14 @@ class _Server:
         return public, private
 
     def look(self) -> None:
-        """What is due now and then: who may take part, and the audit log's checkpoint.
+        """What is due now and then: who may take part, the certificate, the log's checkpoint.
 
         What cannot be done now, because the disk is full or the database away, is told and done
         at the next look.
         """
         try:
             self.sync()
+            self._certificate.look()
             self._actions.checkpoint_if_due()
         except FedvolError as error:
             self._observer.event("look.failed", code=error.code, what=str(error))
@@ -147,12 +153,16 @@ class _Server:
     def _status(self) -> dict[str, Json]:
         roster = self._state.registry.roster()
         requests = self._state.store.agreements.requests()
+        ends = self._state.require_certificate()
+        days = (ends - datetime.now(UTC)).days
         return {
             "version": fedvol.__version__,
             "consortium": self._state.config.consortium,
             "address": self._state.config.address,
             "identity": self._state.key.public.fingerprint,
-            "certificate_until": write_moment(self._state.require_certificate()),
+            "certificate_until": write_moment(ends),
+            "certificate_days": days,
+            "certificate_ends_soon": days < SOON_DAYS,
             "roster": roster.version if roster else None,
             "roster_until": write_moment(roster.not_after) if roster else None,
             "sites_active": len(self._state.registry.active()),

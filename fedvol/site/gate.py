@@ -1,4 +1,4 @@
-"""`Gate`: whether the site answers a request now. It is asked before work, and before sending."""
+"""`Gate`: whether the site answers a request now, written down each time it decides."""
 
 import json
 from collections.abc import Callable
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import final
 
+from fedvol.audit import AuditSink, PolicyDecision
 from fedvol.config import SiteConfig
 from fedvol.errors import (
     ConsentMissingError,
+    FedvolError,
     OutsideHoursError,
     PolicyRefusedError,
     SitePausedError,
@@ -44,19 +46,26 @@ class Admitted:
 
 @final
 class Gate:
-    """Consent, pause, policy and hours, read anew for every request.
+    """Consent, pause, policy and hours, read anew for every request: before work and after it.
 
     Args:
         folder: The site's folder.
         store: Its proposals and consents.
+        audit: Where each decision on a request is written down.
         now: The local time.
     """
 
     def __init__(
-        self, folder: SiteFolder, store: SiteStore, *, now: Callable[[], datetime] = local_now
+        self,
+        folder: SiteFolder,
+        store: SiteStore,
+        *,
+        audit: AuditSink,
+        now: Callable[[], datetime] = local_now,
     ) -> None:
         self._folder = folder
         self._store = store
+        self._audit = audit
         self._now = now
 
     def require(self, request: Request) -> Admitted:
@@ -68,7 +77,46 @@ class Gate:
             PolicyRefusedError: The policy, as it is now, forbids the plan.
             OutsideHoursError: The site does not train at this time.
             SiteFileError: `site.toml` is wrong; then nothing is answered.
+            AuditError: The decision cannot be written down; then nothing is answered.
         """
+        try:
+            admitted = self._admitted(request)
+        except FedvolError as error:
+            self._audit.append(_decision(request, error))
+            raise
+        self._audit.append(_decision(request))
+        return admitted
+
+    def still_agrees(self, request: Request) -> bool:
+        """Whether an answer may leave: it is approved, and the site is not paused.
+
+        The hours are for computing; what was computed within them may leave after them.
+        """
+        return self.still_approved(request.run, digest=request.plan)
+
+    def still_approved(self, run: RunId, *, digest: Digest) -> bool:
+        """The same of a run with a plan."""
+        if self._folder.paused_file.exists():
+            return False
+        return approved(self._store, run, digest=digest) is not None
+
+    def require_still(self, request: Request) -> None:
+        """Refuse to send what was computed under an approval that is gone.
+
+        Raises:
+            ConsentMissingError: The approval was withdrawn meanwhile, or the site paused.
+            AuditError: That cannot be written down.
+        """
+        if not self.still_agrees(request):
+            error = ConsentMissingError(
+                f"run {request.run}",
+                "the approval was withdrawn, or the site paused, while it was computed",
+                "What was computed stays here.",
+            )
+            self._audit.append(_decision(request, error))
+            raise error
+
+    def _admitted(self, request: Request) -> Admitted:
         where = f"run {request.run}"
         found = approved(self._store, request.run, digest=request.plan)
         if found is None:
@@ -92,32 +140,6 @@ class Gate:
             )
         return Admitted(proposed=proposed, consent=consent, config=config)
 
-    def still_agrees(self, request: Request) -> bool:
-        """Whether an answer may leave: it is approved, and the site is not paused.
-
-        The hours are for computing; what was computed within them may leave after them.
-        """
-        return self.still_approved(request.run, digest=request.plan)
-
-    def still_approved(self, run: RunId, *, digest: Digest) -> bool:
-        """The same of a run with a plan."""
-        if self._folder.paused_file.exists():
-            return False
-        return approved(self._store, run, digest=digest) is not None
-
-    def require_still(self, request: Request) -> None:
-        """Refuse to send what was computed under an approval that is gone.
-
-        Raises:
-            ConsentMissingError: The approval was withdrawn meanwhile, or the site paused.
-        """
-        if not self.still_agrees(request):
-            raise ConsentMissingError(
-                f"run {request.run}",
-                "the approval was withdrawn, or the site paused, while it was computed",
-                "What was computed stays here.",
-            )
-
 
 def pause(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> None:
     """Answer no request until `resume`; what is under way is not sent.
@@ -138,3 +160,23 @@ def resume(folder: SiteFolder) -> bool:
     was = folder.paused_file.exists()
     folder.remove(folder.paused_file)
     return was
+
+
+def _decision(request: Request, error: FedvolError | None = None) -> PolicyDecision:
+    match error:
+        case PolicyRefusedError():
+            rules = tuple(problem.where for problem in error.problems)
+        case OutsideHoursError():
+            rules = ("policy.hours",)
+        case _:
+            rules = ()
+    return PolicyDecision(
+        run=request.run,
+        plan=request.plan,
+        stage=request.stage,
+        round=request.round,
+        action=request.action.value,
+        rules=rules,
+        decision="refused" if error else "allowed",
+        code=error.code if error else "",
+    )

@@ -5,12 +5,11 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from fedvol.audit import UNNAMED, AuditLog, Receipt
+from fedvol.audit import UNNAMED, AuditSink, Receipt
 from fedvol.config.base import Section
 from fedvol.errors import MessageError
 from fedvol.identity import Moment, PublicKey, Tag, open_body
 from fedvol.plan import digest_bytes
-from fedvol.site.folder import SiteFolder
 from fedvol.store import ReceiptRecord, SiteStore
 from fedvol.types import Digest, RunId
 
@@ -31,14 +30,14 @@ class _Payload(Section):
 
 
 def take_receipt(
-    folder: SiteFolder, store: SiteStore, text: str, *, server: PublicKey, run: RunId, site: str
+    store: SiteStore, text: str, *, audit: AuditSink, server: PublicKey, run: RunId, site: str
 ) -> bool:
     """Keep a receipt that is the server's, for this site and run; whether it is new.
 
     Args:
-        folder: The site's folder.
         store: Where it is kept.
         text: The signed receipt.
+        audit: Where it is written down.
         server: The server's identity, from the roster.
         run: The run that was asked about.
         site: This site.
@@ -71,15 +70,14 @@ def take_receipt(
         )
     )
     if is_new:
-        with AuditLog(folder.audit_file, signer=folder.identity()) as log:
-            log.append(
-                Receipt(
-                    site=site,
-                    run=run,
-                    stage=said.stage,
-                    round=said.round,
-                    message=UNNAMED if said.answer is None else Digest(said.answer),
-                    receipt=digest_bytes(text.encode()),
-                )
+        audit.append(
+            Receipt(
+                site=site,
+                run=run,
+                stage=said.stage,
+                round=said.round,
+                message=UNNAMED if said.answer is None else Digest(said.answer),
+                receipt=digest_bytes(text.encode()),
             )
+        )
     return is_new

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, final
 
+from fedvol.audit import AuditSink
 from fedvol.errors import FedvolError, MessageError, SignatureError, StoreError
 from fedvol.identity import Roster, SiteStatus
 from fedvol.site.consent import BY_RULE, Answering
@@ -81,6 +82,7 @@ class Sync:
         folder: The site's folder.
         store: Its proposals and consents.
         server: Takes the calls.
+        audit: Where new rosters and receipts are written down.
         observer: Hears of what is new.
         now: The time, UTC.
     """
@@ -91,12 +93,14 @@ class Sync:
         store: SiteStore,
         server: Server,
         *,
+        audit: AuditSink,
         observer: Observer,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._folder = folder
         self._store = store
         self._server = server
+        self._audit = audit
         self._observer = observer
         self._now = now
         self._told: set[tuple[str, str]] = set()
@@ -111,6 +115,7 @@ class Sync:
             RosterError: Its roster is of another root, older, or does not hold.
             MessageError: It answers something else.
             StoreError: The site's folder cannot be written.
+            AuditError: The audit log was changed, or cannot be written.
         """
         roster = self._roster()
         site = self._folder.config().site
@@ -155,7 +160,7 @@ class Sync:
         data = self._server.roster()
         if data is None:
             return held_roster(self._folder)
-        roster, is_new = take_roster(self._folder, data, now=self._now())
+        roster, is_new = take_roster(self._folder, data, audit=self._audit, now=self._now())
         if is_new:
             self._observer.event("roster.accepted", version=roster.version)
         return roster
@@ -195,9 +200,9 @@ class Sync:
             for text in self._server.receipts(record.run):
                 try:
                     is_new = take_receipt(
-                        self._folder,
                         self._store,
                         text,
+                        audit=self._audit,
                         server=roster.server.identity,
                         run=record.run,
                         site=site,

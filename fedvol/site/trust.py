@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from fedvol.audit import AuditSink, RosterChange
 from fedvol.errors import RosterError
 from fedvol.identity import Roster, SignedRoster, accept
 from fedvol.site.folder import SiteFolder
@@ -37,12 +38,15 @@ def current_roster(folder: SiteFolder, *, now: datetime) -> Roster:
     return accept(signed, root=folder.root(), held=None, now=now, where=str(path))
 
 
-def take_roster(folder: SiteFolder, data: bytes, *, now: datetime) -> tuple[Roster, bool]:
+def take_roster(
+    folder: SiteFolder, data: bytes, *, audit: AuditSink, now: datetime
+) -> tuple[Roster, bool]:
     """Accept a roster that arrived.
 
     Args:
         folder: The site's folder.
         data: Its bytes.
+        audit: Where a new one is written down, before it holds.
         now: The time.
 
     Returns:
@@ -50,6 +54,7 @@ def take_roster(folder: SiteFolder, data: bytes, *, now: datetime) -> tuple[Rost
 
     Raises:
         RosterError: It is of another root, older, damaged, or does not hold now.
+        AuditError: A new one cannot be written down.
     """
     where = "roster of the server"
     held = held_roster(folder)
@@ -58,5 +63,6 @@ def take_roster(folder: SiteFolder, data: bytes, *, now: datetime) -> tuple[Rost
     )
     is_new = held is None or held.version < roster.version
     if is_new:
+        audit.append(RosterChange.between(held, roster))
         folder.write(folder.roster_file, data)
     return roster, is_new

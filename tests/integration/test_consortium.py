@@ -135,12 +135,28 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
         for site in SITES:
             receipts = until(lambda site=site: receipts_of(typed, site))
             assert [receipt["round"] for receipt in receipts] == [1, 2]
+    server_log = folder / "server" / "audit.jsonl"
+    for log in (server_log, *(folder / site / "audit.jsonl" for site in SITES)):
+        assert typed("audit", "verify", log)["num_unsigned"] == 0  # signed as the process ended
     for site in SITES:
-        typed("audit", "verify", folder / site / "audit.jsonl")
-    typed("audit", "verify", folder / "server" / "audit.jsonl")
+        compared = typed("audit", "compare", folder / site / "audit.jsonl", server_log)
+        assert compared["contradictions"] == 0
+        assert compared["contributions"]["not_taken"] == []
+        # Health, two rounds, their validation, and the test; each asked and answered.
+        assert compared["requests"]["num_both"] == compared["contributions"]["num_both"] >= 6
+    assert kinds(server_log) >= {"operator", "roster", "request", "reply_taken", "receipt"}
+    assert kinds(folder / SITES[0] / "audit.jsonl") >= {
+        *("consent", "roster", "received", "policy"),
+        *("health", "update", "evaluation", "sent", "receipt"),
+    }
     typed("simulate", "study.toml", "--data", "volumes", "--out", "alone", "--device", "cpu")
     alone = checkpoints(folder / "alone" / "run.db", "federated")
     assert checkpoints(folder / "server" / "server.db", "first") == alone
+
+
+def kinds(log: Path) -> set[str]:
+    """What an audit log tells of."""
+    return {json.loads(line)["event"]["kind"] for line in log.read_text().splitlines()}
 
 
 def receipts_of(typed: Typed, site: str) -> list[dict[str, Any]]:

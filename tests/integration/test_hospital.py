@@ -18,10 +18,10 @@ from conftest import Command
 from hospital import HOST, SITE, Server, _Keys
 from tiny import Events, tiny_study
 
-from fedvol.audit import verify_log
+from fedvol.audit import AuditLog, compare_logs, verify_log
 from fedvol.errors import QuorumError
 from fedvol.identity import NodePublicKey
-from fedvol.server.conducting import conduct
+from fedvol.server.conducting import ServerEnd, conduct
 from fedvol.server.front_door import FrontDoor, ServerFolder
 from fedvol.simulation.federate import make_plan
 from fedvol.site import SiteFolder
@@ -52,6 +52,7 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         self.site_routes = Server(folder=folder / "trust")
         self.folder = ServerFolder(folder=folder)
+        self.audit = AuditLog(self.folder.audit)
         self.door = FrontDoor(
             self.folder, sites=_Keys(self.site_routes), routes=self.site_routes.routes()
         )
@@ -79,8 +80,11 @@ class Engine:
             initial=initial,
             folder=self.folder,
             private_port=self.private,
-            key=self.site_routes.identity,
-            sites=_Keys(self.site_routes),
+            end=ServerEnd(
+                key=self.site_routes.identity,
+                sites=_Keys(self.site_routes),
+                audit=self.audit,
+            ),
             observer=Events(),
             poll_s=0.1,
         )
@@ -166,6 +170,11 @@ def test_from_the_invitation_to_a_run_and_its_end(
     kinds = [json.loads(line)["event"]["kind"] for line in held.audit_file.read_text().splitlines()]
     assert kinds.count("consent") == 3
     assert kinds.count("update") == 1
-    assert verify_log(held.audit_file).records == len(kinds)
+    log = verify_log(held.audit_file, keys=[held.identity().public.hex])
+    assert (log.records, log.num_unsigned) == (len(kinds), 0)  # its process signed on the way out
+    compared = compare_logs(held.audit_file, engine.folder.audit)
+    assert compared.num_contradictions == 0
+    assert compared.contributions.num_both == kinds.count("sent")
+    assert compared.requests.num_both > kinds.count("update")
     assert (folder / "runs" / "r2" / "state").is_dir()
     assert said()["process"]["is_running"] is False

@@ -12,13 +12,13 @@ import pytest
 from network import Network
 from tiny import CPU, Events, tiny_text
 
-from fedvol.audit import verify_log
+from fedvol.audit import compare_logs, verify_log
 from fedvol.config.loading import parse_open_study
 from fedvol.server import Outcome
 from fedvol.simulation.output import open_output
 from fedvol.simulation.session import FEDERATED, Session, open_session
 from fedvol.store import RunStore, open_engine
-from fedvol.types import RunId
+from fedvol.types import RunId, SiteId
 
 STUDY = parse_open_study(
     tiny_text(rounds="rounds = 2", strategy='kind = "fedbn"'), where="tiny.toml"
@@ -90,6 +90,14 @@ def require_same(expected: Expected, network: Network, run: str, told: dict[str,
     engine.dispose()
     records = expected.session.store.rounds(FEDERATED)
     assert ours == [(r.index, r.attempt, r.aggregate) for r in records]
+    for site in expected.session.sites:
+        compared = compare_logs(audit_of(network, site), network.server / "audit.jsonl")
+        assert compared.num_contradictions == 0, compared.as_json()
+
+
+def audit_of(network: Network, site: SiteId) -> Path:
+    """A site's audit log, which tells of every run over this network."""
+    return network.folder / "sites" / site / "audit.jsonl"
 
 
 def test_same_weights_over_the_network(expected: Expected, network: Network) -> None:
@@ -99,8 +107,8 @@ def test_same_weights_over_the_network(expected: Expected, network: Network) -> 
     assert not told["torch"], "the coordinator loaded torch"
     for site in expected.session.sites:
         # Health, two rounds of training and judging, the norm layers, the test cases.
-        audit = network.folder / "sites" / site / "audit.jsonl"
-        assert verify_log(audit).records == 7
+        log = verify_log(audit_of(network, site))
+        assert log.records == 7 * len(("received", "contribution", "sent"))
     assert list((network.server / "exchange" / "up").rglob("*.safetensors")) == []
 
 

@@ -92,7 +92,7 @@ def test_an_expired_certificate_is_refused_and_its_renewal_taken_without_a_resta
     with _listening(context) as port:
         with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
             _call(port, client)
-        authority.renew(path, now=NOW)
+        authority.renew(path, hosts=(HOST,), now=NOW)
         context.load_cert_chain(path)
         assert _call(port, client) == (SAID, "TLSv1.3")
 

@@ -9,7 +9,7 @@ from typing import final
 
 import uvicorn
 
-from fedvol.errors import LinkDownError
+from fedvol.errors import CertificateError, LinkDownError
 from fedvol.transport.network.public_gate import Asgi
 
 _READY_S = 30.0
@@ -69,8 +69,9 @@ class Listener:
             date_header=True,  # by which a site sees that its clock is wrong
         )
         config.load()
-        if config.ssl is not None:
-            config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._certificate, self._tls = certificate, config.ssl
+        if self._tls is not None:
+            self._tls.minimum_version = ssl.TLSVersion.TLSv1_3
         self._server = uvicorn.Server(config)
         self._where = f"{host}:{port}"
         self._thread = threading.Thread(target=self._server.run, name=f"listener {self._where}")
@@ -100,6 +101,25 @@ class Listener:
             )
         sockets = self._server.servers[0].sockets
         return int(sockets[0].getsockname()[1])
+
+    def renew(self) -> None:
+        """Read the certificate's files again, for connections from now on.
+
+        Raises:
+            ValueError: It listens without TLS.
+            CertificateError: They cannot be read, or do not belong together; the old ones go on.
+        """
+        if self._certificate is None or self._tls is None:
+            raise ValueError("a listener without TLS has no certificate")
+        files = self._certificate
+        try:
+            self._tls.load_cert_chain(files.chain, files.key, password="")
+        except OSError as error:  # that of TLS too
+            raise CertificateError(
+                str(files.chain),
+                f"certificate or key cannot be used ({error.strerror})",
+                "Put both files in place, as they belong together.",
+            ) from error
 
     def stop(self) -> None:
         """Answer what is under way, then end; whoever is too slow is cut off."""

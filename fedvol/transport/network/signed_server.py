@@ -5,9 +5,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import final
 
-from fedvol.errors import BlobDamagedError, SignatureError
+from fedvol.audit import UNNAMED, AuditSink
+from fedvol.errors import BlobDamagedError, FedvolError, SignatureError
 from fedvol.federation import Reply, Request
-from fedvol.identity import IdentityKey, PublicKey, Tag
+from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
 from fedvol.store import StateOnDisk, write_state
 from fedvol.transport.engine import RecordDict
 from fedvol.transport.headers import (
@@ -18,6 +19,12 @@ from fedvol.transport.headers import (
 )
 from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.calls import SiteKeys
+from fedvol.transport.network.message_lines import (
+    carried_bytes,
+    reply_refused,
+    reply_taken,
+    request_sent,
+)
 from fedvol.transport.network.signed_records import (
     digest_of,
     from_records,
@@ -39,8 +46,9 @@ class SignedServer:
         sites: Identities of the active sites.
         blobs: Where weights lie on their way.
         max_bytes: Largest file of tensors that can be an answer.
-        answered: Told of each answer whose signature held, before it is used: the question, the
-            digest of the answer as signed, and of the file of tensors it names.
+        audit: Where each request is written down before it goes, and each answer before it is used.
+        answered: Told of each answer that was taken, before it is used: the question, the digest of
+            the answer as signed, and of the file of tensors it names.
     """
 
     def __init__(
@@ -50,9 +58,11 @@ class SignedServer:
         sites: SiteKeys,
         blobs: BlobFolder,
         max_bytes: int,
+        audit: AuditSink,
         answered: Callable[[Request, Digest, Digest | None], None] | None = None,
     ) -> None:
         self._answered = answered
+        self._audit = audit
         self._key = key
         self._sites = sites
         self._blobs = blobs
@@ -62,15 +72,20 @@ class SignedServer:
         self._brought: dict[SiteId, Digest] = {}
 
     def encode(self, request: Request) -> tuple[RecordDict, int]:
-        """A request as records, and how many bytes go down for it."""
-        tensors = self._give_out(request.state)
-        body = sign_header(self._key, Tag.REQUEST, request_header(request, tensors=tensors))
+        """A request as records, and how many bytes go down for it.
+
+        Raises:
+            AuditError: It cannot be written down; nothing goes.
+        """
+        header = request_header(request, tensors=self._give_out(request.state))
+        body = sign_header(self._key, Tag.REQUEST, header)
         digest = digest_of(body)
         if self._asked.get(request.site) != digest:
             # What the site brought for another question is of no use any more.
             self._blobs.expect(request.site, max_bytes=self._max_bytes)
             self._asked[request.site] = digest
-        return to_records(body), len(body.to_bytes()) + (tensors.size_bytes if tensors else 0)
+        self._audit.append(request_sent(body, header))
+        return to_records(body), carried_bytes(body, header)
 
     def decode(self, content: RecordDict, *, request: Request, bytes_down: int) -> Reply:
         """The answer to a request; its tensors are read one by one from the file that came.
@@ -78,7 +93,31 @@ class SignedServer:
         Raises:
             MessageError: It is malformed, or answers something else.
             SignatureError: It is not from the site that was asked.
+            AuditError: It cannot be written down; nothing of it is used.
         """
+        try:
+            body, header, reply = self._taken(content, request=request, bytes_down=bytes_down)
+        except FedvolError as error:
+            asked = self._asked.get(request.site, UNNAMED)
+            self._audit.append(
+                reply_refused(content, request=request, asked=asked, code=error.code)
+            )
+            raise
+        self._audit.append(reply_taken(body, header))
+        if self._answered is not None:
+            tensors = Digest(header.tensors.digest) if header.tensors else None
+            self._answered(request, digest_of(body), tensors)
+        return reply
+
+    def release(self, reply: Reply) -> None:
+        """Remove the file that an answer's tensors came in."""
+        digest = self._brought.pop(reply.site, None)
+        if digest is not None:
+            self._blobs.remove(reply.site, digest)
+
+    def _taken(
+        self, content: RecordDict, *, request: Request, bytes_down: int
+    ) -> tuple[SignedBody, ReplyHeader, Reply]:
         body = from_records(content)
         header = open_header(
             body,
@@ -92,21 +131,12 @@ class SignedServer:
         reply = header.reply(
             _NO_TENSORS,
             request=request,
-            bytes_up=len(body.to_bytes()) + (header.tensors.size_bytes if header.tensors else 0),
+            bytes_up=carried_bytes(body, header),
             bytes_down=bytes_down,
         )
-        if self._answered is not None:
-            tensors = Digest(header.tensors.digest) if header.tensors else None
-            self._answered(request, digest_of(body), tensors)
-        if header.tensors is None:
-            return reply
-        return replace(reply, tensors=self._take(request, header.tensors))
-
-    def release(self, reply: Reply) -> None:
-        """Remove the file that an answer's tensors came in."""
-        digest = self._brought.pop(reply.site, None)
-        if digest is not None:
-            self._blobs.remove(reply.site, digest)
+        if header.tensors is not None:
+            reply = replace(reply, tensors=self._take(request, header.tensors))
+        return body, header, reply
 
     def _give_out(self, state: State) -> TensorFile | None:
         """The file of a state; one state goes to many sites and is written once."""

@@ -5,7 +5,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, TypeVar, final
 
-from fedvol.errors import ConsentMissingError, LinkDownError
+from fedvol.audit import AuditSink
+from fedvol.errors import ConsentMissingError, FedvolError, LinkDownError
 from fedvol.federation import Action, Request
 from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
 from fedvol.store import StateOnDisk
@@ -13,6 +14,11 @@ from fedvol.transport.carriers import Handle, require_meant
 from fedvol.transport.clock import Clock
 from fedvol.transport.engine import RecordDict
 from fedvol.transport.headers import ReplyHeader, RequestHeader, TensorFile, reply_header
+from fedvol.transport.network.message_lines import (
+    answer_sent,
+    request_received,
+    request_turned_away,
+)
 from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_records import (
     digest_of,
@@ -51,6 +57,7 @@ class SignedSite:
         blobs: How weights come and go.
         outbox: Where answers are kept.
         allows: Whether the site still agrees to a request; a kept answer leaves only then.
+        audit: Where each request is written down, and each answer before it is kept.
         incoming: Folder of weights that came down.
         clock: How to wait where the link is down.
     """
@@ -63,6 +70,7 @@ class SignedSite:
         blobs: Blobs,
         outbox: Outbox,
         allows: Callable[[Request], bool],
+        audit: AuditSink,
         incoming: Path,
         clock: Clock,
     ) -> None:
@@ -71,6 +79,7 @@ class SignedSite:
         self._blobs = blobs
         self._outbox = outbox
         self._allows = allows
+        self._audit = audit
         self._incoming = incoming
         self._clock = clock
 
@@ -88,13 +97,10 @@ class SignedSite:
             LinkDownError: The server was away for longer than the request's limit.
             ConsentMissingError: The site no longer agrees to what it would send.
             StoreError: An answer cannot be kept.
+            AuditError: Request or answer cannot be written down; nothing leaves.
         """
-        asked = from_records(content)
-        header = open_header(
-            asked, Tag.REQUEST, RequestHeader, signer=self._server, where="request of the server"
-        )
+        asked, header = self._received(content, site=site, action=action)
         bare = header.request(_NO_TENSORS)
-        require_meant(bare, site=site, action=action)
         key = digest_of(asked)
         deadline_s = self._clock.now_s() + header.limit_s
         kept = self._kept(key) if self._allows(bare) else None
@@ -117,6 +123,28 @@ class SignedSite:
             self._patiently(bring, deadline_s=deadline_s)
         return to_records(body)
 
+    def _received(
+        self, content: RecordDict, *, site: SiteId, action: str
+    ) -> tuple[SignedBody, RequestHeader]:
+        """The request, once it is certain that the server asks this of this site."""
+        try:
+            asked = from_records(content)
+            header = open_header(
+                asked,
+                Tag.REQUEST,
+                RequestHeader,
+                signer=self._server,
+                where="request of the server",
+            )
+            require_meant(header.request(_NO_TENSORS), site=site, action=action)
+        except FedvolError as error:
+            self._audit.append(
+                request_turned_away(content, site=site, action=action, code=error.code)
+            )
+            raise
+        self._audit.append(request_received(asked, header))
+        return asked, header
+
     def _kept(self, key: Digest) -> tuple[SignedBody, TensorFile | None] | None:
         body = self._outbox.find(key)
         if body is None:
@@ -136,6 +164,7 @@ class SignedSite:
         tensors = self._outbox.write_tensors(key, contribution.tensors)
         said = reply_header(contribution, request=request, tensors=tensors, request_digest=key)
         body = sign_header(self._key, Tag.REPLY, said)
+        self._audit.append(answer_sent(body, said, contribution=contribution.digest))
         if not contribution.code and request.action is not Action.HEALTH:
             self._outbox.put(key, body)
         return body, tensors

@@ -59,7 +59,7 @@ def test_records_of_a_process_without_a_key_are_signed_by_the_one_that_has_it(
 ) -> None:
     path, signer = tmp_path / "audit.jsonl", Signer()
     supervisor = AuditLog(path, now=clock(), signer=signer)
-    worker = AuditLog(path, now=clock(), key=signer.public.hex)
+    worker = AuditLog(path, now=clock())
     worker.append(record())
     worker.close()
     worker.checkpoint_if_due()
@@ -162,7 +162,7 @@ def test_opening_with_the_key_reads_from_the_last_checkpoint_on(tmp_path: Path) 
     with pytest.raises(AuditError, match="line 2"):
         AuditLog(path)
     with pytest.raises(AuditError, match="line 2"):
-        AuditLog(path, key=Signer("other").public.hex)
+        AuditLog(path, signer=Signer("other"))
 
 
 @pytest.mark.parametrize(
@@ -225,11 +225,11 @@ def test_a_torn_line_after_a_checkpoint_is_mended(tmp_path: Path) -> None:
 def test_a_checkpoint_is_found_across_the_blocks_that_are_read(tmp_path: Path) -> None:
     signer = Signer()
     path = written(tmp_path / "audit.jsonl", 2, signer=signer, cadence=NEVER)
-    log = AuditLog(path, now=clock(), key=signer.public.hex)
+    log = AuditLog(path, now=clock(), signer=signer, cadence=NEVER)
     for size in (10, 65_000, 200_000, 65_536, 1):
         log.append(record(form="x" * size))
         log.append(record(form='"kind":"checkpoint"'))
         path_now = path.read_bytes()
         path.write_bytes(b"".join(changed(lines_of(path), 0)))
-        assert AuditLog(path, key=signer.public.hex).end == log.end
+        assert AuditLog(path, now=clock(), signer=signer, cadence=NEVER).end == log.end
         path.write_bytes(path_now)

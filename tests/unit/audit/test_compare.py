@@ -4,20 +4,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from audit_logs import clock, lines_of, message, receipt, received, record, reply, sent
+from audit_logs import (
+    PLAN,
+    answer,
+    clock,
+    lines_of,
+    message,
+    receipt,
+    received,
+    record,
+    reply,
+    sent,
+)
 
-from fedvol.audit import AuditLog, Comparison, OperatorAction, compare_logs
+from fedvol.audit import UNNAMED, AuditLog, Comparison, OperatorAction, compare_logs
 from fedvol.errors import AuditError, UsageError
 
 OTHER = {"site": "site_b"}
 
 
-def contribution(number: int, **changes):
-    return record(number, message=message(number), **changes)
-
-
-def compared(tmp_path: Path, *, site: Sequence, server: Sequence) -> Comparison:
-    for name, events in (("site", site), ("server", server)):
+def compared(
+    tmp_path: Path, *, site: Sequence, server: Sequence, is_described: bool = True
+) -> Comparison:
+    described = [record(1), *site] if is_described else site
+    for name, events in (("site", described), ("server", server)):
         log = AuditLog(tmp_path / name, now=clock())
         for event in events:
             log.append(event)
@@ -27,7 +37,7 @@ def compared(tmp_path: Path, *, site: Sequence, server: Sequence) -> Comparison:
 def test_two_logs_of_one_undisturbed_round_agree(tmp_path: Path) -> None:
     found = compared(
         tmp_path,
-        site=[received(1), contribution(1), receipt(1)],
+        site=[received(1), answer(1), receipt(1)],
         server=[
             OperatorAction(user="ada", role="operator", action="run start", subject="r1"),
             sent(1),
@@ -40,7 +50,7 @@ def test_two_logs_of_one_undisturbed_round_agree(tmp_path: Path) -> None:
     assert found.site == "site_a"
     assert (found.contributions.num_both, found.requests.num_both) == (1, 1)
     assert found.num_contradictions == 0
-    empty = {"not_taken": [], "never_sent": [], "not_theirs": [], "different": [], "num_unnamed": 0}
+    empty = {"not_taken": [], "never_sent": [], "not_theirs": [], "different": []}
     assert found.as_json()["contributions"] == {"num_both": 1, **empty}
     assert found.as_json()["requests"] == {"num_both": 1, **empty}
 
@@ -48,7 +58,7 @@ def test_two_logs_of_one_undisturbed_round_agree(tmp_path: Path) -> None:
 def test_what_was_sent_and_not_taken_is_no_contradiction(tmp_path: Path) -> None:
     found = compared(
         tmp_path,
-        site=[received(1), contribution(1), contribution(2), contribution(3)],
+        site=[received(1), answer(1), answer(2), answer(3)],
         server=[sent(1), sent(2), reply(1), reply(2, code="FV-FED-002")],
     )
     assert found.contributions.num_both == 1
@@ -63,7 +73,7 @@ def test_what_was_sent_and_not_taken_is_no_contradiction(tmp_path: Path) -> None
 def test_what_was_taken_and_never_sent_is_one(tmp_path: Path) -> None:
     found = compared(
         tmp_path,
-        site=[received(1), received(9), contribution(1)],
+        site=[received(1), received(9), answer(1)],
         server=[sent(1), reply(1), reply(2)],
     )
     assert [one.message for one in found.contributions.never_sent] == [message(2)]
@@ -79,14 +89,12 @@ def test_what_was_taken_and_never_sent_is_one(tmp_path: Path) -> None:
         {"stage": 1},
         {"round": 7},
         {"action": "query.norms"},
-        {"num_tensors": 3},
+        {"tensors": "3" * 64},
     ],
     ids=lambda change: "".join(change),
 )
 def test_what_both_tell_differently_is_one(tmp_path: Path, change: dict) -> None:
-    found = compared(
-        tmp_path, site=[contribution(1), contribution(2)], server=[reply(1), reply(2, **change)]
-    )
+    found = compared(tmp_path, site=[answer(1), answer(2)], server=[reply(1), reply(2, **change)])
     assert [one.message for one in found.contributions.different] == [message(2)]
     assert found.num_contradictions == 1
 
@@ -94,7 +102,7 @@ def test_what_both_tell_differently_is_one(tmp_path: Path, change: dict) -> None
 def test_what_was_forged_and_refused_is_told_and_no_contradiction(tmp_path: Path) -> None:
     found = compared(
         tmp_path,
-        site=[contribution(1), received(5, code="FV-TRAN-011"), received(6, code="x", **OTHER)],
+        site=[answer(1), received(5, code="FV-TRAN-011"), received(6, code="x", **OTHER)],
         server=[reply(1), reply(2, code="FV-TRAN-011")],
     )
     assert [one.message for one in found.contributions.not_theirs] == [message(2)]
@@ -104,7 +112,7 @@ def test_what_was_forged_and_refused_is_told_and_no_contradiction(tmp_path: Path
 
 @pytest.mark.parametrize("side", ["site", "server"])
 def test_a_receipt_for_what_was_not_taken_is_one(tmp_path: Path, side: str) -> None:
-    events = {"site": [contribution(1), contribution(2)], "server": [reply(1)]}
+    events = {"site": [answer(1), answer(2)], "server": [reply(1)]}
     events[side] = [*events[side], receipt(1), receipt(2)]
     found = compared(tmp_path, **events)
     assert found.receipted == (message(2),)
@@ -112,32 +120,46 @@ def test_a_receipt_for_what_was_not_taken_is_one(tmp_path: Path, side: str) -> N
 
 
 def test_a_process_killed_and_started_again_may_tell_twice(tmp_path: Path) -> None:
-    found = compared(
-        tmp_path, site=[contribution(1), contribution(1)], server=[sent(1), reply(1), reply(1)]
-    )
+    found = compared(tmp_path, site=[answer(1), answer(1)], server=[sent(1), reply(1), reply(1)])
     assert found.contributions.num_both == 1
     assert found.num_contradictions == 0
 
 
 def test_a_message_turned_away_once_and_taken_later_was_taken(tmp_path: Path) -> None:
-    found = compared(tmp_path, site=[contribution(1)], server=[reply(1, code="x"), reply(1)])
+    found = compared(tmp_path, site=[answer(1)], server=[reply(1, code="x"), reply(1)])
     assert found.contributions.num_both == 1
     assert not found.contributions.not_taken
 
 
 def test_a_refusal_of_the_site_is_a_contribution_like_any(tmp_path: Path) -> None:
-    refusal = contribution(1, kind="refusal", code="FV-PRIV-003", num_tensors=0)
-    found = compared(tmp_path, site=[refusal], server=[reply(1, num_tensors=0)])
+    refusal = record(2, kind="refusal", code="FV-PRIV-003", num_tensors=0, digest=PLAN)
+    said = answer(2, contribution=PLAN, tensors="")
+    found = compared(tmp_path, site=[refusal, said], server=[reply(2, tensors="")])
     assert found.contributions.num_both == 1
-
-
-def test_records_that_name_no_message_are_counted(tmp_path: Path) -> None:
-    found = compared(tmp_path, site=[record(1), record(2)], server=[])
-    assert found.contributions.num_unnamed == 2
     assert found.num_contradictions == 0
 
 
-@pytest.mark.parametrize("site", [[], [contribution(1), contribution(2, **OTHER)], [sent(1)]])
+def test_a_message_whose_content_the_site_does_not_tell_is_one(tmp_path: Path) -> None:
+    events = {"site": [received(1), answer(1)], "server": [sent(1), reply(1)]}
+    found = compared(tmp_path, **events, is_described=False)
+    assert [one.message for one in found.undescribed] == [message(1)]
+    assert found.num_contradictions == 1
+    assert found.as_json()["undescribed"] == [one.as_json() for one in found.undescribed]
+
+
+def test_what_could_not_be_read_is_not_compared(tmp_path: Path) -> None:
+    nothing = {"message": UNNAMED, "code": "FV-TRAN-001"}
+    found = compared(
+        tmp_path,
+        site=[answer(1), received(1, **nothing), receipt(1, message=UNNAMED)],
+        server=[reply(1), reply(2, **nothing)],
+    )
+    assert not found.contributions.not_theirs
+    assert not found.requests.not_theirs
+    assert found.num_contradictions == 0
+
+
+@pytest.mark.parametrize("site", [[], [answer(1), answer(2, **OTHER)], [sent(1)]])
 def test_what_is_not_the_log_of_one_site(tmp_path: Path, site: list) -> None:
     with pytest.raises(UsageError, match="not the log of one site"):
         compared(tmp_path, site=site, server=[reply(1)])
@@ -145,7 +167,7 @@ def test_what_is_not_the_log_of_one_site(tmp_path: Path, site: list) -> None:
 
 @pytest.mark.parametrize("side", ["site", "server"])
 def test_a_log_that_does_not_verify_is_not_compared(tmp_path: Path, side: str) -> None:
-    compared(tmp_path, site=[contribution(1)] * 2, server=[reply(1)] * 2)
+    compared(tmp_path, site=[answer(1)], server=[reply(1)] * 2)
     (tmp_path / side).write_bytes(lines_of(tmp_path / side)[1])
     with pytest.raises(AuditError, match=f"{side}, line 1"):
         compare_logs(tmp_path / "site", tmp_path / "server")

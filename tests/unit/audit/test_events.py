@@ -1,10 +1,9 @@
 """Events as the log writes them."""
 
 import dataclasses
-from typing import get_args
 
 import pytest
-from audit_logs import PLAN, message, receipt, received, record, reply, sent
+from audit_logs import PLAN, answer, receipt, received, record, reply, sent
 
 from fedvol import audit
 from fedvol.audit import (
@@ -24,6 +23,7 @@ EVENTS = [
     received(1),
     received(1, code="FV-TRAN-001"),
     sent(1),
+    answer(1),
     reply(1),
     reply(1, code="FV-FED-002"),
     ConsentDecision(
@@ -35,14 +35,15 @@ EVENTS = [
         stage=0,
         round=1,
         action="train.finetune",
-        message=message(1),
-        rule="policy.min_cohort",
+        rules=("policy.max_rounds",),
         decision="refused",
-        code="FV-PRIV-003",
+        code="FV-PRIV-020",
     ),
     OperatorAction(user="ada", role="operator", action="run start", subject="r1"),
-    LoginRefused(user="eve", address="192.0.2.1", code="FV-TRAN-010"),
-    RosterChange(version=2, roster=PLAN, joined=("site_c",), revoked=("site_b",)),
+    LoginRefused(code="FV-TRAN-010"),
+    RosterChange(
+        version=2, roster=PLAN, joined=("site_c",), rekeyed=("site_d",), revoked=("site_b",)
+    ),
 ]
 
 
@@ -81,12 +82,7 @@ def test_a_contribution_alone_names_a_recipient() -> None:
 @pytest.mark.parametrize(
     ("event", "names"),
     [
-        (
-            received(1, site="x" * 9000, run="x" * 9000, action="x" * 9000),
-            ("site", "run", "action"),
-        ),
-        (reply(1, request="x" * 9000, site="x" * 9000), ("request", "site")),
-        (LoginRefused(user="x" * 9000, address="x" * 9000, code="c"), ("user", "address")),
+        (received(1, action="x" * 9000), ("action",)),
         (OperatorAction(user="u", role="r", action="a", subject="x" * 9000), ("subject",)),
     ],
 )
@@ -98,8 +94,3 @@ def test_what_outsiders_wrote_is_cut(event, names: tuple[str, ...]) -> None:
 def test_what_is_no_json_is_a_slip() -> None:
     with pytest.raises(TypeError, match="object"):
         record(form=object()).as_json()
-
-
-def test_decisions_are_words_of_the_field() -> None:
-    hints = ConsentDecision.__annotations__["decision"]
-    assert get_args(hints) == ("approved", "refused", "withdrawn")

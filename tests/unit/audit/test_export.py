@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import stat
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def test_a_csv_has_every_field_and_states_the_verified_head(tmp_path: Path) -> N
     AuditLog(path).append(sent(7))
     summary, totals, num = export_log(path, tmp_path / "log.csv", selection=ALL)
     assert (num, totals.all.num, totals.all.size_bytes) == (4, 2, 200)
+    assert stat.S_IMODE((tmp_path / "log.csv").stat().st_mode) == 0o600
     *rows, last = rows_of(tmp_path / "log.csv")
     for row, line in zip(rows, lines_of(path), strict=True):
         said = json.loads(line)

@@ -87,6 +87,17 @@ def test_a_line_torn_by_another_process_is_mended_by_the_next_append(tmp_path: P
     assert verify_log(path).records == 6
 
 
+def test_a_folder_that_cannot_be_synced_is_told_as_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fedvol.audit.log.sync_folder", fails)
+    with pytest.raises(AuditError, match="Input/output error"):
+        AuditLog(tmp_path / "audit.jsonl")
+
+
 def test_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "audit.jsonl")
     log = AuditLog(path)

@@ -39,6 +39,7 @@ COMMANDS = [
     ["server"],
     ["server", "init"],
     ["server", "start"],
+    ["server", "renew"],
     ["server", "status"],
     ["site-admin"],
     ["site-admin", "invite"],

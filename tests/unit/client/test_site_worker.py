@@ -5,19 +5,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from audit_logs import Noted
 from hospital import SITE, Server, add_to_config, joined, now, source_toml
 from tiny import tiny_study, tiny_text
 
-from fedvol.client.site_worker import SiteWorker
+from fedvol.audit import UNNAMED, AuditLog, RequestReceived
+from fedvol.client.site_worker import RosterSite, SiteWorker
 from fedvol.config.loading import parse_open_study
+from fedvol.errors import RosterError
 from fedvol.federation import Action, Request
 from fedvol.plan import Plan, Proposal
 from fedvol.privacy import Contribution
 from fedvol.simulation.federate import make_plan
-from fedvol.site import Answering, SiteFolder
+from fedvol.site import Answering, Gate, SiteFolder
 from fedvol.site.preparing import fitting_source, prepare_cases
 from fedvol.store import HeldProposal, SiteStore
-from fedvol.types import Json, RunId, State
+from fedvol.transport.engine import RecordDict
+from fedvol.types import Digest, Json, RunId, SiteId, State
 
 
 @dataclass
@@ -102,7 +106,7 @@ def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
     proposal = Proposal(software="0.1.0", study=study, sites=(SITE,))
     with SiteStore(held.store_file) as store:
         put(held, server, store, proposal)
-        worker = SiteWorker(held, store, observer=Watching(held))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
         assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-PRIV-021"
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-DATA-030"
@@ -111,7 +115,10 @@ def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
         given = ask(worker, proposal, Action.FINGERPRINT)
         assert given.code == ""
         assert ask(worker, proposal, Action.HEALTH).code == "FV-PRIV-002"
-    assert events(held) == ["refusal", "consent", "refusal", "fingerprint", "refusal"]
+    assert events(held) == [
+        *("policy", "refusal", "consent"),
+        *("policy", "refusal", "policy", "fingerprint", "policy", "refusal"),
+    ]
 
 
 def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
@@ -125,7 +132,7 @@ def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
-        worker = SiteWorker(held, store, observer=watching)
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=watching)
         assert ask(worker, plan, Action.HEALTH).code == ""
         withdrawn = ask(worker, plan, Action.FINETUNE, initial)
         assert watching.seen.count("site.training") == 3
@@ -147,5 +154,37 @@ def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
-        worker = SiteWorker(held, store, observer=Watching(held))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
         assert ask(worker, plan, Action.HEALTH).code == "FV-CONF-007"
+
+
+class NoBlobs:
+    """Nothing is to be carried."""
+
+    def fetch(self, digest: Digest, *, size_bytes: int, target: Path) -> None:
+        raise AssertionError("nothing was to be fetched")
+
+    def bring(self, path: Path, *, digest: Digest) -> None:
+        raise AssertionError("nothing was to be brought")
+
+
+def test_what_comes_before_a_roster_is_turned_away_and_told(tmp_path: Path, server: Server) -> None:
+    held, audit = joined(tmp_path / "site", server), Noted()
+
+    def never(site: SiteId, request: Request) -> Contribution:
+        raise AssertionError("nobody was to be asked")
+
+    with SiteStore(held.store_file) as store:
+        carrier = RosterSite(
+            held,
+            held.identity(),
+            blobs=NoBlobs(),
+            gate=Gate(held, store, audit=audit),
+            audit=audit,
+        )
+        with pytest.raises(RosterError):
+            carrier.answer(never, RecordDict(), site=SITE, action=Action.HEALTH.value)
+    (line,) = audit.events
+    assert isinstance(line, RequestReceived)
+    assert (line.code, line.site, line.action) == (RosterError.code, SITE, Action.HEALTH.value)
+    assert line.message == UNNAMED

@@ -17,7 +17,6 @@ from fedvol.identity.certificates import (
     MAX_SERVER_DAYS,
     certificate_from_text,
     certificate_text,
-    hosts_of,
 )
 
 HOSTS = ("server.example.org", "localhost", "127.0.0.1", "::1")
@@ -32,6 +31,13 @@ def authority(tmp_path: Path) -> Authority:
 def issued(authority: Authority, tmp_path: Path) -> Path:
     authority.issue(tmp_path / "tls.pem", hosts=HOSTS, now=NOW)
     return tmp_path / "tls.pem"
+
+
+def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """DNS names and IP addresses that a certificate is for."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
 
 
 def _certificate(path: Path) -> x509.Certificate:
@@ -77,15 +83,21 @@ def test_nothing_is_replaced_unasked(authority: Authority, issued: Path, tmp_pat
     assert before == (issued.read_bytes(), (tmp_path / "authority.pem").read_bytes())
 
 
-def test_renewing_keeps_the_hosts_and_changes_the_key(authority: Authority, issued: Path) -> None:
+def test_renewing_replaces_certificate_and_key(authority: Authority, issued: Path) -> None:
     old = _certificate(issued)
-    authority.renew(issued, now=NOW + 300 * DAY, days=90)
+    authority.renew(issued, hosts=HOSTS[:1], now=NOW + 300 * DAY, days=90)
     new = _certificate(issued)
-    assert hosts_of(new) == HOSTS
+    assert hosts_of(new) == HOSTS[:1]
     assert new.public_key() != old.public_key()
     assert new.serial_number != old.serial_number
     assert new.not_valid_after_utc == NOW + 390 * DAY
     assert stat.S_IMODE(issued.stat().st_mode) == 0o600
+
+
+def test_a_lost_one_is_renewed_too(authority: Authority, tmp_path: Path) -> None:
+    authority.renew(tmp_path / "lost.pem", hosts=HOSTS, now=NOW)
+    assert hosts_of(_certificate(tmp_path / "lost.pem")) == HOSTS
+    assert stat.S_IMODE((tmp_path / "lost.pem").stat().st_mode) == 0o600
 
 
 def test_a_crash_while_renewing_keeps_the_old(
@@ -98,7 +110,7 @@ def test_a_crash_while_renewing_keeps_the_old(
 
     monkeypatch.setattr(Path, "replace", dies)
     with pytest.raises(KeyboardInterrupt):
-        authority.renew(issued, now=NOW)
+        authority.renew(issued, hosts=HOSTS, now=NOW)
     assert issued.read_bytes() == before
 
 
@@ -133,18 +145,6 @@ def test_an_authority_is_loaded_again(authority: Authority, tmp_path: Path) -> N
     loaded.issue(tmp_path / "tls.pem", hosts=HOSTS, now=NOW)
     signed = _certificate(tmp_path / "tls.pem")
     signed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate_pem))
-
-
-def test_an_authority_may_have_a_passphrase(tmp_path: Path) -> None:
-    secret = tmp_path / "passphrase"
-    secret.touch(mode=0o600)
-    secret.write_text("correct horse battery")
-    path = tmp_path / "authority.pem"
-    made = Authority.create(path, consortium=NAME, now=NOW, passphrase_file=secret)
-    loaded = Authority.load(path, passphrase_file=secret)
-    assert loaded.certificate_pem == made.certificate_pem
-    with pytest.raises(KeyFileError, match="the key is encrypted"):
-        Authority.load(path)
 
 
 def test_an_authority_open_to_others_is_refused(authority: Authority, tmp_path: Path) -> None:

@@ -124,21 +124,18 @@ def test_a_killed_process_leaves_no_half_key(tmp_path: Path) -> None:
     assert IdentityKey.load(path).public == made.public
 
 
-@KINDS
-def test_with_a_passphrase_the_file_is_encrypted(
-    kind: Kind, tmp_path: Path, passphrase: Path
-) -> None:
+def test_with_a_passphrase_the_file_is_encrypted(tmp_path: Path, passphrase: Path) -> None:
     path = tmp_path / "key.pem"
-    made = kind.create(path, passphrase_file=passphrase)
+    made = IdentityKey.create(path, passphrase_file=passphrase)
     assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-    assert kind.load(path, passphrase_file=passphrase).public == made.public
+    assert IdentityKey.load(path, passphrase_file=passphrase).public == made.public
     passphrase.write_text(f"{PASSPHRASE}\r\n")
-    assert kind.load(path, passphrase_file=passphrase).public == made.public
+    assert IdentityKey.load(path, passphrase_file=passphrase).public == made.public
     with pytest.raises(KeyFileError, match="the key is encrypted"):
-        kind.load(path)
+        IdentityKey.load(path)
     passphrase.write_text(f"{PASSPHRASE} ")
     with pytest.raises(KeyFileError, match="the passphrase is another one"):
-        kind.load(path, passphrase_file=passphrase)
+        IdentityKey.load(path, passphrase_file=passphrase)
 
 
 def test_a_passphrase_that_is_not_needed_is_told(tmp_path: Path, passphrase: Path) -> None:

@@ -53,9 +53,8 @@ def _divided(path: Path, folder: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_good_one_passes(host: str, issued: Path, authority: Authority) -> None:
     pem = authority.certificate_pem
-    found = check_server_certificate(issued, authority_pem=pem, host=host)
-    assert found.hosts == HOSTS
-    assert found.not_after == (NOW + timedelta(days=397)).replace(microsecond=0)
+    ends = check_server_certificate(issued, authority_pem=pem, host=host)
+    assert ends == (NOW + timedelta(days=397)).replace(microsecond=0)
 
 
 def test_an_operators_own_files_pass(issued: Path, authority: Authority, tmp_path: Path) -> None:
@@ -145,3 +144,15 @@ def test_both_ends_want_tls_1_3_and_the_client_checks_everything(
     assert client.check_hostname
     assert client.verify_mode is ssl.CERT_REQUIRED
     assert len(client.get_ca_certs()) == 1
+
+
+def test_of_a_bundle_the_first_certificate_alone_is_trusted(
+    issued: Path, authority: Authority, tmp_path: Path
+) -> None:
+    """People were shown the first; whoever slips in another must not be believed."""
+    other = Authority.create(tmp_path / "other.pem", consortium=NAME, now=NOW)
+    ours, theirs = authority.certificate_pem, other.certificate_pem
+    assert len(client_context(ours + theirs).get_ca_certs()) == 1
+    check_server_certificate(issued, authority_pem=ours + theirs, host=HOSTS[0])
+    with pytest.raises(CertificateError, match="no client would accept it"):
+        check_server_certificate(issued, authority_pem=theirs + ours, host=HOSTS[0])

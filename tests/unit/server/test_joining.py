@@ -7,7 +7,7 @@ from asgi_client import AsgiClient
 from server_parties import Consortium, Hospital, invitation_line
 from starlette.applications import Starlette
 
-from fedvol.identity import IdentityKey, Invitation, SiteStatus, site_fingerprint
+from fedvol.identity import IdentityKey, Invitation, SignedBody, SiteStatus, site_fingerprint
 from fedvol.server.joining import ENROL, ROSTER, EnrolmentDesk, joining_routes
 from fedvol.server.server_state import ServerState
 from fedvol.store import SiteStanding
@@ -92,6 +92,16 @@ def test_a_signature_of_another_key(
 ) -> None:
     body = north.enrolment(token(state), signer=IdentityKey.generate())
     assert refusal(client, body) == (400, "FV-TRAN-012")
+
+
+def test_nothing_is_read_before_the_signature_held(
+    client: AsgiClient, state: ServerState, north: Hospital
+) -> None:
+    """Of a malformed payload under a signature that does not hold, the signature is told."""
+    signed = SignedBody.parse(north.enrolment(token(state), more="x"), where="test")
+    changed = signed.model_copy(update={"payload": signed.payload.replace("north", "south")})
+    assert refusal(client, changed.to_bytes()) == (400, "FV-TRAN-012")
+    assert refusal(client, signed.to_bytes()) == (400, "FV-TRAN-001")
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,15 @@ class Api:
     def __init__(self, state: ServerState, token: str) -> None:
         self.state, self.token = state, token
         self.changes = 0
+        audit = AuditLog(state.folder.audit)
         self.client = AsgiClient(
             operator_app(
-                OperatorDesk(state, online=lambda: (SiteId("north"),), changed=self.changed),
+                OperatorDesk(
+                    state, audit=audit, online=lambda: (SiteId("north"),), changed=self.changed
+                ),
                 RunDesk(state, online=lambda: (SiteId("north"),)),
                 users=state.store.people.user_of,
-                actions=AuditedActions(state.store, AuditLog(state.folder.audit)),
+                actions=AuditedActions(state.store, audit),
                 status=lambda: {"version": "0"},
             )
         )
@@ -157,6 +160,9 @@ def test_a_roster_is_drafted_and_put(api: Api, consortium: Consortium) -> None:
     assert api.done("GET", "roster/draft")["sites"][0]["site"] == "north"
     put = api.done("PUT", "roster", consortium.sign_roster(api.state))
     assert (put["version"], put["active"], api.changes) == (2, ["north"], 1)
+    lines = [json.loads(line) for line in api.state.folder.audit.read_text().splitlines()]
+    changes = [line["event"] for line in lines if line["event"]["kind"] == "roster"]
+    assert [(one["version"], one["joined"]) for one in changes] == [(2, [])]  # joined by the first
     (site,) = api.done("GET", "sites")["sites"]
     assert (site["status"], site["online"], site["waits_for_root"]) == ("active", True, False)
     suspended = api.done("POST", "sites/north/suspend")

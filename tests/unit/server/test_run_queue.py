@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from arithmetic_sites import INITIAL, SPECS, Answer, Events, FakeLink, reply
+from audit_logs import Noted
 from server_parties import Consortium, Hospital
 from tiny import tiny_study
 
+from fedvol.audit import UNNAMED, Receipt
 from fedvol.errors import NoConsentError, RunRequestError
 from fedvol.federation import Action, Reply, Request, RunState, SiteState
 from fedvol.identity import Tag, open_body
-from fedvol.plan import NetworkDescription, Plan, state_digest
+from fedvol.plan import NetworkDescription, Plan, digest_bytes, state_digest
 from fedvol.server import Coordinator, SystemClock
 from fedvol.server.conducting import Conducted, Gate, bring_to_end
 from fedvol.server.proposing import run_proposal
@@ -47,11 +49,17 @@ class Here:
         self.change: Answer | None = None
         self.waits = 0
         self.clock = WaitedClock()
+        self.audit = Noted()
         self.queue = self.queue_of(self.conduct)
 
     def queue_of(self, conducts: Conduct) -> RunQueue:
         return RunQueue(
-            self.state, observer=Events(), conducts=conducts, wait=self.wait, clock=self.clock
+            self.state,
+            audit=self.audit,
+            observer=Events(),
+            conducts=conducts,
+            wait=self.wait,
+            clock=self.clock,
         )
 
     def wait(self, seconds: float) -> None:
@@ -139,6 +147,17 @@ def test_a_run_takes_the_sites_that_agreed_and_gives_receipts(state: ServerState
     for record, signed in zip(rounds, receipts.values(), strict=True):
         told = open_body(signed, tag=Tag.RECEIPT, signer=state.key.public, where="receipt")
         assert (told["plan"], told["global"]) == (plan.digest, record.aggregate)
+    assert here.audit.events == [
+        Receipt(
+            site=key.site,
+            run=FIRST,
+            stage=0,
+            round=key.round,
+            message=UNNAMED,  # no message brought it
+            receipt=digest_bytes(signed),
+        )
+        for key, signed in receipts.items()
+    ]
     assert not here.queue.step()
 
 
@@ -236,7 +255,7 @@ def test_a_run_waits_for_its_sites_and_heeds_a_stop_meanwhile(state: ServerState
         if here.waits == 3:
             state.store.agreements.want(FIRST, Wanted.STOPPED, by="ada")
 
-    RunQueue(state, observer=Events(), conducts=here.conduct, wait=wait).step()
+    RunQueue(state, audit=here.audit, observer=Events(), conducts=here.conduct, wait=wait).step()
     assert here.waits == 3
     assert run_state(state, FIRST) == (RunState.STOPPED, "ada stopped it", Wanted.ENDED)
     assert here.links[0].trained == []

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from audit_logs import Noted
 from conftest import Command
 from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
 from tiny import Events, tiny_study, tiny_text
@@ -212,7 +213,7 @@ def test_an_answer_is_brought_until_the_server_has_heard_it(
     with SiteStore(held.store_file) as store, closing(calls):
         answering = Answering(folder=held, store=store, key=held.identity(), config=config)
         answering.approve("p1", by="x", reason="secret words", source=None, now=now())
-        sync = Sync(held, store, calls, observer=Events())
+        sync = Sync(held, store, calls, audit=Noted(), observer=Events())
         from fedvol.errors import LinkDownError
 
         with pytest.raises(LinkDownError):
@@ -271,5 +272,5 @@ def test_an_answer_that_is_no_answer(held: SiteFolder) -> None:
         answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
         answering.approve("p1", by="x", reason="", source=None, now=now())
         with pytest.raises(MessageError, match="407"):
-            Sync(held, store, Proxy(), observer=Events()).deliver()
+            Sync(held, store, Proxy(), audit=Noted(), observer=Events()).deliver()
         assert len(store.undelivered()) == 1

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from audit_logs import Noted
 from conftest import Command
 from hospital import Server, add_to_config, joined, now, source_toml
 
@@ -46,7 +47,7 @@ def require_fix(found: Finding) -> None:
 def test_a_sound_site_and_its_server(held: SiteFolder, server: Server) -> None:
     config = held.config()
     assert server.roster is not None
-    take_roster(held, server.roster, now=now())
+    take_roster(held, server.roster, audit=Noted(), now=now())
     with server.listening():
         found = [
             check_keys(held),
@@ -69,11 +70,11 @@ def test_rosters(held: SiteFolder, server: Server) -> None:
     config = held.config()
     require_fix(check_roster(held, config, now=now()))
     assert server.roster is not None
-    take_roster(held, server.roster, now=now())
+    take_roster(held, server.roster, audit=Noted(), now=now())
     assert check_roster(held, config, now=now() + timedelta(days=290)).verdict is Verdict.SOON
     require_fix(check_roster(held, config, now=now() + timedelta(days=400)))
     server.sign_roster(status=SiteStatus.SUSPENDED)
-    take_roster(held, server.roster, now=now())
+    take_roster(held, server.roster, audit=Noted(), now=now())
     found = check_roster(held, config, now=now())
     require_fix(found)
     assert found.what == "this site is suspended"

@@ -4,10 +4,13 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from audit_logs import Noted
 from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
 from tiny import tiny_study
 
+from fedvol.audit import AuditEvent, PolicyDecision
 from fedvol.errors import (
+    AuditError,
     ConsentMissingError,
     OutsideHoursError,
     PolicyRefusedError,
@@ -59,13 +62,21 @@ def held(tmp_path: Path) -> SiteFolder:
     return folder
 
 
+def decisions(audit: Noted) -> list[tuple[str, tuple[str, ...], str]]:
+    """What the gate wrote down: decision, rules, code."""
+    found = [one for one in audit.events if isinstance(one, PolicyDecision)]
+    assert len(found) == len(audit.events)
+    return [(one.decision, tuple(one.rules), one.code) for one in found]
+
+
 def answering(held: SiteFolder, store: SiteStore) -> Answering:
     return Answering(folder=held, store=store, key=held.identity(), config=held.config())
 
 
 def test_from_nothing_to_approval_to_withdrawal(held: SiteFolder) -> None:
+    audit = Noted()
     with SiteStore(held.store_file) as store, SiteStore(held.store_file) as other:
-        gate = Gate(held, store, now=lambda: NOON)
+        gate = Gate(held, store, audit=audit, now=lambda: NOON)
         with pytest.raises(ConsentMissingError):
             gate.require(request())
         # Another process answers, as the command line does.
@@ -80,12 +91,22 @@ def test_from_nothing_to_approval_to_withdrawal(held: SiteFolder) -> None:
         assert not gate.still_agrees(request())
         with pytest.raises(ConsentMissingError):
             gate.require_still(request())
+    no = ("refused", (), "FV-PRIV-021")
+    assert decisions(audit) == [no, ("allowed", (), ""), no, no, no]
+    assert [(one.run, one.plan) for one in audit.events if isinstance(one, PolicyDecision)] == [
+        ("p1", PLAN.digest),
+        ("p1", PLAN.digest),
+        ("p1", "0" * 64),
+        ("again", PLAN.digest),
+        ("p1", PLAN.digest),
+    ]
 
 
 def test_a_paused_site_answers_and_sends_nothing(held: SiteFolder) -> None:
+    audit = Noted()
     with SiteStore(held.store_file) as store:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
-        gate = Gate(held, store, now=lambda: NOON)
+        gate = Gate(held, store, audit=audit, now=lambda: NOON)
         pause(held, by="x", reason="maintenance", now=now())
         with pytest.raises(SitePausedError):
             gate.require(request())
@@ -96,9 +117,10 @@ def test_a_paused_site_answers_and_sends_nothing(held: SiteFolder) -> None:
 
 
 def test_the_policy_of_today_counts(held: SiteFolder) -> None:
+    audit = Noted()
     with SiteStore(held.store_file) as store:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
-        gate = Gate(held, store, now=lambda: NOON)
+        gate = Gate(held, store, audit=audit, now=lambda: NOON)
         gate.require(request())
         text = held.config_file.read_text()
         held.config_file.write_text(text.replace("min_cohort = 10", "max_rounds = 1"))
@@ -107,19 +129,39 @@ def test_the_policy_of_today_counts(held: SiteFolder) -> None:
         held.config_file.write_text(text.replace("min_cohort = 10", "min_cohort = 0"))
         with pytest.raises(SiteFileError):
             gate.require(request())
+    assert decisions(audit)[1:] == [
+        ("refused", ("policy.max_rounds",), "FV-PRIV-020"),
+        ("refused", (), SiteFileError.code),
+    ]
 
 
 def test_hours_are_for_computing_and_not_for_sending(held: SiteFolder) -> None:
+    audit = Noted()
     text = held.config_file.read_text()
     hours = 'hours = { begin = "19:00", end = "07:00" }'
     held.config_file.write_text(text.replace("min_cohort = 10", hours))
     with SiteStore(held.store_file) as store:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         day, night = (
-            Gate(held, store, now=lambda: NOON),
-            Gate(held, store, now=lambda: NOON.replace(hour=23)),
+            Gate(held, store, audit=audit, now=lambda: NOON),
+            Gate(held, store, audit=audit, now=lambda: NOON.replace(hour=23)),
         )
         with pytest.raises(OutsideHoursError):
             day.require(request())
         assert day.still_agrees(request())
         night.require(request())
+    assert decisions(audit) == [
+        ("refused", ("policy.hours",), OutsideHoursError.code),
+        ("allowed", (), ""),
+    ]
+
+
+def test_nothing_is_answered_that_cannot_be_written_down(held: SiteFolder) -> None:
+    class Full:
+        def append(self, event: AuditEvent, /) -> None:
+            raise AuditError("log", "the disk is full", "Free space.")
+
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        with pytest.raises(AuditError):
+            Gate(held, store, audit=Full(), now=lambda: NOON).require(request())

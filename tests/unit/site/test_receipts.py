@@ -46,8 +46,8 @@ def test_a_receipt_is_kept_and_written_down_once(
     assert len(events.named("receipt.taken")) == 1
     lines = [json.loads(line)["event"] for line in held.audit_file.read_text().splitlines()]
     logged = [one for one in lines if one["kind"] != "checkpoint"]
-    assert [one["kind"] for one in logged] == ["consent", "receipt"]
-    assert logged[1]["message"] == "2" * 64
+    assert [one["kind"] for one in logged] == ["roster", "consent", "receipt"]
+    assert logged[2]["message"] == "2" * 64
     said = json.loads(fedvol("site", "receipts", "--folder", held.folder, "--json").out)
     assert [(one["run"], one["round"]) for one in said["receipts"]] == [("p1", 1)]
 

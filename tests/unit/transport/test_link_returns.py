@@ -21,7 +21,7 @@ NODE_GONE = 5
 
 
 def answer(site: SiteId, request: Request):
-    return sealed(Kind.HEALTH, values={"site": site}, tensors={})
+    return sealed(Kind.HEALTH, values={"site": site}, tensors={}, digest=Digest("0" * 64))
 
 
 @dataclass

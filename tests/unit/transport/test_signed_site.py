@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from audit_logs import CONTENT, Noted
 
 from fedvol.errors import ConsentMissingError, LinkDownError
 from fedvol.federation import Action, Request
@@ -72,6 +73,7 @@ def carrier(folder: Path, blobs: Blobs, agreement: Agreement) -> SignedSite:
         blobs=blobs,
         outbox=Outbox(folder / "outbox"),
         allows=agreement,
+        audit=Noted(),
         incoming=folder / "incoming",
         clock=VirtualClock(),
     )
@@ -82,7 +84,8 @@ def asked() -> RecordDict:
 
 
 def trained(site: SiteId, request: Request) -> Contribution:
-    return sealed(Kind.UPDATE, values={"steps": 3}, tensors={"w": np.ones(3, np.float32)})
+    tensors = {"w": np.ones(3, np.float32)}
+    return sealed(Kind.UPDATE, values={"steps": 3}, tensors=tensors, digest=CONTENT)
 
 
 def test_brought_once_the_link_is_up(tmp_path: Path) -> None:
@@ -120,7 +123,12 @@ def test_an_answer_that_was_kept_needs_the_approval_too(tmp_path: Path) -> None:
 
     def refused(site: SiteId, request: Request) -> Contribution:
         return sealed(
-            Kind.REFUSAL, values={}, tensors={}, code=ConsentMissingError.code, title="no consent"
+            Kind.REFUSAL,
+            values={},
+            tensors={},
+            digest=CONTENT,
+            code=ConsentMissingError.code,
+            title="no consent",
         )
 
     answer = site.answer(refused, asked(), site=SITE, action="train.finetune")

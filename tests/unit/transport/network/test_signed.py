@@ -1,15 +1,20 @@
 """Requests and answers that prove whose they are; weights beside them; the same answer again."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from audit_logs import CONTENT, record
 
+from fedvol.audit import AuditLog, Comparison, compare_logs
 from fedvol.errors import (
+    AuditError,
     BlobRefusedError,
     IdentityError,
     LinkDownError,
@@ -71,18 +76,27 @@ class Carrying:
 
 @dataclass
 class Agent:
-    """Counts how often it is asked; answers with twice what it was given."""
+    """Counts how often it is asked; answers with twice what it was given, and writes it down."""
 
+    audit: AuditLog
     code: str = ""
     asked: list[Request] = field(default_factory=list)
 
     def __call__(self, site: SiteId, request: Request) -> Contribution:
         self.asked.append(request)
+        self.audit.append(record(request.round, site=site))
         if self.code:
             kind = NoLabelsError
-            return sealed(Kind.REFUSAL, values={}, tensors={}, code=kind.code, title=kind.title)
+            return sealed(
+                Kind.REFUSAL,
+                values={},
+                tensors={},
+                digest=CONTENT,
+                code=kind.code,
+                title=kind.title,
+            )
         tensors = {name: tensor * 2 for name, tensor in request.state.items()}
-        return sealed(Kind.UPDATE, values={"steps": 3}, tensors=tensors)
+        return sealed(Kind.UPDATE, values={"steps": 3}, tensors=tensors, digest=CONTENT)
 
 
 class Roster:
@@ -100,16 +114,23 @@ class Link:
     folder: Path
     agrees: bool = True
     roster: Roster = field(default_factory=Roster)
-    agent: Agent = field(default_factory=Agent)
 
     def __post_init__(self) -> None:
+        self.server_log, self.site_log = self.folder / "server.jsonl", self.folder / "site.jsonl"
+        self.agent = Agent(AuditLog(self.site_log))
         self.blobs = BlobFolder(self.folder / "exchange")
         self.carrying = Carrying(self.blobs, SITE)
         self.server = self.new_server()
         self.site = self.new_site()
 
     def new_server(self) -> SignedServer:
-        return SignedServer(SERVER_KEY, sites=self.roster, blobs=self.blobs, max_bytes=1 << 20)
+        return SignedServer(
+            SERVER_KEY,
+            sites=self.roster,
+            blobs=self.blobs,
+            max_bytes=1 << 20,
+            audit=AuditLog(self.server_log),
+        )
 
     def new_site(
         self, *, key: IdentityKey = KEYS[SITE], server: IdentityKey = SERVER_KEY
@@ -120,6 +141,7 @@ class Link:
             blobs=self.carrying,
             outbox=Outbox(self.folder / "outbox"),
             allows=lambda request: self.agrees,
+            audit=AuditLog(self.site_log),
             incoming=self.folder / "incoming",
             clock=VirtualClock(),
         )
@@ -129,6 +151,12 @@ class Link:
 
     def decode(self, content: RecordDict, request: Request) -> Reply:
         return self.server.decode(content, request=request, bytes_down=5)
+
+    def told(self) -> Comparison:
+        """What both logs tell of each other, which is never a contradiction."""
+        found = compare_logs(self.site_log, self.server_log)
+        assert found.num_contradictions == 0, found.as_json()
+        return found
 
 
 @pytest.fixture
@@ -192,7 +220,11 @@ def changed(content: RecordDict, change: Callable[[SignedBody], SignedBody]) -> 
 
 def test_a_request_of_somebody_else_is_not_answered(link: Link) -> None:
     stranger = SignedServer(
-        IdentityKey.generate(), sites=link.roster, blobs=link.blobs, max_bytes=1 << 20
+        IdentityKey.generate(),
+        sites=link.roster,
+        blobs=link.blobs,
+        max_bytes=1 << 20,
+        audit=AuditLog(link.folder / "stranger.jsonl"),
     )
     content, _ = stranger.encode(request())
     with pytest.raises(SignatureError):
@@ -388,3 +420,156 @@ def test_but_not_beyond_the_limit_of_the_request(link: Link) -> None:
     link.carrying.cuts = 1000
     with pytest.raises(LinkDownError):
         link.answer(link.server.encode(request(limit_s=30.0))[0])
+
+
+# --- both ends write it down --------------------------------------------------------------------
+
+
+def test_both_logs_tell_of_the_same_messages(link: Link) -> None:
+    for number in (1, 2):
+        asked = request(round=number)
+        link.decode(link.answer(link.server.encode(asked)[0]), asked)
+    found = link.told()
+    assert (found.requests.num_both, found.contributions.num_both) == (2, 2)
+    lines = [json.loads(line)["event"] for line in link.site_log.read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["received", "update", "sent"] * 2
+    received, update, sent = lines[:3]
+    assert sent["request"] == received["message"]
+    assert sent["contribution"] == update["digest"]
+    assert received["sender_key"] == SERVER_KEY.public.fingerprint
+    assert "" not in (received["tensors"], sent["tensors"])
+
+
+def test_a_message_that_goes_twice_is_no_contradiction(link: Link) -> None:
+    """Both ends were killed meanwhile; and once the answer was lost on its way."""
+    asked = request()
+    link.answer(link.server.encode(asked)[0])
+    for _ in range(2):
+        link.site, link.server = link.new_site(), link.new_server()
+        link.decode(link.answer(link.server.encode(asked)[0]), asked)
+    found = link.told()
+    assert (found.requests.num_both, found.contributions.num_both) == (1, 1)
+    assert len(link.agent.asked) == 1
+
+
+def test_an_answer_that_was_computed_twice_went_once(link: Link) -> None:
+    """The site was killed after it had written the answer down, and before it kept it."""
+    asked = request()
+    link.answer(link.server.encode(asked)[0])
+    for kept in (link.folder / "outbox").iterdir():
+        kept.unlink()
+    link.decode(link.answer(link.server.encode(asked)[0]), asked)
+    assert link.told().contributions.num_both == 1
+
+
+def test_what_is_turned_away_is_told_with_its_code(link: Link) -> None:
+    asked = request()
+    content, _ = link.server.encode(asked)
+    link.decode(link.answer(content), asked)
+    forged = changed(content, lambda body: SignedBody.sign(KEYS[OTHER], Tag.REQUEST, body.payload))
+    with pytest.raises(SignatureError):
+        link.answer(forged)
+    link.site = link.new_site(key=KEYS[OTHER])
+    link.agent.code = "refuses"  # so that the answer is not the one that was kept
+    link.agrees = False
+    with pytest.raises(SignatureError):
+        link.decode(link.answer(content), asked)
+    with pytest.raises(MessageError):
+        link.decode(RecordDict(), asked)
+    found = link.told()
+    # What was signed by another key is the same message: its digest is that of the payload.
+    assert [one.code for one in found.contributions.not_taken] == [SignatureError.code]
+    refused = [
+        json.loads(line)["event"]
+        for log in (link.site_log, link.server_log)
+        for line in log.read_text().splitlines()
+        if '"code":"FV-' in line
+    ]
+    assert [(one["kind"], one["code"]) for one in refused] == [
+        ("received", SignatureError.code),
+        ("reply_refused", SignatureError.code),
+        ("reply_refused", MessageError.code),
+    ]
+    assert refused[0]["sender_key"] == KEYS[OTHER].public.fingerprint
+    assert refused[0]["run"] == ""
+    assert (refused[2]["message"], refused[2]["request"]) == ("", refused[1]["request"])
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """A log whose owner wrote it anew, with another story; its chain holds."""
+    events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
+    path.unlink()
+    log = AuditLog(path)
+    for event in events:
+        kept = change({key: event[key] for key in event.keys() - {"sequence", "time"}})
+        if kept is not None:
+            log.append(Said(kept))
+
+
+@dataclass
+class Said:
+    """An event as somebody likes it."""
+
+    said: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "changes"),
+    [
+        ("site", "sent", None),
+        ("site", "sent", {"message": "3" * 64}),
+        ("site", "sent", {"tensors": ""}),
+        ("site", "sent", {"round": 7}),
+        ("site", "update", None),
+        ("site", "update", {"digest": "3" * 64}),
+        ("server", "request", None),
+        ("server", "request", {"plan": "3" * 64}),
+        ("server", "reply_taken", {"message": "3" * 64}),
+        ("server", "reply_taken", {"action": "query.norms"}),
+    ],
+)
+def test_a_log_that_its_owner_wrote_anew_contradicts_the_other(
+    link: Link, side: str, kind: str, changes: dict[str, Any] | None
+) -> None:
+    asked = request()
+    link.decode(link.answer(link.server.encode(asked)[0]), asked)
+    link.told()
+
+    def change(event: dict[str, Any]) -> dict[str, Any] | None:
+        if event["kind"] != kind:
+            return event
+        return None if changes is None else event | changes
+
+    rewritten(link.site_log if side == "site" else link.server_log, change)
+    assert compare_logs(link.site_log, link.server_log).num_contradictions == 1
+
+
+def test_nothing_goes_and_nothing_is_used_that_cannot_be_written_down(link: Link) -> None:
+    asked = request()
+    content, _ = link.server.encode(asked)
+    answer = link.answer(content)
+    for log in (link.site_log, link.server_log):
+        log.write_bytes(log.read_bytes()[:-2] + b"?\n")
+    with pytest.raises(AuditError):
+        link.answer(content)
+    assert len(link.agent.asked) == 1
+    with pytest.raises(AuditError):
+        link.decode(answer, asked)
+    with pytest.raises(AuditError):
+        link.server.encode(asked)
+
+
+def test_an_answer_is_not_kept_before_it_is_written_down(link: Link) -> None:
+    def broken(site: SiteId, request: Request) -> Contribution:
+        contribution = link.agent(site, request)
+        link.site_log.write_bytes(link.site_log.read_bytes()[:-2] + b"?\n")
+        return contribution
+
+    content, _ = link.server.encode(request())
+    with pytest.raises(AuditError):
+        link.site.answer(broken, content, site=SITE, action=Action.FINETUNE.value)
+    assert list((link.folder / "outbox").glob("*.json")) == []
+    assert link.carrying.brought == 0

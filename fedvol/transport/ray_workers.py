@@ -237,10 +237,15 @@ def _kill(actors: "list[VirtualClientEngineActor]") -> None:
 
 
 def _shut_down() -> None:
+    """End Ray with every process of it: it waits for none, and forgets those of a failed start."""
     import ray
+    from ray._private.services import ConsolePopen  # the class of them all
 
     with _no_warnings():
         ray.shutdown()
+        for process in [one for one in gc.get_objects() if type(one) is ConsolePopen]:
+            process.kill()
+            process.wait()
         gc.collect()
 
 

@@ -150,25 +150,32 @@ def test_an_unlabelled_case_says_so(store):
         case.label()
 
 
+MARGIN = 130  # as far as a patch below lies outside
+
+
+@pytest.fixture(scope="module")
+def padded(tmp_path_factory):
+    """A store, and its case's image and label with a margin."""
+    store = CaseStore(tmp_path_factory.mktemp("patches"))
+    store.write(CASE, prepared((70, 9, 33)), key=KEY)
+    case = store.open(CASE)
+    margins = [(0, 0)] + [(MARGIN, MARGIN)] * 3
+    image = np.pad(case.image(), margins, constant_values=PADDING)
+    return store, image, np.pad(case.label(), MARGIN)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(*[st.integers(-90, 90)] * 3),
     st.tuples(*[st.integers(1, 40)] * 3),
 )
-def test_a_patch_is_the_padded_volume_cropped(tmp_path_factory, start, size):
-    folder = tmp_path_factory.getbasetemp() / "patches"
-    store = CaseStore(folder)
-    if not store.cases():
-        store.write(CASE, prepared((70, 9, 33)), key=KEY)
-    case = store.open(CASE)
+def test_a_patch_is_the_padded_volume_cropped(padded, start, size):
+    store, padded_image, padded_label = padded
 
-    image, label = case.patch(start, size)
+    image, label = store.open(CASE).patch(start, size)
 
-    margin = 140
-    padded_image = np.pad(case.image(), [(0, 0)] + [(margin, margin)] * 3, constant_values=PADDING)
-    padded_label = np.pad(case.label(), margin)
     window = tuple(
-        slice(margin + first, margin + first + length)
+        slice(MARGIN + first, MARGIN + first + length)
         for first, length in zip(start, size, strict=True)
     )
     np.testing.assert_array_equal(image, padded_image[(slice(None), *window)])

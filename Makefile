@@ -10,7 +10,7 @@ demo: $(VENV)/.runtime ## run a whole small federation on generated hospitals
 	$(BIN)/fedvol demo --out demo-out --resume
 
 test: $(VENV)/.dev ## the tests that CI runs
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-full: $(VENV)/.dev ## and the long ones
 	$(BIN)/python -m pytest

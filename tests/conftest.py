@@ -25,6 +25,7 @@ if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 if TYPE_CHECKING:
+    from postgresql import PostgreSQL
     from tiny import Recorded
 
     from fedvol.client import SiteCases
@@ -61,6 +62,27 @@ def compiler() -> Generator[None]:
     torch.compiler.reset()
     yield
     torch.compiler.reset()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> "Generator[PostgreSQL]":
+    """A PostgreSQL of the tests' own."""
+    from postgresql import binaries, running
+
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with running(programs) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    """An empty database of each kind, as `open_engine` takes it."""
+    if request.param == "sqlite":
+        return tmp_path / "database.db"
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.url(server.new_place())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from fedvol.store.blobs import BlobStore
 from fedvol.store.catalogue import SqlCatalogue
-from fedvol.store.database import open_engine, prepare_schema
+from fedvol.store.database import open_engine
 from fedvol.store.federation_records import (
     ActionRecord,
     AnswerRecord,
@@ -68,6 +68,5 @@ __all__ = [
     "UserRecord",
     "Wanted",
     "open_engine",
-    "prepare_schema",
     "write_state",
 ]

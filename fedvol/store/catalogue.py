@@ -11,14 +11,12 @@ from sqlalchemy import JSON, delete, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fedvol.errors import StoreError
-from fedvol.store.database import open_engine, prepare_schema, reading, writing
+from fedvol.store.database import open_engine, reading, writing
+from fedvol.store.schema import Component, prepare_schema
 from fedvol.types import Json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-SCHEMA_VERSION = 2
-"""Version of the table below; raised with every change of it."""
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -42,9 +40,7 @@ class SqlCatalogue(Generic[Record]):
         self._path = path
         self._adapter = TypeAdapter(record)
         self._engine = open_engine(path)
-        prepare_schema(
-            self._engine, component="catalogue", version=SCHEMA_VERSION, metadata=_Base.metadata
-        )
+        prepare_schema(self._engine, CATALOGUE)
 
     def add(self, records: Sequence[Record]) -> None:
         """Keep records, all or none; a record of the same site and case is replaced."""
@@ -106,3 +102,6 @@ class _CaseRow(_Base):
     intensities: Mapped[list[Json] | None] = mapped_column(JSON(none_as_null=True))
     verdict: Mapped[str]
     reason: Mapped[str]
+
+
+CATALOGUE = Component(name="catalogue", metadata=_Base.metadata, head="catalogue_0001", adopted=2)

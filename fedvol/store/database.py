@@ -1,7 +1,7 @@
 """One way to open a database, and to read and write it so that every failure has our own name."""
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,6 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Engine,
-    MetaData,
     TypeDecorator,
     create_engine,
     event,
@@ -18,35 +17,44 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from fedvol.errors import DiskFullError, SchemaVersionError, StoreError
+from fedvol.errors import DiskFullError, StoreError
 
 _BUSY_TIMEOUT_MS = 10_000
+_CONNECT_TIMEOUT_S = 10
 _LOCKED_NAMES = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_BUSY_SNAPSHOT"})
 _DAMAGED_NAMES = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
 _FULL_NAMES = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 """The second: the index beside the write-ahead log could not grow."""
+_READING: Mapping[str, Mapping[str, str]] = {"postgresql": {"isolation_level": "REPEATABLE READ"}}
+"""SQLite reads one moment by itself."""
 _POSTGRES_DISK_FULL = "53100"
+_POSTGRES_LOCKED = "55P03"
+_POSTGRES_WRITERS = 0x666564766F6C
+"""Whoever holds the advisory lock of this number (`fedvol` in ASCII) is the one writer."""
 
 
 def open_engine(url_or_path: str | Path) -> Engine:
     """Open a database; a path, or a text without `://`, is an SQLite file made where absent.
 
     SQLite runs with a write-ahead log, full synchronisation and foreign keys, so that what was
-    committed outlives a killed process. Call `prepare_schema` next.
+    committed outlives a killed process. PostgreSQL is held to what SQLite does by itself: one
+    writer at a time, and readers who see one moment. Call `prepare_schema` next.
 
     Raises:
         StoreError: The file is no database, is damaged or locked, or the server is unreachable.
         DiskFullError: No space is left.
     """
     url = _url(url_or_path)
-    engine = create_engine(url)
+    engine = _engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "begin", _begin_postgresql)
     try:
         if url.get_backend_name() == "sqlite" and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +62,8 @@ def open_engine(url_or_path: str | Path) -> Engine:
             connection.execute(text("SELECT 1"))
     except (SQLAlchemyError, sqlite3.Error) as error:
         engine.dispose()
+        if engine.dialect.name == "postgresql" and isinstance(error, OperationalError):
+            raise _unreachable(engine, error) from error
         raise _store_error(engine, error) from error
     except OSError as error:
         raise StoreError(
@@ -64,32 +74,11 @@ def open_engine(url_or_path: str | Path) -> Engine:
     return engine
 
 
-def prepare_schema(engine: Engine, *, component: str, version: int, metadata: MetaData) -> None:
-    """Make a component's tables where they are absent; refuse those of another version.
-
-    Args:
-        engine: Where the tables live.
-        component: Which group of tables, such as `runs`; each has a version of its own.
-        version: Version of the tables in `metadata`.
-        metadata: The component's tables.
-
-    Raises:
-        SchemaVersionError: The tables were made by another version of fedvol.
-        StoreError: The database cannot be written.
-    """
-    with writing(engine) as session:
-        connection = session.connection()
-        _VersionBase.metadata.create_all(connection)
-        row = session.get(_SchemaVersion, component)
-        if row is None:
-            metadata.create_all(connection)
-            session.add(_SchemaVersion(component=component, version=version))
-        elif row.version != version:
-            raise SchemaVersionError(
-                _where(engine),
-                f"its {component} tables have version {row.version}, this fedvol writes {version}",
-                "Use the fedvol version that made the database, or a new folder.",
-            )
+def place_of(engine: Engine) -> str:
+    """How messages call a database; a password is not shown."""
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        return engine.url.database
+    return engine.url.render_as_string(hide_password=True)
 
 
 @contextmanager
@@ -100,7 +89,7 @@ def reading(engine: Engine) -> Generator[Session, None, None]:
         StoreError: The database is damaged, locked or unreachable.
     """
     try:
-        with Session(engine) as session:
+        with Session(engine.execution_options(**_READING.get(engine.dialect.name, {}))) as session:
             yield session
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise _store_error(engine, error) from error
@@ -117,6 +106,25 @@ def writing(engine: Engine) -> Generator[Session, None, None]:
     try:
         with Session(engine.execution_options(fedvol_writes=True)) as session, session.begin():
             yield session
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise _store_error(engine, error) from error
+
+
+@contextmanager
+def migrating(engine: Engine) -> Generator[Connection, None, None]:
+    """A writer's transaction in which tables may be replaced: foreign keys hold again at its end.
+
+    Raises:
+        DiskFullError: No space is left.
+        StoreError: The database is damaged, locked or unreachable, or records contradict others.
+    """
+    try:
+        with engine.connect() as connection:
+            connection.detach()  # SQLite's foreign keys stay off: nobody uses it afterwards
+            connection.execution_options(fedvol_writes=True, fedvol_migrates=True)
+            with connection.begin():
+                yield connection
+                _require_foreign_keys(connection)
     except (SQLAlchemyError, sqlite3.Error) as error:
         raise _store_error(engine, error) from error
 
@@ -144,16 +152,6 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class _VersionBase(DeclarativeBase):
-    pass
-
-
-class _SchemaVersion(_VersionBase):
-    __tablename__ = "schema_version"
-    component: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[int]
-
-
 def _url(url_or_path: str | Path) -> URL:
     if isinstance(url_or_path, Path) or "://" not in url_or_path:
         return URL.create("sqlite", database=str(url_or_path))
@@ -164,6 +162,22 @@ def _url(url_or_path: str | Path) -> URL:
             "store address",
             "not an address of a database",
             "Write sqlite:///FILE or postgresql+psycopg://HOST/NAME.",
+        ) from error
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return create_engine(url)
+    try:
+        # A connection may have died since it was last used, with the database's server.
+        return create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_S}
+        )
+    except ImportError as error:
+        raise StoreError(
+            url.render_as_string(hide_password=True),
+            "the driver of PostgreSQL is not installed",
+            "Install fedvol with its extra: pip install 'fedvol[postgres]'.",
         ) from error
 
 
@@ -181,18 +195,42 @@ def _configure_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) 
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock at once: to read first and write later could fail half-way.
-    writes = connection.get_execution_options().get("fedvol_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("fedvol_migrates", False):
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # has no effect within a transaction
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("fedvol_writes") else "BEGIN")
 
 
-def _where(engine: Engine) -> str:
-    if engine.dialect.name == "sqlite" and engine.url.database:
-        return engine.url.database
-    return engine.url.render_as_string(hide_password=True)
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get("fedvol_writes", False):
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_BUSY_TIMEOUT_MS}")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRES_WRITERS})")
+
+
+def _require_foreign_keys(connection: Connection) -> None:
+    """PostgreSQL has them at all times; SQLite looks at them now."""
+    if connection.dialect.name != "sqlite":
+        return
+    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
+        raise StoreError(
+            place_of(connection.engine),
+            f"{len(broken)} records of table {broken[0][0]} would name others that are not there",
+            "Nothing was changed; report it, and go on with the fedvol that made the database.",
+        )
+
+
+def _unreachable(engine: Engine, error: OperationalError) -> StoreError:
+    """What the driver says before there is a connection holds no record, and no password."""
+    said = str(error.orig).splitlines()[0].strip()
+    return StoreError(
+        place_of(engine),
+        f"the database cannot be reached ({said})",
+        "Check its address and password, and that it runs.",
+    )
 
 
 def _store_error(engine: Engine, error: SQLAlchemyError | sqlite3.Error) -> StoreError:
-    where = _where(engine)
+    where = place_of(engine)
     cause = error.orig if isinstance(error, DBAPIError) else error
     name = str(getattr(cause, "sqlite_errorname", ""))
     if name in _FULL_NAMES or getattr(cause, "sqlstate", "") == _POSTGRES_DISK_FULL:
@@ -201,7 +239,7 @@ def _store_error(engine: Engine, error: SQLAlchemyError | sqlite3.Error) -> Stor
             "no space left for the database",
             "Free some space and start again with --resume.",
         )
-    if name in _LOCKED_NAMES:
+    if name in _LOCKED_NAMES or getattr(cause, "sqlstate", "") == _POSTGRES_LOCKED:
         return StoreError(where, "locked by another process", "End that process, then try again.")
     if name in _DAMAGED_NAMES:
         return StoreError(

@@ -6,11 +6,11 @@ from typing import final
 
 from sqlalchemy import Engine
 
-from fedvol.store.database import prepare_schema
 from fedvol.store.federation_agreements import AgreementTables
 from fedvol.store.federation_people import PeopleTables
 from fedvol.store.federation_sites import SiteTables
-from fedvol.store.federation_tables import COMPONENT, SCHEMA_VERSION, FederationBase
+from fedvol.store.federation_tables import FEDERATION
+from fedvol.store.schema import prepare_schema
 
 
 def _utc_now() -> datetime:
@@ -38,9 +38,7 @@ class FederationStore:
     """
 
     def __init__(self, engine: Engine, *, now: Callable[[], datetime] = _utc_now) -> None:
-        prepare_schema(
-            engine, component=COMPONENT, version=SCHEMA_VERSION, metadata=FederationBase.metadata
-        )
+        prepare_schema(engine, FEDERATION)
         self._engine = engine
         self.people = PeopleTables(engine, now=now)
         self.sites = SiteTables(engine, now=now)

@@ -1,4 +1,4 @@
-"""The tables behind `FederationStore`. A change of any of them raises `SCHEMA_VERSION`."""
+"""The tables behind `FederationStore`."""
 
 from datetime import datetime
 
@@ -6,10 +6,8 @@ from sqlalchemy import JSON, ForeignKey, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fedvol.store.database import UtcTime
+from fedvol.store.schema import Component
 from fedvol.types import Json
-
-COMPONENT = "federation"
-SCHEMA_VERSION = 1
 
 _NAME = String(200)
 _DIGEST = String(64)
@@ -141,3 +139,8 @@ class ActionRow(FederationBase):
     action: Mapped[str] = mapped_column(_NAME)
     subject: Mapped[str] = mapped_column(_NAME)
     outcome: Mapped[str] = mapped_column(_NAME)
+
+
+FEDERATION = Component(
+    name="federation", metadata=FederationBase.metadata, head="federation_0001", adopted=1
+)

@@ -28,7 +28,7 @@ from fedvol.federation import (
 from fedvol.federation.states import require_round_transition, require_run_transition
 from fedvol.plan import Plan, canonical_json
 from fedvol.store import rows
-from fedvol.store.database import prepare_schema, reading, writing
+from fedvol.store.database import reading, writing
 from fedvol.store.records import (
     CheckpointKind,
     CheckpointRecord,
@@ -37,15 +37,14 @@ from fedvol.store.records import (
     RunRecord,
     SiteRound,
 )
+from fedvol.store.schema import prepare_schema
 from fedvol.store.tables import (
-    COMPONENT,
-    SCHEMA_VERSION,
+    RUNS,
     CheckpointRow,
     EvaluationRow,
     RoundMetricRow,
     RoundRow,
     RunRow,
-    RunsBase,
     SiteRoundRow,
 )
 from fedvol.types import Digest, Json, RunId, SiteId
@@ -73,9 +72,7 @@ class RunStore:
     def __init__(self, engine: Engine, *, now: Callable[[], datetime] = _utc_now) -> None:
         self._engine = engine
         self._now = now
-        prepare_schema(
-            engine, component=COMPONENT, version=SCHEMA_VERSION, metadata=RunsBase.metadata
-        )
+        prepare_schema(engine, RUNS)
 
     def close(self) -> None:
         """Let go of the database."""

@@ -9,15 +9,14 @@ from typing import Literal, Self
 from sqlalchemy import func, select
 
 from fedvol.errors import StoreError
-from fedvol.store.database import open_engine, prepare_schema, reading, writing
+from fedvol.store.database import open_engine, reading, writing
 from fedvol.store.federation_records import Decision
+from fedvol.store.schema import prepare_schema
 from fedvol.store.site_tables import (
-    COMPONENT,
-    SCHEMA_VERSION,
+    SITE,
     ConsentRow,
     ProposalRow,
     ReceiptRow,
-    SiteBase,
 )
 from fedvol.types import Digest, RunId
 
@@ -117,9 +116,7 @@ class SiteStore:
     def __init__(self, path: Path) -> None:
         self._where = str(path)
         self._engine = open_engine(path)
-        prepare_schema(
-            self._engine, component=COMPONENT, version=SCHEMA_VERSION, metadata=SiteBase.metadata
-        )
+        prepare_schema(self._engine, SITE)
 
     def __enter__(self) -> Self:
         return self

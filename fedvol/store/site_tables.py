@@ -6,9 +6,7 @@ from sqlalchemy import ForeignKey, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fedvol.store.database import UtcTime
-
-COMPONENT = "site"
-SCHEMA_VERSION = 1
+from fedvol.store.schema import Component
 
 _NAME = String(200)
 _DIGEST = String(64)
@@ -59,3 +57,6 @@ class ReceiptRow(SiteBase):
     attempt: Mapped[int] = mapped_column(primary_key=True)
     answer: Mapped[str] = mapped_column(_DIGEST)
     signed: Mapped[str] = mapped_column(Text)
+
+
+SITE = Component(name="site", metadata=SiteBase.metadata, head="site_0001", adopted=1)

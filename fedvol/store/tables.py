@@ -1,4 +1,4 @@
-"""The tables behind `RunStore`. A change of any of them raises `SCHEMA_VERSION`."""
+"""The tables behind `RunStore`."""
 
 from datetime import datetime
 
@@ -6,9 +6,7 @@ from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, LargeBinary
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fedvol.store.database import UtcTime
-
-COMPONENT = "runs"
-SCHEMA_VERSION = 4
+from fedvol.store.schema import Component
 
 _NAME = String(200)
 _DIGEST = String(64)
@@ -120,3 +118,6 @@ class EvaluationRow(RunsBase):
     site: Mapped[str] = mapped_column(_NAME, primary_key=True)
     keys_json: Mapped[str] = mapped_column(Text)
     arrays: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+RUNS = Component(name="runs", metadata=RunsBase.metadata, head="runs_0001", adopted=4)

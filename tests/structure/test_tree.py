@@ -76,6 +76,7 @@ def test_help_imports_neither_torch_nor_flower() -> None:
             ),
         ),
         ("sqlalchemy", ("store/",)),
+        ("alembic", ("store/",)),
         ("typer", ("cli/",)),
         ("monai", ("models/", "data/", "tasks/", "validation/")),
         ("nibabel", ("data/",)),

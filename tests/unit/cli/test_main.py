@@ -243,7 +243,8 @@ def test_a_broken_study_stops_before_heavy_imports(tmp_path: Path) -> None:
 )
 def test_light_commands_stay_light(words: list[str]) -> None:
     loaded = _modules_after(words, status=0)
-    heavy = {"torch", "flwr", "monai", "scipy", "SimpleITK", "sqlalchemy", "nibabel", "blosc2"}
+    heavy = {"torch", "flwr", "monai", "scipy", "SimpleITK", "nibabel", "blosc2"}
+    heavy |= {"sqlalchemy", "alembic", "psycopg"}
     assert not heavy & loaded
 
 

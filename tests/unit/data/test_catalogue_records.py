@@ -107,7 +107,7 @@ def test_another_version_and_a_changed_row_are_refused(path: Path) -> None:
         again.records()
     again.close()
     with engine.begin() as connection:
-        connection.execute(text("UPDATE schema_version SET version = 99"))
+        connection.execute(text("UPDATE alembic_version SET version_num = 'catalogue_0099'"))
     engine.dispose()
     with pytest.raises(SchemaVersionError, match="FV-STORE-002"):
         opened(path)

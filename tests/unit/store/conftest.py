@@ -46,7 +46,7 @@ def plan() -> Plan:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[RunStore]:
-    engine = open_engine(tmp_path / "run.db")
+def store(database: str | Path) -> Iterator[RunStore]:
+    engine = open_engine(database)
     yield RunStore(engine)
     engine.dispose()

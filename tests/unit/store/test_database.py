@@ -1,4 +1,4 @@
-import sqlite3
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import pytest
 from sqlalchemy import Engine, LargeBinary, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fedvol.errors import DiskFullError, SchemaVersionError, StoreError
-from fedvol.store.database import UtcTime, open_engine, prepare_schema, reading, writing
+from fedvol.errors import DiskFullError, StoreError
+from fedvol.store.database import UtcTime, open_engine, reading, writing
+
+Pair = tuple[Engine, Engine]
 
 
 class Base(DeclarativeBase):
@@ -24,9 +26,19 @@ class Note(Base):
 @pytest.fixture
 def engine(tmp_path: Path):
     engine = open_engine(tmp_path / "deep" / "a.db")
-    prepare_schema(engine, component="notes", version=1, metadata=Base.metadata)
+    Base.metadata.create_all(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def either(database: str | Path):
+    """A database of each kind, opened twice, as two processes would."""
+    first, second = open_engine(database), open_engine(database)
+    Base.metadata.create_all(first)
+    yield first, second
+    first.dispose()
+    second.dispose()
 
 
 def test_sqlite_is_set_up_to_outlive_a_kill(engine: Engine) -> None:
@@ -44,7 +56,8 @@ def test_opens_path_and_url_alike(tmp_path: Path, as_url: bool) -> None:
     assert path.is_file()
 
 
-def test_transaction_is_whole_or_not_at_all(engine: Engine) -> None:
+def test_transaction_is_whole_or_not_at_all(either: Pair) -> None:
+    engine, _ = either
     with writing(engine) as session:
         session.add(Note(id=1, body=b"kept"))
     with pytest.raises(RuntimeError), writing(engine) as session:
@@ -55,7 +68,8 @@ def test_transaction_is_whole_or_not_at_all(engine: Engine) -> None:
         assert [note.id for note in session.query(Note)] == [1]
 
 
-def test_time_keeps_its_moment(engine: Engine) -> None:
+def test_time_keeps_its_moment(either: Pair) -> None:
+    engine, _ = either
     moment = datetime(2026, 5, 1, 12, 0, tzinfo=timezone(timedelta(hours=2)))
     with writing(engine) as session:
         session.add(Note(id=1, body=b"", when=moment))
@@ -65,12 +79,6 @@ def test_time_keeps_its_moment(engine: Engine) -> None:
     assert found.tzinfo is UTC
     with pytest.raises(StoreError), writing(engine) as session:
         session.add(Note(id=2, body=b"", when=datetime(2026, 5, 1)))  # noqa: DTZ001  # refused
-
-
-def test_schema_of_another_version_is_refused(engine: Engine) -> None:
-    prepare_schema(engine, component="notes", version=1, metadata=Base.metadata)
-    with pytest.raises(SchemaVersionError, match="version 1, this fedvol writes 2"):
-        prepare_schema(engine, component="notes", version=2, metadata=Base.metadata)
 
 
 @pytest.mark.parametrize(
@@ -83,17 +91,33 @@ def test_damaged_file_is_a_store_error(tmp_path: Path, content: bytes) -> None:
         open_engine(path)
 
 
-def test_locked_database_is_a_store_error(engine: Engine) -> None:
-    with engine.connect() as connection:
-        connection.execute(text("PRAGMA busy_timeout=1"))
-    other = sqlite3.connect(engine.url.database or "", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
+def test_one_writer_at_a_time(either: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = either
+    monkeypatch.setattr("fedvol.store.database._BUSY_TIMEOUT_MS", 1)
+    if second.dialect.name == "sqlite":
+        second.dispose()  # the next connection is told the shorter wait
+    with writing(first) as session:
+        session.add(Note(id=1, body=b""))
+        session.flush()
         locked = pytest.raises(StoreError, match="locked by another process")
-        with locked, writing(engine) as session:
-            session.execute(text("SELECT 1"))
-    finally:
-        other.close()
+        with locked, writing(second) as other:
+            other.add(Note(id=2, body=b""))
+            other.flush()
+    with writing(second) as session:
+        session.add(Note(id=3, body=b""))
+    with reading(first) as session:
+        assert sorted(note.id for note in session.query(Note)) == [1, 3]
+
+
+def test_a_reader_sees_one_moment(either: Pair) -> None:
+    first, second = either
+    with reading(first) as session:
+        assert session.query(Note).count() == 0
+        with writing(second) as other:
+            other.add(Note(id=1, body=b""))
+        assert session.query(Note).count() == 0
+    with reading(first) as session:
+        assert session.query(Note).count() == 1
 
 
 def test_full_disk_is_named(engine: Engine) -> None:
@@ -115,14 +139,23 @@ def test_senseless_address() -> None:
         open_engine("://")
 
 
-def test_password_is_not_shown(monkeypatch) -> None:
-    from sqlalchemy import create_engine
+def test_unreachable_server_is_named_without_its_password(tmp_path: Path) -> None:
+    address = f"postgresql+psycopg://fedvol:secret@/fedvol?host={tmp_path}"
+    with pytest.raises(StoreError, match=r"cannot be reached .*No such file") as failed:
+        open_engine(address)
+    assert "fedvol:***@/fedvol" in str(failed.value)
+    assert "secret" not in str(failed.value)
 
-    from fedvol.store import database
 
-    engine = create_engine("sqlite://")
-    monkeypatch.setattr(
-        engine, "url", database.make_url("postgresql://fedvol:secret@db.example/fedvol")
-    )
-    monkeypatch.setattr(engine.dialect, "name", "postgresql")
-    assert "secret" not in database._where(engine)
+def test_wrong_password_is_named(request: pytest.FixtureRequest) -> None:
+    server = request.getfixturevalue("postgresql")
+    address = server.url("public").replace(server.password, "guessed")
+    with pytest.raises(StoreError, match="password authentication failed") as failed:
+        open_engine(address)
+    assert "guessed" not in str(failed.value)
+
+
+def test_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=r"pip install 'fedvol\[postgres\]'"):
+        open_engine("postgresql+psycopg:///fedvol")

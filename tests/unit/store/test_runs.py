@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvol.errors import SchemaVersionError, StoreError, TransitionError
+from fedvol.errors import StoreError, TransitionError
 from fedvol.federation import MetricSums, RoundState, RunState, SiteState, Stat
 from fedvol.plan import Plan
 from fedvol.store import (
@@ -19,7 +19,6 @@ from fedvol.store import (
     SiteRound,
     open_engine,
 )
-from fedvol.store.tables import RunsBase
 from fedvol.types import Digest, RunId, SiteId
 
 RUN = RunId("r1")
@@ -63,10 +62,10 @@ def test_run_moves_only_where_it_may(store: RunStore, plan: Plan) -> None:
         store.set_run_state(RUN, RunState.RUNNING)
 
 
-def test_life_of_a_round(tmp_path: Path, plan: Plan) -> None:
+def test_life_of_a_round(database: str | Path, plan: Plan) -> None:
     ticks = count()
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    engine = open_engine(tmp_path / "r.db")
+    engine = open_engine(database)
     store = RunStore(engine, now=lambda: start + timedelta(seconds=next(ticks)))
     key = opened(store, plan)
     assert key == RoundKey(run=RUN, stage=0, index=1, attempt=1)
@@ -186,15 +185,6 @@ def test_evaluations_come_back_bit_for_bit(store: RunStore, plan: Plan, order: s
     assert found[B].lone_sites.tolist() == [0, 1]
 
 
-def test_other_version_of_the_tables_is_refused(tmp_path: Path, monkeypatch) -> None:
-    engine = open_engine(tmp_path / "r.db")
-    RunStore(engine)
-    monkeypatch.setattr("fedvol.store.runs.SCHEMA_VERSION", 99)
-    with pytest.raises(SchemaVersionError):
-        RunStore(engine)
-    engine.dispose()
-
-
 WRITER = """
 import sys
 from pathlib import Path
@@ -244,16 +234,3 @@ def test_killed_writer_loses_nothing_it_committed(
         store.set_round_state(last.key, RoundState.SUMMED, aggregate=NEXT)
     assert store.rounds(RUN)[-1].state is RoundState.SUMMED
     engine.dispose()
-
-
-def test_tables_can_be_made_in_postgresql() -> None:
-    from sqlalchemy.dialects import postgresql
-    from sqlalchemy.schema import CreateTable
-
-    made = {
-        name: str(CreateTable(table).compile(dialect=postgresql.dialect()))
-        for name, table in RunsBase.metadata.tables.items()
-    }
-    assert len(made) == 6
-    assert "bytes_up BIGINT" in made["site_rounds"]
-    assert "TIMESTAMP WITH TIME ZONE" in made["rounds"]

@@ -96,8 +96,15 @@ class Consortium:
         state.registry.put(self.sign_roster(state), where="roster", by="operator")
 
 
-def make_consortium(folder: Path, *, port: int = 8443, private_port: int = 9092) -> Consortium:
-    """A root in `root`, a server in `server`."""
+def make_consortium(
+    folder: Path,
+    *,
+    port: int = 8443,
+    private_port: int = 9092,
+    store: str | None = None,
+    store_password: str | None = None,
+) -> Consortium:
+    """A root in `root`, a server in `server`; its records in a PostgreSQL where one is named."""
     (folder / "root").mkdir(parents=True)
     (folder / "server").mkdir()
     root = RootFolder.create(folder / "root", consortium=CONSORTIUM)
@@ -106,9 +113,15 @@ def make_consortium(folder: Path, *, port: int = 8443, private_port: int = 9092)
         address=f"127.0.0.1:{port}",
         port=port,
         private_port=private_port,
+        store=store,
+        has_store_password=store_password is not None,
     )
     token = create_server(
-        folder / "server", config_text=text, root=root.record, operator="operator"
+        folder / "server",
+        config_text=text,
+        root=root.record,
+        operator="operator",
+        store_password=store_password,
     )
     return Consortium(root=root, folder=folder / "server", token=token)
 

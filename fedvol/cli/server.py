@@ -41,6 +41,14 @@ def init(
     private_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port for operators on this machine.")
     ] = 9092,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Keep records in a PostgreSQL: postgresql+psycopg://USER@HOST/NAME."),
+    ] = None,
+    store_password: Annotated[
+        Path | None,
+        typer.Option(help="File with the PostgreSQL's password; a copy goes into the folder."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a server: its folder, keys, certificate, and the first operator.
@@ -53,6 +61,7 @@ def init(
     from fedvol.server.operator_desk import require_name
     from fedvol.server.server_folder import ServerFolder
     from fedvol.server.server_state import create_server
+    from fedvol.store import read_password
 
     require_name(operator, of="operator")
     if access.exists():
@@ -64,14 +73,23 @@ def init(
         _, port = split_address(address)
     except ValueError as error:
         raise UsageError("--address", str(error), "Write it as hospitals reach it.") from error
+    password = None if store_password is None else read_password(store_password)
     text = server_text(
         consortium=record.consortium,
         address=address,
         port=listen_port or port,
         private_port=private_port,
+        store=store,
+        has_store_password=password is not None,
     )
     with new_folder(folder) as working:
-        token = create_server(working, config_text=text, root=record, operator=operator)
+        token = create_server(
+            working,
+            config_text=text,
+            root=record,
+            operator=operator,
+            store_password=password,
+        )
     Access(port=private_port, user=operator, token=token).write(access)
     key = IdentityKey.load(ServerFolder(folder=folder).identity).public
     say(f"{folder}: a server of {record.consortium}, reached at {address}.")
@@ -167,8 +185,22 @@ def status(access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False) -> None
         emit(found)
 
 
-def server_text(*, consortium: str, address: str, port: int, private_port: int) -> str:
+def server_text(
+    *,
+    consortium: str,
+    address: str,
+    port: int,
+    private_port: int,
+    store: str | None = None,
+    has_store_password: bool = False,
+) -> str:
     """A new `server.toml`."""
+    from fedvol.config.server import STORE_PASSWORD
+
+    records = [] if store is None else [f"url = {json.dumps(store)}"]
+    if has_store_password:
+        records.append(f"password_file = {json.dumps(STORE_PASSWORD)}")
+    section = "".join(f"{line}\n" for line in ("", "[store]", *records)) if records else ""
     return f"""\
 # The coordinating server; every key is in docs/server.md.
 version = 1
@@ -181,7 +213,7 @@ host = "0.0.0.0"
 port = {port}
 # For operators and the coordinator, on this machine alone.
 private_port = {private_port}
-"""
+{section}"""
 
 
 def _quieten_flower() -> None:

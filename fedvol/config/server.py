@@ -9,6 +9,8 @@ from fedvol.config.base import Section
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 SERVER_FILE = "server.toml"
+STORE_PASSWORD = "keys/store-password"  # noqa: S105  # where it lies
+"""Where `fedvol server init` puts the database's password, in the folder."""
 
 
 class Listen(Section):
@@ -49,7 +51,10 @@ class StoreSettings(Section):
     """Where records are kept."""
 
     url: Annotated[str, Field(pattern=r"^(sqlite|postgresql\+psycopg)://")] | None = None
-    """`postgresql+psycopg://HOST/NAME`, or absent: `server.db` in the folder."""
+    """`postgresql+psycopg://USER@HOST/NAME`, without a password; absent: `server.db`."""
+    password_file: Annotated[str, Field(min_length=1)] | None = None
+    """File with the database's password, for its owner's eyes alone; relative to the folder.
+    Absent: PostgreSQL's own ways, such as `PGPASSFILE`."""
 
 
 class Joining(Section):

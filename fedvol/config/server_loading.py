@@ -4,7 +4,8 @@ import json
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ValidationError
 
@@ -64,6 +65,7 @@ def _cross_checks(document: dict[str, Any], *, spots: set[str]) -> list[Problem]
                 fix="Write it as hospitals reach the server, such as server.example.org:443.",
             )
         )
+    found += _store_checks(document.get("store"), spots=spots)
     if not isinstance(document.get("listen"), dict):
         return found
     listen: dict[str, Any] = document["listen"]
@@ -86,6 +88,41 @@ def _cross_checks(document: dict[str, Any], *, spots: set[str]) -> list[Problem]
             )
         )
     return found
+
+
+def _store_checks(store: object, *, spots: set[str]) -> list[Problem]:
+    if not isinstance(store, dict):
+        return []
+    found: list[Problem] = []
+    settings = cast("dict[str, Any]", store)
+    url = settings.get("url")
+    if isinstance(url, str) and "store.url" not in spots and (what := _wrong_url(url)):
+        found.append(
+            Problem(
+                where="store.url",
+                what=what,
+                fix="Write postgresql+psycopg://USER@HOST/NAME, and name a file with the password "
+                "as store.password_file.",
+            )
+        )
+    if "password_file" in settings and (url is None or str(url).startswith("sqlite:")):
+        found.append(
+            Problem(
+                where="store.password_file",
+                what="SQLite has no password",
+                fix="Leave it out, or name a PostgreSQL in store.url.",
+            )
+        )
+    return found
+
+
+def _wrong_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "not an address of a database"
+    has_password = parts.password is not None or "password" in parse_qs(parts.query)
+    return "it holds a password" if has_password else ""
 
 
 def _is_address(text: str) -> bool:

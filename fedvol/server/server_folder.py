@@ -3,10 +3,12 @@
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from fedvol.config.server import SERVER_FILE
+from fedvol.config.server import SERVER_FILE, STORE_PASSWORD, StoreSettings
 from fedvol.errors import StoreError
 from fedvol.files import atomic_path
+from fedvol.store import StoreAddress
 from fedvol.transport.network.superlink import MIN_SECRET_BYTES
 
 
@@ -16,11 +18,19 @@ class ServerFolder:
 
     Attributes:
         folder: The folder.
-        database: Address of the database of records; None: a file in the folder.
+        database: Where the database of records is; None: a file in the folder.
     """
 
     folder: Path
-    database: str | None = None
+    database: StoreAddress | None = None
+
+    @classmethod
+    def configured(cls, folder: Path, store: StoreSettings) -> Self:
+        """A folder whose `server.toml` says where the records are."""
+        if store.url is None:
+            return cls(folder=folder)
+        file = None if store.password_file is None else folder / store.password_file
+        return cls(folder=folder, database=StoreAddress(url=store.url, password_file=file))
 
     @property
     def config(self) -> Path:
@@ -43,6 +53,11 @@ class ServerFolder:
         return self.folder / "tls" / "server.pem"
 
     @property
+    def store_password(self) -> Path:
+        """The database's password, where `fedvol server init` was given one."""
+        return self.folder / STORE_PASSWORD
+
+    @property
     def root(self) -> Path:
         """Public record of the consortium's root."""
         return self.folder / "root.json"
@@ -53,7 +68,7 @@ class ServerFolder:
         return self.folder / "flower.db"
 
     @property
-    def store(self) -> str | Path:
+    def store(self) -> Path | StoreAddress:
         """Runs, sites, agreements."""
         return self.database or self.folder / "server.db"
 

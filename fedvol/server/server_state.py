@@ -9,7 +9,7 @@ from typing import Self, cast
 from fedvol.config.server import CertificateFiles, ServerConfig
 from fedvol.config.server_loading import load_server, parse_server
 from fedvol.errors import CertificateError, RosterError, UsageError
-from fedvol.files import write_atomic
+from fedvol.files import write_atomic, write_new
 from fedvol.identity import (
     Authority,
     IdentityKey,
@@ -20,7 +20,7 @@ from fedvol.identity import (
 from fedvol.plan import canonical_json
 from fedvol.server.server_folder import ServerFolder
 from fedvol.server.site_registry import SiteRegistry
-from fedvol.store import FederationStore, Role, RunStore, open_engine
+from fedvol.store import FederationStore, Role, RunStore, open_engine, require_empty
 from fedvol.transport.network.listeners import Certificate
 from fedvol.types import Json
 
@@ -57,7 +57,7 @@ class ServerState:
             StoreError: The database cannot be used.
         """
         config = load_server(ServerFolder(folder=path).config)
-        folder = ServerFolder(folder=path, database=config.store.url)
+        folder = ServerFolder.configured(path, config.store)
         key = IdentityKey.load(folder.identity)
         root = RootRecord.read(folder.root)
         require_one_consortium(config, root)
@@ -124,7 +124,14 @@ class ServerState:
         self.runs.close()
 
 
-def create_server(folder: Path, *, config_text: str, root: RootRecord, operator: str) -> str:
+def create_server(
+    folder: Path,
+    *,
+    config_text: str,
+    root: RootRecord,
+    operator: str,
+    store_password: str | None = None,
+) -> str:
     """Fill a new folder with all that a server needs.
 
     Args:
@@ -132,6 +139,7 @@ def create_server(folder: Path, *, config_text: str, root: RootRecord, operator:
         config_text: Content of `server.toml`.
         root: The consortium's root.
         operator: Name of the first user.
+        store_password: The database's password, where it wants one.
 
     Returns:
         The first user's token; only its digest is kept.
@@ -139,15 +147,18 @@ def create_server(folder: Path, *, config_text: str, root: RootRecord, operator:
     Raises:
         ServerFileError: The configuration is wrong.
         CertificateError: The operator's own certificate does not do.
+        StoreError: The database cannot be reached, or is not empty.
     """
     place = ServerFolder(folder=folder)
     config = parse_server(config_text, where=str(place.config))
     require_one_consortium(config, root)
-    place = ServerFolder(folder=folder, database=config.store.url)
+    place = ServerFolder.configured(folder, config.store)
     folder.chmod(0o700)
     write_atomic(place.config, config_text.encode())
     write_atomic(place.root, canonical_json(cast("Json", root.model_dump(mode="json"))))
     IdentityKey.create(place.identity)
+    if store_password is not None:
+        write_new(place.store_password, store_password.encode())
     now = datetime.now(UTC)
     if not isinstance(config.certificate, CertificateFiles):
         authority = Authority.create(place.authority, consortium=config.consortium, now=now)
@@ -155,7 +166,9 @@ def create_server(folder: Path, *, config_text: str, root: RootRecord, operator:
         authority.issue(place.certificate, hosts=[host], now=now)
     place.secret()
     token = new_token()
-    store = FederationStore(open_engine(place.store))
+    engine = open_engine(place.store)
+    require_empty(engine)
+    store = FederationStore(engine)
     try:
         store.people.add(operator, role=Role.OPERATOR, token=token)
         store.people.record(user=operator, action="server init", subject=operator, outcome="done")

@@ -2,7 +2,7 @@
 
 from fedvol.store.blobs import BlobStore
 from fedvol.store.catalogue import SqlCatalogue
-from fedvol.store.database import open_engine
+from fedvol.store.database import StoreAddress, open_engine, read_password
 from fedvol.store.federation_records import (
     ActionRecord,
     AnswerRecord,
@@ -31,6 +31,7 @@ from fedvol.store.records import (
     SiteRound,
 )
 from fedvol.store.runs import RunStore
+from fedvol.store.schema import require_empty
 from fedvol.store.site import HeldConsent, HeldProposal, ReceiptRecord, SiteStore
 from fedvol.store.tensor_files import StateFile, StateOnDisk, write_state
 
@@ -65,8 +66,11 @@ __all__ = [
     "SqlCatalogue",
     "StateFile",
     "StateOnDisk",
+    "StoreAddress",
     "UserRecord",
     "Wanted",
     "open_engine",
+    "read_password",
+    "require_empty",
     "write_state",
 ]

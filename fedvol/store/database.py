@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,7 +38,21 @@ _POSTGRES_WRITERS = 0x666564766F6C
 """Whoever holds the advisory lock of this number (`fedvol` in ASCII) is the one writer."""
 
 
-def open_engine(url_or_path: str | Path) -> Engine:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreAddress:
+    """Where a database is.
+
+    Attributes:
+        url: `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/NAME`.
+        password_file: File with its password, for its owner's eyes alone; None: it wants none, or
+            its driver knows it.
+    """
+
+    url: str
+    password_file: Path | None = None
+
+
+def open_engine(place: str | Path | StoreAddress) -> Engine:
     """Open a database; a path, or a text without `://`, is an SQLite file made where absent.
 
     SQLite runs with a write-ahead log, full synchronisation and foreign keys, so that what was
@@ -48,7 +63,7 @@ def open_engine(url_or_path: str | Path) -> Engine:
         StoreError: The file is no database, is damaged or locked, or the server is unreachable.
         DiskFullError: No space is left.
     """
-    url = _url(url_or_path)
+    url = _url(place)
     engine = _engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
@@ -67,7 +82,7 @@ def open_engine(url_or_path: str | Path) -> Engine:
         raise _store_error(engine, error) from error
     except OSError as error:
         raise StoreError(
-            str(url_or_path),
+            place_of(engine),
             error.strerror or "cannot be opened",
             "Check the path and its permissions.",
         ) from error
@@ -152,17 +167,41 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _url(url_or_path: str | Path) -> URL:
-    if isinstance(url_or_path, Path) or "://" not in url_or_path:
-        return URL.create("sqlite", database=str(url_or_path))
+def _url(place: str | Path | StoreAddress) -> URL:
+    if isinstance(place, StoreAddress):
+        url = _url(place.url)
+        if place.password_file is None:
+            return url
+        return url.set(password=read_password(place.password_file))
+    if isinstance(place, Path) or "://" not in place:
+        return URL.create("sqlite", database=str(place))
     try:
-        return make_url(url_or_path)
+        return make_url(place)
     except ArgumentError as error:
         raise StoreError(
             "store address",
             "not an address of a database",
             "Write sqlite:///FILE or postgresql+psycopg://HOST/NAME.",
         ) from error
+
+
+def read_password(path: Path) -> str:
+    """The password in a file.
+
+    Raises:
+        StoreError: The file is absent, empty, or others can read it.
+    """
+    try:
+        is_open = bool(path.stat().st_mode & 0o077)
+        password = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(
+            str(path), "the password cannot be read", "Check the file and its permissions."
+        ) from error
+    if is_open or not password:
+        what = "others can read the password" if is_open else "there is no password in it"
+        raise StoreError(str(path), what, f"Write it there, then: chmod 600 {path}")
+    return password
 
 
 def _engine(url: URL) -> Engine:

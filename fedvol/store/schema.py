@@ -23,7 +23,7 @@ from sqlalchemy import (
     select,
 )
 
-from fedvol.errors import SchemaVersionError
+from fedvol.errors import SchemaVersionError, StoreError
 from fedvol.store.database import migrating, place_of, reading
 from fedvol.store.migrations import MIGRATIONS, upgrade
 
@@ -102,6 +102,22 @@ def held_revision(connection: Connection, component: Component) -> str | None:
     revision = REVISIONS.c.version_num
     wanted = select(revision).where(revision.startswith(f"{component.name}_", autoescape=True))
     return connection.scalar(wanted)
+
+
+def require_empty(engine: Engine) -> None:
+    """Refuse a database in which fedvol has tables already.
+
+    Raises:
+        StoreError: It has.
+    """
+    with reading(engine) as session:
+        found = inspect(session.connection())
+        if found.has_table(REVISIONS.name) or found.has_table(_BEFORE_REVISIONS.name):
+            raise StoreError(
+                place_of(engine),
+                "the database holds records already",
+                "Name another one, or make it anew and empty.",
+            )
 
 
 def require_known(component: Component, revision: str, *, where: str) -> None:

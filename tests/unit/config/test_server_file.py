@@ -85,3 +85,23 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         load_server(tmp_path / "server.toml")
     with pytest.raises(ConfigFileError, match="line 1"):
         parse_server("version = = 1", where="server.toml")
+
+
+@pytest.mark.parametrize(
+    ("store", "wrong"),
+    [
+        ('url = "postgresql+psycopg://fedvol@db.example/fedvol"', set()),
+        ('url = "postgresql+psycopg://fedvol@db/fedvol"\npassword_file = "keys/pw"', set()),
+        ('url = "postgresql+psycopg://fedvol:pass@db.example/fedvol"', {"store.url"}),
+        ('url = "postgresql+psycopg://db/fedvol?user=a&password=b"', {"store.url"}),
+        ('password_file = "keys/pw"', {"store.password_file"}),
+        ('url = "sqlite:///a.db"\npassword_file = "keys/pw"', {"store.password_file"}),
+        ('url = "postgresql+psycopg://[::1/fedvol"', {"store.url"}),
+    ],
+)
+def test_the_file_holds_no_password(store: str, wrong: set[str]) -> None:
+    text = f"{GOOD}\n[store]\n{store}\n"
+    if wrong:
+        assert set(problems(text)) == wrong
+    else:
+        assert parse_server(text, where="server.toml").store.url

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgresql import PostgreSQL
 from server_parties import Consortium, make_consortium
 
 from fedvol.identity import RootFolder
@@ -17,9 +18,17 @@ def made_consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
 
 
 @pytest.fixture
-def consortium(made_consortium: Consortium, tmp_path: Path) -> Consortium:
-    """A copy of one that was made once: keys and tables take a while to reach the disk."""
+def consortium(request: pytest.FixtureRequest, tmp_path: Path) -> Consortium:
+    """A copy of one that was made once: keys and tables take a while to reach the disk.
+
+    A module marks itself to have its records in a PostgreSQL, too.
+    """
     folder = tmp_path / "consortium"
+    if getattr(request, "param", "sqlite") == "postgresql":
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        url = server.url(server.new_place(), with_password=False)
+        return make_consortium(folder, store=url, store_password=server.password)
+    made_consortium: Consortium = request.getfixturevalue("made_consortium")
     shutil.copytree(made_consortium.folder.parent, folder)
     root = RootFolder(
         folder / "root", key=made_consortium.root._key, record=made_consortium.root.record

@@ -24,6 +24,8 @@ from fedvol.store import ContributionKey, Wanted
 from fedvol.transport.network.calls import CallGuard
 from fedvol.types import RunId, SiteId
 
+pytestmark = pytest.mark.parametrize("consortium", ["sqlite", "postgresql"], indirect=True)
+
 RUN = RunId("tiny-1")
 NORTH, SOUTH = Hospital(name="north"), Hospital(name="south")
 

@@ -25,6 +25,8 @@ from fedvol.server.server_state import ServerState
 from fedvol.store import BlobStore, ConsentRecord, Decision, Wanted
 from fedvol.types import RunId, SiteId
 
+pytestmark = pytest.mark.parametrize("consortium", ["sqlite", "postgresql"], indirect=True)
+
 STUDY = tiny_study(more="\n[federation]\nmin_sites = 1\n")
 FIRST, SECOND = RunId("first"), RunId("second")
 A, B = SiteId("a"), SiteId("b")

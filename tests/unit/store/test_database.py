@@ -7,7 +7,7 @@ from sqlalchemy import Engine, LargeBinary, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fedvol.errors import DiskFullError, StoreError
-from fedvol.store.database import UtcTime, open_engine, reading, writing
+from fedvol.store.database import StoreAddress, UtcTime, open_engine, reading, writing
 
 Pair = tuple[Engine, Engine]
 
@@ -159,3 +159,22 @@ def test_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreError, match=r"pip install 'fedvol\[postgres\]'"):
         open_engine("postgresql+psycopg:///fedvol")
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        (None, 0o600, "cannot be read"),
+        ("\n", 0o600, "there is no password"),
+        ("secret", 0o640, "others can read"),
+    ],
+)
+def test_password_file_that_does_not_do(
+    tmp_path: Path, content: str | None, mode: int, said: str
+) -> None:
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(mode)
+    with pytest.raises(StoreError, match=said):
+        open_engine(StoreAddress(url="postgresql+psycopg:///fedvol", password_file=path))

@@ -97,6 +97,28 @@ def test_alembic_is_imported_only_where_something_is_to_migrate(tmp_path: Path) 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("component", "version"),
+    [(RUNS, 4), (FEDERATION, 1), (SITE, 1), (CATALOGUE, 2)],
+    ids=lambda one: getattr(one, "name", None),
+)
+def test_the_last_tables_without_revisions_are_taken_over(
+    component: Component, version: int, tmp_path: Path
+) -> None:
+    engine = open_engine(tmp_path / "earlier.db")
+    component.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE schema_version (component VARCHAR, version INTEGER)"))
+        connection.execute(
+            text("INSERT INTO schema_version VALUES (:component, :version)"),
+            {"component": component.name, "version": version},
+        )
+    prepare_schema(engine, component)
+    with engine.connect() as connection:
+        assert held_revision(connection, component) == component.head
+    engine.dispose()
+
+
 # --- a component of the test's own, of which there are two revisions ---------------------------
 
 

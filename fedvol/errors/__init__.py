@@ -108,6 +108,7 @@ from fedvol.errors.privacy import (
     SitePausedError,
 )
 from fedvol.errors.store import (
+    BackupError,
     BlobDamagedError,
     CheckpointError,
     DiskFullError,
@@ -232,6 +233,7 @@ __all__ = [
     "StoreError",
     "FolderLockedError",
     "SchemaVersionError",
+    "BackupError",
     "BlobDamagedError",
     "DiskFullError",
     "RunMismatchError",

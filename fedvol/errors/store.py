@@ -60,6 +60,13 @@ class CheckpointError(StoreError):
     title = "checkpoint does not fit"
 
 
+class BackupError(StoreError):
+    """A backup is damaged, not whole, or none."""
+
+    code = "FV-STORE-011"
+    title = "backup unusable"
+
+
 class ResultFileError(StoreError):
     """A `result.json` is absent, not JSON or not of this version's schema."""
 

@@ -30,6 +30,7 @@ from fedvol.store.records import (
     RunRecord,
     SiteRound,
 )
+from fedvol.store.records_dump import dump_records, load_records
 from fedvol.store.runs import RunStore
 from fedvol.store.schema import require_empty
 from fedvol.store.site import HeldConsent, HeldProposal, ReceiptRecord, SiteStore
@@ -69,6 +70,8 @@ __all__ = [
     "StoreAddress",
     "UserRecord",
     "Wanted",
+    "dump_records",
+    "load_records",
     "open_engine",
     "read_password",
     "require_empty",

@@ -111,13 +111,22 @@ def require_empty(engine: Engine) -> None:
         StoreError: It has.
     """
     with reading(engine) as session:
-        found = inspect(session.connection())
-        if found.has_table(REVISIONS.name) or found.has_table(_BEFORE_REVISIONS.name):
-            raise StoreError(
-                place_of(engine),
-                "the database holds records already",
-                "Name another one, or make it anew and empty.",
-            )
+        require_no_tables(session.connection(), where=place_of(engine))
+
+
+def require_no_tables(connection: Connection, *, where: str) -> None:
+    """The same, within a transaction.
+
+    Raises:
+        StoreError: It has.
+    """
+    found = inspect(connection)
+    if found.has_table(REVISIONS.name) or found.has_table(_BEFORE_REVISIONS.name):
+        raise StoreError(
+            where,
+            "the database holds records already",
+            "Name another one, or make it anew and empty.",
+        )
 
 
 def require_known(component: Component, revision: str, *, where: str) -> None:

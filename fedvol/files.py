@@ -95,6 +95,23 @@ def remove_unfinished(folder: Path) -> None:
         raise store_error(folder, error) from error
 
 
+def sync_tree(folder: Path) -> None:
+    """Make everything below a folder durable.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        for path in (folder, *folder.rglob("*")):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            else:
+                _sync_folder(path)
+    except OSError as error:
+        raise store_error(folder, error) from error
+
+
 def digest_file(path: Path) -> Digest:
     """SHA-256 of a file's content, read in pieces."""
     hasher = hashlib.sha256()

@@ -161,6 +161,7 @@ class Server:
             "state": "open",
             "digest": content.digest,
             "size_bytes": len(self.signed[name]),
+            "heard": "",
         }
 
     @contextmanager
@@ -258,6 +259,7 @@ class Server:
             where="consent",
         )
         self.consents.append(said)
+        self.proposals[said["proposal"]]["heard"] = said["decision"]
         return JSONResponse({"status": "recorded"})
 
 

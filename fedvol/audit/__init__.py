@@ -12,7 +12,14 @@ from fedvol.audit.export import export_log
 from fedvol.audit.log import AuditLog
 from fedvol.audit.roster_event import RosterChange
 from fedvol.audit.selection import Selection
-from fedvol.audit.server_events import LoginRefused, OperatorAction, ReplyReceived, RequestSent
+from fedvol.audit.server_events import (
+    BackupTaken,
+    LoginRefused,
+    OperatorAction,
+    ReplyReceived,
+    RequestSent,
+    ServerRestored,
+)
 from fedvol.audit.site_events import (
     AnswerSent,
     ConsentDecision,
@@ -29,6 +36,7 @@ __all__ = [
     "AuditLog",
     "AuditRecord",
     "AuditSink",
+    "BackupTaken",
     "Cadence",
     "ChainEnd",
     "Checkpoint",
@@ -47,6 +55,7 @@ __all__ = [
     "RequestSent",
     "RosterChange",
     "Selection",
+    "ServerRestored",
     "Totals",
     "compare_logs",
     "export_log",

@@ -110,6 +110,50 @@ class OperatorAction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupTaken:
+    """A copy of the server was written: its records, its weights, this log, and its keys.
+
+    Attributes:
+        backup: Digest of the backup's manifest.
+        records: Lines of this log that the copy holds.
+        head: Hash of the last of them.
+    """
+
+    kind: ClassVar[str] = "backup"
+
+    backup: Digest
+    records: int
+    head: Digest
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return event_json(self, kind=self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRestored:
+    """From here on the server goes on from a backup; what it did after that is not above.
+
+    Attributes:
+        backup: Digest of the backup's manifest.
+        taken: When it was taken.
+        records: Lines of this log that were in it.
+        head: Hash of the last of them.
+    """
+
+    kind: ClassVar[str] = "restored"
+
+    backup: Digest
+    taken: str
+    records: int
+    head: Digest
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return event_json(self, kind=self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoginRefused:
     """Somebody came without a token that holds.
 

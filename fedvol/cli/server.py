@@ -21,6 +21,12 @@ from fedvol.cli.output import AsJson, emit, say
 app = typer.Typer(help="Make, start and look at the coordinating server.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server's folder.")]
+StorePassword = Annotated[
+    Path | None,
+    typer.Option(help="File with the PostgreSQL's password; a copy goes into the folder."),
+]
+IN_FOLDER = "folder"
+"""In the place of a database's address: `server.db` in the server's folder."""
 
 
 @app.command()
@@ -45,10 +51,7 @@ def init(
         str | None,
         typer.Option(help="Keep records in a PostgreSQL: postgresql+psycopg://USER@HOST/NAME."),
     ] = None,
-    store_password: Annotated[
-        Path | None,
-        typer.Option(help="File with the PostgreSQL's password; a copy goes into the folder."),
-    ] = None,
+    store_password: StorePassword = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a server: its folder, keys, certificate, and the first operator.
@@ -185,6 +188,101 @@ def status(access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False) -> None
         emit(found)
 
 
+@app.command()
+def backup(
+    folder: Folder,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file, outside the folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy all that the server needs to go on to one file; it may be serving meanwhile.
+
+    FOLDER is the server's folder. FILE holds the server's keys, so it is a secret: whoever has it
+    can speak as this server.
+    """
+    from fedvol.identity import write_moment
+    from fedvol.server.backup import take_backup
+
+    told = take_backup(folder, file)
+    taken = write_moment(told.facts.taken)
+    say(f"{file}: {told.num_files} files, {told.size_bytes:,} bytes, as of {taken}.")
+    say("It holds the server's keys: a secret, readable by its owner alone.")
+    for name in told.facts.left_out:
+        say(f"Not in it, because it lies outside the folder: {name}")
+    say(f"Its manifest: {told.digest}")
+    if as_json:
+        emit(
+            {
+                "file": str(file),
+                "manifest": told.digest,
+                "taken": taken,
+                "files": told.num_files,
+                "size_bytes": told.size_bytes,
+                "left_out": [*told.facts.left_out],
+                "log_records": told.facts.log_records,
+                "log_head": told.facts.log_head,
+            }
+        )
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What backup wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the server.")],
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep records elsewhere than before: in postgresql+psycopg://USER@HOST/NAME, "
+            "or in the `folder`."
+        ),
+    ] = None,
+    store_password: StorePassword = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a server's folder from a backup. End the old server first: there must not be two.
+
+    This turns the server back: what it did after the backup is lost, and its audit log says so.
+    Runs that were started wait until they are resumed.
+    """
+    from fedvol.cli.folders import new_folder
+    from fedvol.config.server import store_text
+    from fedvol.errors import UsageError
+    from fedvol.identity import write_moment
+    from fedvol.server.restoring import restore_server
+    from fedvol.store import read_password
+
+    if store_password is not None and store in (None, IN_FOLDER):
+        raise UsageError(
+            "--store-password", "it names no database", "Name the database, too: --store."
+        )
+    password = None if store_password is None else read_password(store_password)
+    url = None if store == IN_FOLDER else store
+    section = None if store is None else store_text(url, has_password=password is not None)
+    with new_folder(folder) as working:
+        done = restore_server(file, into=working, store=section, store_password=password)
+    taken = write_moment(done.facts.taken)
+    say(f"{folder}: the server of {done.facts.consortium} as it was at {taken}.")
+    say(f"Back are {done.num_runs} runs, {done.num_sites} sites, {done.num_users} users.")
+    say("Turned back with it: who joined, was suspended or removed after that moment is as before.")
+    say("Before a run is resumed: put the newest roster, and look at sites and users.")
+    say("Its audit log ends at that moment, and says that it was restored.")
+    for run in done.paused:
+        say(f"It waits: fedvol run resume {run}")
+    if as_json:
+        emit(
+            {
+                "folder": str(folder),
+                "manifest": done.digest,
+                "taken": taken,
+                "runs": done.num_runs,
+                "sites": done.num_sites,
+                "users": done.num_users,
+                "roster": done.roster,
+                "paused": [*done.paused],
+                "left_out": [*done.facts.left_out],
+            }
+        )
+
+
 def server_text(
     *,
     consortium: str,
@@ -195,12 +293,8 @@ def server_text(
     has_store_password: bool = False,
 ) -> str:
     """A new `server.toml`."""
-    from fedvol.config.server import STORE_PASSWORD
+    from fedvol.config.server import store_text
 
-    records = [] if store is None else [f"url = {json.dumps(store)}"]
-    if has_store_password:
-        records.append(f"password_file = {json.dumps(STORE_PASSWORD)}")
-    section = "".join(f"{line}\n" for line in ("", "[store]", *records)) if records else ""
     return f"""\
 # The coordinating server; every key is in docs/server.md.
 version = 1
@@ -213,7 +307,7 @@ host = "0.0.0.0"
 port = {port}
 # For operators and the coordinator, on this machine alone.
 private_port = {private_port}
-{section}"""
+{store_text(store, has_password=has_store_password)}"""
 
 
 def _quieten_flower() -> None:

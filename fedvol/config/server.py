@@ -1,5 +1,6 @@
 """`server.toml`: the operator's own file."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -55,6 +56,14 @@ class StoreSettings(Section):
     password_file: Annotated[str, Field(min_length=1)] | None = None
     """File with the database's password, for its owner's eyes alone; relative to the folder.
     Absent: PostgreSQL's own ways, such as `PGPASSFILE`."""
+
+
+def store_text(url: str | None, *, has_password: bool) -> str:
+    """A section `[store]` with an empty line before it; nothing where there is nothing to say."""
+    keys = [] if url is None else [f"url = {json.dumps(url)}"]
+    if has_password:
+        keys.append(f"password_file = {json.dumps(STORE_PASSWORD)}")
+    return "".join(f"{line}\n" for line in ("", "[store]", *keys)) if keys else ""
 
 
 class Joining(Section):

@@ -91,6 +91,7 @@ class AgreementDesk:
         for one in self._agreements.proposals():
             request = self._agreements.request(one.run)
             if site in one.sites and request is not None:
+                heard = self._agreements.consents(one.id).get(site)
                 found.append(
                     {
                         "id": one.id,
@@ -98,6 +99,7 @@ class AgreementDesk:
                         "state": STATES[request.wanted],
                         "digest": one.plan_digest,
                         "size_bytes": len(one.content),
+                        "heard": "" if heard is None else heard.decision.value,
                     }
                 )
         return found

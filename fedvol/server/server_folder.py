@@ -92,6 +92,11 @@ class ServerFolder:
         """Locked by the one coordinator."""
         return self.folder / "coordinator"
 
+    @property
+    def backing_up(self) -> Path:
+        """Locked by the one backup that is being taken; second names of what it copies."""
+        return self.folder / "backup"
+
     def blobs(self, run: str) -> Path:
         """Weights of a run."""
         return self.folder / "blobs" / run

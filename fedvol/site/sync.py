@@ -1,6 +1,6 @@
 """`Sync`: the site asks the server for roster and proposals, and brings its answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, final
@@ -184,7 +184,18 @@ class Sync:
                         "proposal.refused", proposal=one.id, code=error.code, what=error.what
                     )
         self._store.set_states({one.id: one.state for one in listed})
+        self._bring_again({one.id: one.heard for one in listed})
         return arrived
+
+    def _bring_again(self, heard: Mapping[str, str]) -> None:
+        """A server that was restored from a backup does not know what it was told since."""
+        for name, decision in heard.items():
+            last = self._store.consent(name)
+            if last is None or last.delivered is None or last.answer:
+                continue
+            if last.decision.value != decision:
+                self._store.mark_undelivered(last.sequence)
+                self._observer.event("consent.lost", proposal=name, decision=last.decision.value)
 
     def _receipts(self, roster: Roster, *, site: str) -> None:
         """Ask for receipts of runs that this site took part in: now and then, and at their end."""

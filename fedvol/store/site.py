@@ -241,6 +241,13 @@ class SiteStore:
             if row is not None:
                 row.delivered, row.answer = at, answer
 
+    def mark_undelivered(self, sequence: int) -> None:
+        """Note that the server does not know an answer any more, which it had taken."""
+        with writing(self._engine) as session:
+            row = session.get(ConsentRow, sequence)
+            if row is not None:
+                row.delivered = None
+
     def add_receipt(self, record: ReceiptRecord) -> bool:
         """Keep a receipt; whether it is new."""
         key = (record.run, record.stage, record.round, record.attempt)

@@ -1,24 +1,30 @@
 """A consortium as its people type it: root, operator, two hospitals; the same weights as alone.
 
-Every step is a command of the guides (`docs/server.md`, `docs/hospital.md`), in their order.
+Every step is a command of the guides (`docs/server.md`, `docs/hospital.md`), in their order. In the
+end the server is lost, and goes on from a backup that is older than what its sites remember; its
+records move to a PostgreSQL, where there is one.
 """
 
 import json
 import os
+import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from network import free_port
+from postgresql import PostgreSQL, binaries
 from tiny import make_hospitals, tiny_text
+
+from fedvol.store import RunStore, open_engine
+from fedvol.types import RunId
 
 SITES = ("hospital_1", "hospital_2")
 WAIT_S = 240.0
@@ -84,13 +90,21 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def checkpoints(database: Path, run: str) -> Sequence[tuple[str, int, str]]:
-    connection = sqlite3.connect(database)
-    try:
-        wanted = "select kind, round, digest from checkpoints where run = ? order by kind"
-        return connection.execute(wanted, [run]).fetchall()
-    finally:
-        connection.close()
+def checkpoints(database: Path | str, run: str) -> Sequence[tuple[str, int, str]]:
+    with closing(RunStore(open_engine(database))) as store:
+        found = store.checkpoints(RunId(run))
+    return sorted((one.kind.value, one.round, one.digest) for one in found)
+
+
+@pytest.fixture
+def elsewhere(request: pytest.FixtureRequest) -> tuple[str, list[str | Path]]:
+    """Where the records go when the server is restored, and what is typed for it."""
+    if binaries() is None:
+        return "", []
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    place = server.new_place()
+    url = server.url(place, with_password=False)
+    return server.url(place), ["--store", url, "--store-password", server.folder / "password"]
 
 
 @pytest.fixture
@@ -101,7 +115,9 @@ def typed(tmp_path: Path) -> Typed:
     return Typed(tmp_path)
 
 
-def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
+def test_from_nothing_to_a_finished_run_and_back(
+    typed: Typed, elsewhere: tuple[str, list[str | Path]]
+) -> None:
     folder = typed.folder
     typed("root", "init", "--out", "root", "--consortium", "Two Hospitals")
     address = f"127.0.0.1:{free_port()}"
@@ -131,6 +147,11 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
             typed("consent", "approve", "first", "--yes", "--folder", site)
         until(lambda: all_agreed(typed("run", "show", "first")))
         typed("run", "start", "first")
+        until(lambda: typed("run", "show", "first")["round"])
+        typed("run", "pause", "first")
+        until(lambda: typed("run", "show", "first")["state"] == "paused")
+        typed("server", "backup", "server", "server.backup")
+        typed("run", "resume", "first")
         until(lambda: typed("run", "show", "first")["state"] == "finished")
         for site in SITES:
             receipts = until(lambda site=site: receipts_of(typed, site))
@@ -152,6 +173,24 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
     typed("simulate", "study.toml", "--data", "volumes", "--out", "alone", "--device", "cpu")
     alone = checkpoints(folder / "alone" / "run.db", "federated")
     assert checkpoints(folder / "server" / "server.db", "first") == alone
+    goes_on_from_its_backup(typed, elsewhere[1], private=private)
+    assert checkpoints(elsewhere[0] or folder / "server" / "server.db", "first") == alone
+
+
+def goes_on_from_its_backup(typed: Typed, words: list[str | Path], *, private: int) -> None:
+    """The server's disk is lost; its sites remember more than the backup does."""
+    shutil.rmtree(typed.folder / "server")
+    restored = typed("server", "restore", "server.backup", "server", *words)
+    assert (restored["runs"], restored["sites"]) == (1, 2)
+    with ExitStack() as stack:
+        stack.enter_context(typed.serving("server", "start", "server"))
+        for site in SITES:
+            stack.enter_context(typed.serving("site", "start", "--folder", site))
+        until(lambda: is_open(private))
+        assert typed("run", "show", "first")["state"] == "paused"
+        typed("run", "resume", "first")
+        until(lambda: typed("run", "show", "first")["state"] == "finished")
+    assert "restored" in kinds(typed.folder / "server" / "audit.jsonl")
 
 
 def kinds(log: Path) -> set[str]:

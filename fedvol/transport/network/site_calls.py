@@ -39,6 +39,8 @@ class Listed(Section):
     """Digest of the plan, or of what is proposed to be counted."""
     size_bytes: Annotated[int, Field(ge=0)]
     """Size of its content."""
+    heard: Annotated[str, Field(pattern="^(approve|refuse|withdraw)?$")]
+    """The last word of this site on it that the server holds; empty: none."""
 
 
 class _List(Section):

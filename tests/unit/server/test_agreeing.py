@@ -1,6 +1,7 @@
 """What sites see of proposals and say to them: only who was asked, under their own signature."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from arithmetic_sites import INITIAL, SPECS
@@ -47,7 +48,7 @@ def client(state: ServerState) -> AsgiClient:
     return AsgiClient(Starlette(routes=agreement_routes(desk, CallGuard(state.registry))))
 
 
-def get(client: AsgiClient, site: Hospital, path: str) -> tuple[int, object]:
+def get(client: AsgiClient, site: Hospital, path: str) -> tuple[int, Any]:
     answer = client.get(path, headers=site.call("GET", path))
     return answer.status_code, answer.json()
 
@@ -70,6 +71,7 @@ def test_a_site_sees_what_is_put_to_it(client: AsgiClient, plan: Plan, state: Se
                 "state": "open",
                 "digest": plan.digest,
                 "size_bytes": len(answer.content),
+                "heard": "",
             }
         ]
     }
@@ -110,6 +112,8 @@ def test_words_that_do_not_count(client: AsgiClient, plan: Plan, state: ServerSt
     older = NORTH.consent(RUN, plan.digest, "withdraw", time=early)
     assert say(client, older) == (409, {"code": "FV-FED-008"})
     assert state.store.agreements.consenting(RUN) == ("north",)
+    _, listed = get(client, NORTH, PROPOSALS)
+    assert [one["heard"] for one in listed["proposals"]] == ["approve"]
     state.store.agreements.want(RUN, Wanted.ENDED, by="")
     body = NORTH.consent(RUN, plan.digest, "refuse")
     assert say(client, body) == (409, {"code": "FV-FED-008"})

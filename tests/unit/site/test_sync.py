@@ -148,6 +148,34 @@ def test_the_rule_approves_what_it_names_and_no_more(tmp_path: Path) -> None:
         assert store.consent("other") is None
 
 
+def test_a_server_that_was_restored_is_told_again(tmp_path: Path) -> None:
+    server = Server(folder=tmp_path / "server")
+    held = joined(tmp_path / "site", server)
+    add_to_config(held, RULE + source_toml(tmp_path))
+    server.propose("named", plain_plan(tiny_study()))
+    events = Events()
+    with server.listening(), syncing(held, observer=events) as sync:
+        assert (sync.once().delivered, sync.once().delivered) == (1, 0)
+        server.proposals["named"]["heard"] = ""
+        assert (sync.once().delivered, sync.once().delivered) == (1, 0)
+    first, again = server.consents
+    assert again == first
+    assert [one["proposal"] for one in events.named("consent.lost")] == ["named"]
+
+
+def test_what_a_server_refused_by_name_is_not_brought_again(tmp_path: Path) -> None:
+    server = Server(folder=tmp_path / "server")
+    held = joined(tmp_path / "site", server)
+    add_to_config(held, RULE + source_toml(tmp_path))
+    server.propose("named", plain_plan(tiny_study()))
+    server.refuse_consents = "FV-FED-008"
+    events = Events()
+    with server.listening(), syncing(held, observer=events) as sync:
+        sync.once()
+        sync.once()
+    assert len(events.named("consent.delivered")) == 1
+
+
 def test_the_rule_does_not_widen_the_policy(tmp_path: Path) -> None:
     server = Server(folder=tmp_path / "server")
     held = joined(tmp_path / "site", server)

@@ -262,9 +262,11 @@ def restore(
     taken = write_moment(done.facts.taken)
     say(f"{folder}: the server of {done.facts.consortium} as it was at {taken}.")
     say(f"Back are {done.num_runs} runs, {done.num_sites} sites, {done.num_users} users.")
-    say("Turned back with it: who joined, was suspended or removed after that moment is as before.")
-    say("Before a run is resumed: put the newest roster, and look at sites and users.")
-    say("Its audit log ends at that moment, and says that it was restored.")
+    say("THIS TURNS THE SERVER BACK. What it did after that moment is not in its records or its")
+    say("audit log, which says so: who was removed or suspended since is back, who joined is not.")
+    say("Before you resume a run, put the newest roster and look at sites and users.")
+    for name in done.facts.left_out:
+        say(f"Not in the backup, and needed where it was: {name}")
     for run in done.paused:
         say(f"It waits: fedvol run resume {run}")
     if as_json:

@@ -167,13 +167,13 @@ def create_server(
     place.secret()
     token = new_token()
     engine = open_engine(place.store)
-    require_empty(engine)
-    store = FederationStore(engine)
     try:
+        require_empty(engine)
+        store = FederationStore(engine)
         store.people.add(operator, role=Role.OPERATOR, token=token)
         store.people.record(user=operator, action="server init", subject=operator, outcome="done")
     finally:
-        store.close()
+        engine.dispose()
     return token
 
 

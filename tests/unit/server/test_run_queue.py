@@ -1,140 +1,31 @@
 """Runs one after the other: with consent alone, paused and stopped between rounds, receipts."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from arithmetic_sites import INITIAL, SPECS, Answer, Events, FakeLink, reply
-from audit_logs import Noted
+from arithmetic_sites import Events, reply
+from queued_runs import FIRST, SECOND, A, B, Here, propose, run_state, say
 from server_parties import Consortium, Hospital
-from tiny import tiny_study
 
 from fedvol.audit import UNNAMED, Receipt
 from fedvol.errors import NoConsentError, RunRequestError
 from fedvol.federation import Action, Reply, Request, RunState, SiteState
 from fedvol.identity import Tag, open_body
-from fedvol.plan import NetworkDescription, Plan, digest_bytes, state_digest
-from fedvol.server import Coordinator, SystemClock
-from fedvol.server.conducting import Conducted, Gate, bring_to_end
-from fedvol.server.proposing import run_proposal
+from fedvol.plan import Plan, digest_bytes
+from fedvol.server.conducting import Conducted, Gate
 from fedvol.server.run_desk import RunDesk
-from fedvol.server.run_gate import RETRY_S, RunGate
-from fedvol.server.run_queue import Conduct, RunQueue
+from fedvol.server.run_gate import RETRY_S
+from fedvol.server.run_queue import RunQueue
 from fedvol.server.server_state import ServerState
-from fedvol.store import BlobStore, ConsentRecord, Decision, Wanted
+from fedvol.store import Decision, Wanted
 from fedvol.types import RunId, SiteId
 
 pytestmark = pytest.mark.parametrize("consortium", ["sqlite", "postgresql"], indirect=True)
-
-STUDY = tiny_study(more="\n[federation]\nmin_sites = 1\n")
-FIRST, SECOND = RunId("first"), RunId("second")
-A, B = SiteId("a"), SiteId("b")
-Between = Callable[[RunId, int], None]
-
-
-class WaitedClock(SystemClock):
-    """Time that passes by waiting alone."""
-
-    waited_s = 0.0
-
-    def monotonic_s(self) -> float:
-        return self.waited_s
-
-
-class Here:
-    """Conducts runs over sites that answer with arithmetic."""
-
-    def __init__(self, state: ServerState, *, between: Between | None = None) -> None:
-        self.state, self.between = state, between
-        self.links: list[FakeLink] = []
-        self.change: Answer | None = None
-        self.waits = 0
-        self.clock = WaitedClock()
-        self.audit = Noted()
-        self.queue = self.queue_of(self.conduct)
-
-    def queue_of(self, conducts: Conduct) -> RunQueue:
-        return RunQueue(
-            self.state,
-            audit=self.audit,
-            observer=Events(),
-            conducts=conducts,
-            wait=self.wait,
-            clock=self.clock,
-        )
-
-    def wait(self, seconds: float) -> None:
-        self.waits += 1
-        self.clock.waited_s += seconds
-        assert self.waits < 4000, "it waits for ever"
-
-    def conduct(self, run: RunId, plan: Plan, gate: Gate) -> Conducted:
-        link = FakeLink(plan, change=self.change)
-        self.links.append(link)
-
-        coordinator = Coordinator(
-            run=run,
-            plan=plan,
-            initial=INITIAL,
-            store=self.state.runs,
-            blobs=BlobStore(self.state.folder.blobs(run)),
-            clock=SystemClock(),
-            observer=Events(),
-            pacing=self.gate_of(run, gate),
-        )
-        return bring_to_end(coordinator, gate.admitted(link), gate=gate)
-
-    def gate_of(self, run: RunId, gate: Gate) -> Gate:
-        """The gate, beside which something happens between rounds."""
-        assert isinstance(gate, RunGate)
-        heed = gate.between_rounds
-
-        def between_rounds() -> None:
-            if self.between is not None:
-                closed = [one for one in self.state.runs.rounds(run) if one.ended]
-                self.between(run, len(closed))
-            heed()
-
-        gate.between_rounds = between_rounds  # type: ignore[method-assign]
-        return gate
 
 
 @pytest.fixture(autouse=True)
 def joined(state: ServerState, consortium: Consortium) -> None:
     consortium.join(state, Hospital(name="a"), Hospital(name="b"))
-
-
-def propose(state: ServerState, run: RunId, *agreed: SiteId, start: bool = True) -> Plan:
-    network = NetworkDescription(tensors=SPECS, initial_digest=state_digest(INITIAL))
-    plan = Plan(software="0.1.0", study=STUDY, sites=("a", "b"), network=network)
-    proposal = run_proposal(run, plan=plan, key=state.key, operator="ada", now=datetime.now(UTC))
-    state.store.agreements.propose(proposal)
-    state.runs.create_run(run, plan=plan)
-    for site in agreed:
-        say(state, run, site, Decision.APPROVE)
-    if start:
-        state.store.agreements.want(run, Wanted.STARTED, by="ada")
-    return plan
-
-
-def say(state: ServerState, run: RunId, site: SiteId, decision: Decision) -> None:
-    held = state.store.agreements.consents(run).get(site)
-    said = held.said + timedelta(seconds=1) if held else datetime.now(UTC)
-    state.store.agreements.consent(
-        ConsentRecord(proposal=run, site=site, decision=decision, reason="", signed=b"", said=said)
-        if held is None
-        else ConsentRecord(
-            proposal=run, site=site, decision=decision, reason="", signed=b"2", said=said
-        )
-    )
-
-
-def run_state(state: ServerState, run: RunId) -> tuple[RunState, str, Wanted]:
-    record, request = state.runs.run(run), state.store.agreements.request(run)
-    assert record is not None
-    assert request is not None
-    return record.state, record.reason, request.wanted
 
 
 def test_a_run_takes_the_sites_that_agreed_and_gives_receipts(state: ServerState) -> None:

@@ -107,7 +107,7 @@ def sync_tree(folder: Path) -> None:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
             else:
-                _sync_folder(path)
+                sync_folder(path)
     except OSError as error:
         raise store_error(folder, error) from error
 

@@ -21,6 +21,10 @@ from fedvol.cli.output import AsJson, emit, say
 app = typer.Typer(help="Make, start and look at the coordinating server.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The server's folder.")]
+Store = Annotated[
+    str | None,
+    typer.Option(help="Keep records in a PostgreSQL: postgresql+psycopg://USER@HOST/NAME."),
+]
 StorePassword = Annotated[
     Path | None,
     typer.Option(help="File with the PostgreSQL's password; a copy goes into the folder."),
@@ -47,10 +51,7 @@ def init(
     private_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port for operators on this machine.")
     ] = 9092,
-    store: Annotated[
-        str | None,
-        typer.Option(help="Keep records in a PostgreSQL: postgresql+psycopg://USER@HOST/NAME."),
-    ] = None,
+    store: Store = None,
     store_password: StorePassword = None,
     as_json: AsJson = False,
 ) -> None:

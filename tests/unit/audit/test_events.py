@@ -8,11 +8,13 @@ from audit_logs import PLAN, answer, receipt, received, record, reply, sent
 from fedvol import audit
 from fedvol.audit import (
     AuditRecord,
+    BackupTaken,
     ConsentDecision,
     LoginRefused,
     OperatorAction,
     PolicyDecision,
     RosterChange,
+    ServerRestored,
 )
 from fedvol.audit.events import MAX_FOREIGN_TEXT
 from fedvol.plan import canonical_json
@@ -39,6 +41,8 @@ EVENTS = [
         decision="refused",
         code="FV-PRIV-020",
     ),
+    BackupTaken(backup=PLAN, records=3, head=PLAN),
+    ServerRestored(backup=PLAN, taken="2026-01-31T12:00:00Z", records=3, head=PLAN),
     OperatorAction(user="ada", role="operator", action="run start", subject="r1"),
     LoginRefused(code="FV-TRAN-010"),
     RosterChange(

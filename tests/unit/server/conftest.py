@@ -21,7 +21,7 @@ def made_consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
 def consortium(request: pytest.FixtureRequest, tmp_path: Path) -> Consortium:
     """A copy of one that was made once: keys and tables take a while to reach the disk.
 
-    A module marks itself to have its records in a PostgreSQL, too.
+    Tests with the parameter `postgresql` have its records in a PostgreSQL.
     """
     folder = tmp_path / "consortium"
     if getattr(request, "param", "sqlite") == "postgresql":

@@ -20,7 +20,7 @@ from fedvol.server.server_state import ServerState
 from fedvol.store import Decision, Wanted
 from fedvol.types import RunId, SiteId
 
-pytestmark = pytest.mark.parametrize("consortium", ["sqlite", "postgresql"], indirect=True)
+on_each_database = pytest.mark.parametrize("consortium", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,7 @@ def joined(state: ServerState, consortium: Consortium) -> None:
     consortium.join(state, Hospital(name="a"), Hospital(name="b"))
 
 
+@on_each_database
 def test_a_run_takes_the_sites_that_agreed_and_gives_receipts(state: ServerState) -> None:
     plan = propose(state, FIRST, A)
     here = Here(state)
@@ -54,6 +55,7 @@ def test_a_run_takes_the_sites_that_agreed_and_gives_receipts(state: ServerState
     assert not here.queue.step()
 
 
+@on_each_database
 def test_a_site_that_withdraws_is_asked_no_more(state: ServerState) -> None:
     propose(state, FIRST, A, B)
 
@@ -71,6 +73,7 @@ def test_a_site_that_withdraws_is_asked_no_more(state: ServerState) -> None:
     ]
 
 
+@on_each_database
 def test_pause_and_resume_lose_nothing(state: ServerState) -> None:
     propose(state, FIRST, A, B)
 

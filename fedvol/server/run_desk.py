@@ -8,10 +8,11 @@ from typing import cast, final
 from pydantic import ValidationError
 
 from fedvol.errors import MessageError, QuorumError, RunRequestError
-from fedvol.federation import RunState
+from fedvol.federation import RoundState, RunState, SiteState
 from fedvol.identity import write_moment
 from fedvol.plan import Plan
 from fedvol.server.operator_desk import require_name
+from fedvol.server.progress import Training
 from fedvol.server.proposing import keep_initial, require_proposable, run_proposal
 from fedvol.server.server_state import ServerState
 from fedvol.store import (
@@ -37,6 +38,7 @@ class RunDesk:
     Args:
         state: The server's folder, read.
         online: Sites whose node is there now.
+        training: What a site told last of its training in a run.
         now: Gives the time, UTC.
     """
 
@@ -45,10 +47,12 @@ class RunDesk:
         state: ServerState,
         *,
         online: Callable[[], tuple[SiteId, ...]],
+        training: Callable[[RunId, SiteId], Training | None],
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._state = state
         self._online = online
+        self._training = training
         self._now = now
 
     def propose(self, run: str, *, plan_json: str, by: str) -> dict[str, Json]:
@@ -172,9 +176,32 @@ class RunDesk:
                     if consent and consent.decision is not Decision.APPROVE
                     else "",
                     **_site_round(last.get(site)),
+                    "training": self._progress(proposal.run, site, rounds),
                 }
             )
         return found
+
+    def _progress(
+        self, run: RunId, site: SiteId, rounds: tuple[RoundRecord, ...]
+    ) -> dict[str, Json] | None:
+        """Where a site's training stands, while the present round waits for it."""
+        now = rounds[-1] if rounds else None
+        if now is None or now.state not in (RoundState.OPEN, RoundState.COLLECTING):
+            return None
+        states = {one.site: one.state for one in now.sites}
+        told = self._training(run, site)
+        if told is None or states.get(site, SiteState.ASKED) is not SiteState.ASKED:
+            return None
+        report = told.report
+        if (report.stage, report.round) != (now.stage, now.index):
+            return None
+        return {
+            "step": report.step,
+            "steps": report.steps,
+            "seconds_left": told.left_s,
+            "told_seconds_ago": told.age_s,
+            "is_stale": told.is_stale,
+        }
 
     def _found(self, run: str) -> tuple[ProposalRecord, RunRequest]:
         agreements = self._state.store.agreements

@@ -166,6 +166,15 @@ class SiteCalls:
         """
         return self._call("POST", "/consents", body=body)
 
+    def progress(self, body: bytes) -> Answer:
+        """Tell how far the training under way is; the body is signed too.
+
+        Raises:
+            LinkDownError: The server cannot be reached.
+            NotAdmittedError: The site is not let in.
+        """
+        return self._call("POST", "/progress", body=body)
+
     def receipts(self, run: str) -> tuple[str, ...]:
         """The server's signed words for this site's contributions to a run.
 

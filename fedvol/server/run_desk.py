@@ -7,19 +7,28 @@ from typing import cast, final
 
 from pydantic import ValidationError
 
+from fedvol.config import OpenStudy, Study
 from fedvol.errors import MessageError, QuorumError, RunRequestError
 from fedvol.federation import RoundState, RunState, SiteState
 from fedvol.identity import write_moment
-from fedvol.plan import Plan
+from fedvol.plan import Plan, Proposal
+from fedvol.server.fingerprint_job import JobRecord, SiteWord, job_state
 from fedvol.server.operator_desk import require_name
 from fedvol.server.progress import Training
-from fedvol.server.proposing import keep_initial, require_proposable, run_proposal
+from fedvol.server.proposing import (
+    fingerprint_asked,
+    fingerprint_proposal,
+    keep_initial,
+    require_proposable,
+    run_proposal,
+)
 from fedvol.server.server_state import ServerState
 from fedvol.store import (
     CheckpointKind,
     Decision,
     ProposalRecord,
     RoundRecord,
+    RunRecord,
     RunRequest,
     SiteRound,
     Wanted,
@@ -78,6 +87,52 @@ class RunDesk:
         self._state.runs.create_run(name, plan=plan)
         return self.show(run)
 
+    def propose_fingerprint(self, job: str, *, proposal_json: str, by: str) -> dict[str, Json]:
+        """Ask sites for the fingerprints from which a study is planned.
+
+        Raises:
+            MessageError: What is to be asked cannot be read, or nothing is open in the study.
+            RunRequestError: The name is taken, or a site is not active.
+        """
+        name = self.require_new(job)
+        where, fix = f"fingerprint {job}", "Bring command and server to one version."
+        try:
+            asked = Proposal.model_validate_json(proposal_json)
+        except ValidationError as error:
+            raise MessageError(where, "what is asked cannot be read", fix) from error
+        if not asked.study.open_keys:
+            raise MessageError(where, "nothing is open in its study", fix)
+        require_proposable(asked, active=self._state.registry.active())
+        self._state.store.agreements.propose(
+            fingerprint_proposal(
+                name, asked=asked, key=self._state.key, operator=by, now=self._now()
+            )
+        )
+        return self.show(job)
+
+    def planned(self, job: str) -> dict[str, Json]:
+        """The study that a fingerprint job was for, and what was planned once it finished.
+
+        Raises:
+            RunRequestError: There is no such job.
+        """
+        proposal, request = self._found(job)
+        if proposal.kind != "fingerprint":
+            raise RunRequestError(
+                f"run {job}", "it is no fingerprint job", "List them: fedvol run list."
+            )
+        record = JobRecord.read(self._state.folder.fingerprint(job))
+        planned = record.planned if record else None
+        return {
+            "run": job,
+            "state": job_state(record, request.wanted).value,
+            "reason": record.reason if record else request.reason,
+            "asked": fingerprint_asked(proposal).study.model_dump_json(),
+            "sites": cast("list[Json]", self._sites(proposal, ())),
+            "study": planned.study.model_dump_json() if planned else None,
+            "planning": planned.planning.model_dump_json() if planned else None,
+        }
+
     def require_new(self, run: str) -> RunId:
         """A name under which nothing was proposed.
 
@@ -118,8 +173,9 @@ class RunDesk:
         return [
             {
                 "run": one.run,
+                "kind": "run" if self._state.runs.run(one.run) else "fingerprint",
                 "wanted": one.wanted.value,
-                "state": self._run_state(one.run).value,
+                "state": self._run_state(one).value,
                 "reason": one.reason,
                 "by": one.by,
                 "consented": len(self._state.store.agreements.consenting(one.run)),
@@ -139,13 +195,16 @@ class RunDesk:
         plan = record.plan if record else None
         rounds = self._state.runs.rounds(name)
         releases = self._state.runs.checkpoints(name, kind=CheckpointKind.RELEASE)
+        job = None if record else JobRecord.read(self._state.folder.fingerprint(run))
+        why = record.reason if record else job.reason if job else ""
         return {
             "run": run,
-            "study": record.study if record else "",
+            "kind": proposal.kind,
+            "study": study.name if (study := _study(proposal, record)) else "",
             "plan": proposal.plan_digest,
             "wanted": request.wanted.value,
-            "state": self._run_state(name).value,
-            "reason": (record.reason if record else "") or request.reason,
+            "state": self._run_state(request).value,
+            "reason": why or request.reason,
             "by": request.by,
             "at": write_moment(request.at),
             "proposed_by": proposal.created_by,
@@ -163,6 +222,7 @@ class RunDesk:
         consents = self._state.store.agreements.consents(proposal.id)
         online, active = set(self._online()), set(self._state.registry.active())
         last = {one.site: one for one in rounds[-1].sites} if rounds else {}
+        job = JobRecord.read(self._state.folder.fingerprint(proposal.run))
         found: list[dict[str, Json]] = []
         for site in proposal.sites:
             consent = consents.get(site)
@@ -176,6 +236,7 @@ class RunDesk:
                     if consent and consent.decision is not Decision.APPROVE
                     else "",
                     **_site_round(last.get(site)),
+                    **_site_word(job.sites.get(site) if job else None),
                     "training": self._progress(proposal.run, site, rounds),
                 }
             )
@@ -215,7 +276,7 @@ class RunDesk:
     def _require_startable(
         self, proposal: ProposalRecord, request: RunRequest, *, verb: str
     ) -> None:
-        state = self._run_state(proposal.run)
+        state = self._run_state(request)
         if verb == "resume" and request.wanted is Wanted.PROPOSED:
             raise RunRequestError(
                 f"run {proposal.run}", "it was not started yet", "Start it: fedvol run start."
@@ -228,7 +289,8 @@ class RunDesk:
                 f"run {proposal.run}", f"it is {state.value} for good", "Propose a new run."
             )
         record = self._state.runs.run(proposal.run)
-        minimum = record.plan.study.federation.min_sites if record else 1
+        study = _study(proposal, record)
+        minimum = study.federation.min_sites if study else 1
         consenting = self._state.store.agreements.consenting(proposal.id)
         if len(consenting) < minimum:
             waiting = ", ".join(site for site in proposal.sites if site not in consenting)
@@ -238,9 +300,19 @@ class RunDesk:
                 "Ask those sites to look at their proposals: fedvol consent list.",
             )
 
-    def _run_state(self, run: RunId) -> RunState:
-        record = self._state.runs.run(run)
-        return record.state if record is not None else RunState.PROPOSED
+    def _run_state(self, request: RunRequest) -> RunState:
+        record = self._state.runs.run(request.run)
+        if record is not None:
+            return record.state
+        job = JobRecord.read(self._state.folder.fingerprint(request.run))
+        return job_state(job, request.wanted)
+
+
+def _study(proposal: ProposalRecord, record: RunRecord | None) -> Study | OpenStudy | None:
+    """The study behind a proposal; None of a run whose record the server died before writing."""
+    if record is not None:
+        return record.plan.study
+    return fingerprint_asked(proposal).study if proposal.kind == "fingerprint" else None
 
 
 def _round(record: RoundRecord) -> dict[str, Json]:
@@ -264,3 +336,9 @@ def _site_round(site: SiteRound | None) -> dict[str, Json]:
         "steps": site.steps,
         "train_seconds": site.train_seconds,
     }
+
+
+def _site_word(word: SiteWord | None) -> dict[str, Json]:
+    if word is None:
+        return {}
+    return {"state": word.state, "code": word.code, "title": word.title}

@@ -7,12 +7,10 @@ from typing import cast, final
 
 from pydantic import ValidationError
 
-from fedvol.config import OpenStudy, Study
 from fedvol.errors import MessageError, QuorumError, RunRequestError
-from fedvol.federation import RoundState, RunState, SiteState
-from fedvol.identity import write_moment
+from fedvol.federation import RunState
 from fedvol.plan import Plan, Proposal
-from fedvol.server.fingerprint_job import JobRecord, SiteWord, job_state
+from fedvol.server.fingerprint_job import JobRecord, job_state
 from fedvol.server.operator_desk import require_name
 from fedvol.server.progress import Training
 from fedvol.server.proposing import (
@@ -22,17 +20,9 @@ from fedvol.server.proposing import (
     require_proposable,
     run_proposal,
 )
+from fedvol.server.run_show import RunShow, study_behind
 from fedvol.server.server_state import ServerState
-from fedvol.store import (
-    CheckpointKind,
-    Decision,
-    ProposalRecord,
-    RoundRecord,
-    RunRecord,
-    RunRequest,
-    SiteRound,
-    Wanted,
-)
+from fedvol.store import ProposalRecord, RunRequest, Wanted
 from fedvol.types import Json, RunId, SiteId
 
 
@@ -60,8 +50,7 @@ class RunDesk:
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._state = state
-        self._online = online
-        self._training = training
+        self._shown = RunShow(state, online=online, training=training)
         self._now = now
 
     def propose(self, run: str, *, plan_json: str, by: str) -> dict[str, Json]:
@@ -128,7 +117,7 @@ class RunDesk:
             "state": job_state(record, request.wanted).value,
             "reason": record.reason if record else request.reason,
             "asked": fingerprint_asked(proposal).study.model_dump_json(),
-            "sites": cast("list[Json]", self._sites(proposal, ())),
+            "sites": cast("list[Json]", self._shown.sites(proposal, ())),
             "study": planned.study.model_dump_json() if planned else None,
             "planning": planned.planning.model_dump_json() if planned else None,
         }
@@ -170,12 +159,13 @@ class RunDesk:
 
     def runs(self) -> list[Json]:
         """Every run, oldest first."""
+        kinds = {one.run: one.kind for one in self._state.store.agreements.proposals()}
         return [
             {
                 "run": one.run,
-                "kind": "run" if self._state.runs.run(one.run) else "fingerprint",
+                "kind": kinds[one.run],
                 "wanted": one.wanted.value,
-                "state": self._run_state(one).value,
+                "state": self._shown.state(one).value,
                 "reason": one.reason,
                 "by": one.by,
                 "consented": len(self._state.store.agreements.consenting(one.run)),
@@ -189,80 +179,7 @@ class RunDesk:
         Raises:
             RunRequestError: There is no such run.
         """
-        proposal, request = self._found(run)
-        name = RunId(run)
-        record = self._state.runs.run(name)
-        plan = record.plan if record else None
-        rounds = self._state.runs.rounds(name)
-        releases = self._state.runs.checkpoints(name, kind=CheckpointKind.RELEASE)
-        job = None if record else JobRecord.read(self._state.folder.fingerprint(run))
-        why = record.reason if record else job.reason if job else ""
-        return {
-            "run": run,
-            "kind": proposal.kind,
-            "study": study.name if (study := _study(proposal, record)) else "",
-            "plan": proposal.plan_digest,
-            "wanted": request.wanted.value,
-            "state": self._run_state(request).value,
-            "reason": why or request.reason,
-            "by": request.by,
-            "at": write_moment(request.at),
-            "proposed_by": proposal.created_by,
-            "rounds": [stage.rounds for stage in plan.study.stages] if plan else [],
-            "closed": sum(one.state.value == "closed" for one in rounds),
-            "round": _round(rounds[-1]) if rounds else None,
-            "sites": cast("list[Json]", self._sites(proposal, rounds)),
-            "release": releases[-1].digest if releases else None,
-            "receipts": len(self._state.store.agreements.receipts(name)),
-        }
-
-    def _sites(
-        self, proposal: ProposalRecord, rounds: tuple[RoundRecord, ...]
-    ) -> list[dict[str, Json]]:
-        consents = self._state.store.agreements.consents(proposal.id)
-        online, active = set(self._online()), set(self._state.registry.active())
-        last = {one.site: one for one in rounds[-1].sites} if rounds else {}
-        job = JobRecord.read(self._state.folder.fingerprint(proposal.run))
-        found: list[dict[str, Json]] = []
-        for site in proposal.sites:
-            consent = consents.get(site)
-            found.append(
-                {
-                    "site": site,
-                    "takes_part": site in active,
-                    "online": site in online,
-                    "consent": consent.decision.value if consent else "waiting",
-                    "why_not": consent.reason
-                    if consent and consent.decision is not Decision.APPROVE
-                    else "",
-                    **_site_round(last.get(site)),
-                    **_site_word(job.sites.get(site) if job else None),
-                    "training": self._progress(proposal.run, site, rounds),
-                }
-            )
-        return found
-
-    def _progress(
-        self, run: RunId, site: SiteId, rounds: tuple[RoundRecord, ...]
-    ) -> dict[str, Json] | None:
-        """Where a site's training stands, while the present round waits for it."""
-        now = rounds[-1] if rounds else None
-        if now is None or now.state not in (RoundState.OPEN, RoundState.COLLECTING):
-            return None
-        states = {one.site: one.state for one in now.sites}
-        told = self._training(run, site)
-        if told is None or states.get(site, SiteState.ASKED) is not SiteState.ASKED:
-            return None
-        report = told.report
-        if (report.stage, report.round) != (now.stage, now.index):
-            return None
-        return {
-            "step": report.step,
-            "steps": report.steps,
-            "seconds_left": told.left_s,
-            "told_seconds_ago": told.age_s,
-            "is_stale": told.is_stale,
-        }
+        return self._shown.run(*self._found(run))
 
     def _found(self, run: str) -> tuple[ProposalRecord, RunRequest]:
         agreements = self._state.store.agreements
@@ -276,7 +193,7 @@ class RunDesk:
     def _require_startable(
         self, proposal: ProposalRecord, request: RunRequest, *, verb: str
     ) -> None:
-        state = self._run_state(request)
+        state = self._shown.state(request)
         if verb == "resume" and request.wanted is Wanted.PROPOSED:
             raise RunRequestError(
                 f"run {proposal.run}", "it was not started yet", "Start it: fedvol run start."
@@ -288,8 +205,7 @@ class RunDesk:
             raise RunRequestError(
                 f"run {proposal.run}", f"it is {state.value} for good", "Propose a new run."
             )
-        record = self._state.runs.run(proposal.run)
-        study = _study(proposal, record)
+        study = study_behind(proposal, self._state.runs.run(proposal.run))
         minimum = study.federation.min_sites if study else 1
         consenting = self._state.store.agreements.consenting(proposal.id)
         if len(consenting) < minimum:
@@ -299,46 +215,3 @@ class RunDesk:
                 f"{len(consenting)} of at least {minimum} sites consented (without: {waiting})",
                 "Ask those sites to look at their proposals: fedvol consent list.",
             )
-
-    def _run_state(self, request: RunRequest) -> RunState:
-        record = self._state.runs.run(request.run)
-        if record is not None:
-            return record.state
-        job = JobRecord.read(self._state.folder.fingerprint(request.run))
-        return job_state(job, request.wanted)
-
-
-def _study(proposal: ProposalRecord, record: RunRecord | None) -> Study | OpenStudy | None:
-    """The study behind a proposal; None of a run whose record the server died before writing."""
-    if record is not None:
-        return record.plan.study
-    return fingerprint_asked(proposal).study if proposal.kind == "fingerprint" else None
-
-
-def _round(record: RoundRecord) -> dict[str, Json]:
-    return {
-        "stage": record.stage,
-        "round": record.index,
-        "attempt": record.attempt,
-        "state": record.state.value,
-        "reason": record.reason,
-        "seconds": record.seconds,
-    }
-
-
-def _site_round(site: SiteRound | None) -> dict[str, Json]:
-    if site is None:
-        return {"state": "", "code": "", "title": "", "steps": None, "train_seconds": None}
-    return {
-        "state": site.state.value,
-        "code": site.code,
-        "title": site.title,
-        "steps": site.steps,
-        "train_seconds": site.train_seconds,
-    }
-
-
-def _site_word(word: SiteWord | None) -> dict[str, Json]:
-    if word is None:
-        return {}
-    return {"state": word.state, "code": word.code, "title": word.title}

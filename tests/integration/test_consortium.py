@@ -1,6 +1,7 @@
 """A consortium as its people type it: root, operator, two hospitals; the same weights as alone.
 
-Every step is a command of the guides (`docs/server.md`, `docs/hospital.md`), in their order.
+Every step is a command of the guides (`docs/server.md`, `docs/hospital.md`), in their order. The
+study leaves values to the sites' data, so that they agree twice: to be counted, and to the plan.
 """
 
 import json
@@ -19,6 +20,8 @@ from typing import Any
 import pytest
 from network import free_port
 from tiny import make_hospitals, tiny_text
+
+from fedvol.plan import Plan
 
 SITES = ("hospital_1", "hospital_2")
 WAIT_S = 240.0
@@ -96,7 +99,12 @@ def checkpoints(database: Path, run: str) -> Sequence[tuple[str, int, str]]:
 @pytest.fixture
 def typed(tmp_path: Path) -> Typed:
     make_hospitals(tmp_path / "volumes", num_sites=2)
-    text = tiny_text(rounds="rounds = 2", more="\n[federation]\nmin_sites = 2\n")
+    text = tiny_text(
+        rounds="rounds = 2",
+        normalisation="",
+        batch_size="",
+        more="\n[federation]\nmin_sites = 2\n",
+    )
     (tmp_path / "study.toml").write_text(text)
     return Typed(tmp_path)
 
@@ -115,7 +123,8 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
             line = typed("site-admin", "invite", site)["line"]
             typed("site", "init", "--folder", site, "--invitation", line)
             own = folder / site / "site.toml"
-            own.write_text(own.read_text().replace("= 10\n", "= 1\n"))  # a test has few patients
+            few = own.read_text().replace("= 10\n", "= 1\n")  # a test has few patients
+            own.write_text(f"{few}\n[link]\nsync_s = 2.0\npoll_s = 0.5\n")
             typed("site", "enrol", "--folder", site)
             typed("data", "add", f"volumes/{site}", "--name=ct", "--channels=CT", "--folder", site)
         typed("site-admin", "roster", "draft", "draft.json")
@@ -124,14 +133,12 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
         typed("site-admin", "roster", "put", "roster.json")
         for site in SITES:
             stack.enter_context(typed.serving("site", "start", "--folder", site))
-        typed("run", "propose", "study.toml", "--name", "first")
-        typed("run", "start", "first", status=5)  # nobody agreed yet
-        for site in SITES:
-            until(lambda site=site: typed("consent", "list", "--folder", site)["proposals"])
-            typed("consent", "approve", "first", "--yes", "--folder", site)
-        until(lambda: all_agreed(typed("run", "show", "first")))
-        typed("run", "start", "first")
-        until(lambda: typed("run", "show", "first")["state"] == "finished")
+        job = typed("run", "propose", "study.toml", "--name", "first")
+        assert (job["run"], job["kind"]) == ("first-fingerprint", "fingerprint")
+        typed("run", "start", "first-fingerprint", status=5)  # nobody agreed yet
+        agree_and_run(typed, "first-fingerprint")
+        shown = typed("run", "propose", "study.toml", "--name", "first")
+        agree_and_run(typed, "first")
         for site in SITES:
             receipts = until(lambda site=site: receipts_of(typed, site))
             assert [receipt["round"] for receipt in receipts] == [1, 2]
@@ -147,9 +154,11 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
     assert kinds(server_log) >= {"operator", "roster", "request", "reply_taken", "receipt"}
     assert kinds(folder / SITES[0] / "audit.jsonl") >= {
         *("consent", "roster", "received", "policy"),
-        *("health", "update", "evaluation", "sent", "receipt"),
+        *("fingerprint", "health", "update", "evaluation", "sent", "receipt"),
     }
     typed("simulate", "study.toml", "--data", "volumes", "--out", "alone", "--device", "cpu")
+    planned = Plan.model_validate_json((folder / "alone" / "plan.json").read_bytes())
+    assert shown["plan"] == planned.digest
     alone = checkpoints(folder / "alone" / "run.db", "federated")
     assert checkpoints(folder / "server" / "server.db", "first") == alone
 
@@ -157,6 +166,21 @@ def test_from_nothing_to_a_finished_run(typed: Typed) -> None:
 def kinds(log: Path) -> set[str]:
     """What an audit log tells of."""
     return {json.loads(line)["event"]["kind"] for line in log.read_text().splitlines()}
+
+
+def agree_and_run(typed: Typed, name: str) -> None:
+    """Both sites agree to a proposal, it is started, and it finishes."""
+    for site in SITES:
+        until(lambda site=site: name in proposals(typed, site))
+        typed("consent", "approve", name, "--yes", "--folder", site)
+    until(lambda: all_agreed(typed("run", "show", name)))
+    typed("run", "start", name)
+    assert typed("run", "watch", name)["state"] == "finished"
+
+
+def proposals(typed: Typed, site: str) -> list[str]:
+    """What was put to a site."""
+    return [one["id"] for one in typed("consent", "list", "--folder", site)["proposals"]]
 
 
 def receipts_of(typed: Typed, site: str) -> list[dict[str, Any]]:

@@ -32,9 +32,9 @@ from fedvol.transport.network.calls import CallGuard, SiteKeys
 from fedvol.types import RunId, SiteId
 
 PROGRESS = "/fedvol/v1/progress"
-STALE_S = 20.0
+STALE_S = 30.0
 """After so many seconds without a report a site that told of its training has fallen silent: it
-tells every 5 s."""
+tells every 5 s, and 15 s after a report that was lost."""
 _LEAST_S = 1.0
 _MAX_BYTES = 4096
 _MAX_STEPS = 10**9

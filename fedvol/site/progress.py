@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 5.0
 """Seconds between two reports."""
-RETRY_S = 60.0
+RETRY_S = 15.0
 """Seconds without one after a report that the server did not take."""
 
 

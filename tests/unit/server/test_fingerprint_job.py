@@ -1,6 +1,7 @@
 """A fingerprint job in the queue: consenting sites alone, those who count still, and the plan."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -149,7 +150,8 @@ def _refusal(request: Request) -> Reply:
 @pytest.fixture
 def world(state: ServerState, consortium: Consortium) -> World:
     consortium.join(state, *(Hospital(name=site) for site in SITES))
-    return World(state)
+    waiting = state.config.waiting.model_copy(update={"for_quorum_s": 120.0})
+    return World(replace(state, config=state.config.model_copy(update={"waiting": waiting})))
 
 
 def test_what_a_site_is_told_before_it_agrees(world: World) -> None:
@@ -202,7 +204,7 @@ def test_a_site_that_counts_for_too_long_is_left_out(world: World) -> None:
     world.agree(*SITES)
     world.unready = 10**6
     world.queue.step()
-    assert world.waited_s == world.state.config.waiting.for_quorum_s
+    assert world.waited_s == 120
     record = world.record()
     assert record.planned is not None
     assert sorted(record.planned.parts) == ["a", "c"]

@@ -60,6 +60,20 @@ class Hospital:
         }
         return sign_body(self.identity, Tag.CONSENT, payload | changes)
 
+    def progress(self, run: str, plan: str, **changes: Json) -> bytes:
+        """What it tells of its training."""
+        payload: dict[str, Json] = {
+            "run": run,
+            "plan": plan,
+            "site": self.name,
+            "stage": 0,
+            "round": 1,
+            "step": 31,
+            "steps": 120,
+            "step_s": 2.5,
+        }
+        return sign_body(self.identity, Tag.PROGRESS, payload | changes)
+
     def call(self, method: str, path: str, *, size_bytes: int = 0) -> dict[str, str]:
         """Header of a signed call."""
         return sign_call(

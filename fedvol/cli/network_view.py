@@ -1,7 +1,7 @@
 """A run over the network on a screen: one line a site, live where it is a terminal."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -9,8 +9,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fedvol.cli.progress import in_words
+
 POLL_S = 1.0
 _OVER = ("finished", "failed", "stopped")
+_TOLD_TIMES = 10
+"""How often in a round a site's steps are worth a line of their own, where nothing is redrawn."""
+_CONSENT = {
+    "approve": "agreed",
+    "refuse": "refused",
+    "withdraw": "withdrew its consent",
+    "waiting": "has not answered yet",
+}
 
 
 def show_run(run: dict[str, Any], *, stream: TextIO) -> None:
@@ -36,12 +46,13 @@ def watch_run(
     """
     run = look()
     if not stream.isatty():
-        before = ""
+        told: dict[str, object] = {}
         while True:
-            if (line := run_line(run)) != before:
-                stream.write(f"{line}\n")
-                stream.flush()
-                before = line
+            for name, line, sort in _lines(run):
+                if told.get(name) != sort:
+                    told[name] = sort
+                    stream.write(f"{line}\n")
+                    stream.flush()
             if is_over(run):
                 return run
             wait(POLL_S)
@@ -79,7 +90,7 @@ def render_run(run: dict[str, Any]) -> RenderableType:
     for heading in ("site", "consent", "connected", "this round", "steps", "why not"):
         table.add_column(heading, justify="right" if heading == "steps" else "left")
     for site in run["sites"]:
-        why = " ".join(filter(None, (site["code"], site["title"]))) or site["why_not"]
+        why = _why_not(site)
         table.add_row(
             *(
                 Text(word)
@@ -87,13 +98,54 @@ def render_run(run: dict[str, Any]) -> RenderableType:
                     site["site"],
                     site["consent"],
                     _connected(site),
-                    site["state"].replace("_", " ") or "-",
+                    _in_round(site, run) or "-",
                     str(site["steps"]) if site["steps"] is not None else "-",
-                    why or "",
+                    why,
                 )
             )
         )
     return Group(Text(run_line(run)), table)
+
+
+def site_line(site: dict[str, Any], run: dict[str, Any]) -> str:
+    """A site in one line, such as `north  training round 2, step 31 of 120, about 4 min left`."""
+    words = _in_round(site, run)
+    if not words or site["consent"] != "approve":
+        words = _CONSENT[site["consent"]]
+    why = _why_not(site)
+    return f"  {site['site']}  {words}" + (f": {why}" if why else "")
+
+
+def _lines(run: dict[str, Any]) -> Iterator[tuple[str, str, object]]:
+    """A line for the run and one for each site, each with what it is worth telling anew for."""
+    line = run_line(run)
+    yield "", line, line
+    for site in run["sites"]:
+        line, training = site_line(site, run), site["training"]
+        if training is None:
+            yield site["site"], line, line
+        else:
+            tenth = training["step"] * _TOLD_TIMES // training["steps"]
+            yield site["site"], line, (run["round"]["round"], tenth, training["is_stale"])
+
+
+def _in_round(site: dict[str, Any], run: dict[str, Any]) -> str:
+    """What a site does in the present round; empty where it has no part in one."""
+    training = site["training"]
+    if training is None:
+        return site["state"].replace("_", " ")
+    words = (
+        f"training round {run['round']['round']}, step {training['step']} of {training['steps']}"
+    )
+    if training["is_stale"]:
+        return f"{words}, no word for {in_words(training['told_seconds_ago'])}"
+    if training["seconds_left"] is None:
+        return words
+    return f"{words}, about {in_words(training['seconds_left'])} left"
+
+
+def _why_not(site: dict[str, Any]) -> str:
+    return " ".join(filter(None, (site["code"], site["title"]))) or site["why_not"]
 
 
 def _connected(site: dict[str, Any]) -> str:

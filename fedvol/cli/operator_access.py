@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
+from urllib.parse import quote
 
 import typer
 from pydantic import Field, ValidationError
@@ -67,6 +68,11 @@ class Access(Section):
             raise UsageError(
                 str(path), "something is there already", "Name a new file for the access."
             ) from error
+
+
+def run_path(run: str) -> str:
+    """Path of a run below the interface's prefix."""
+    return f"runs/{quote(run, safe='')}"
 
 
 class Operators:

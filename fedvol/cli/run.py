@@ -4,14 +4,12 @@
 # (typer declares its options with a type that lacks its argument)
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from fedvol.cli.operator_access import DEFAULT_ACCESS, AccessFile, Operators
+from fedvol.cli.operator_access import DEFAULT_ACCESS, AccessFile, Operators, run_path
 from fedvol.cli.output import AsJson, emit, say
 
 app = typer.Typer(help="Propose runs to hospitals, start and watch them.", no_args_is_help=True)
@@ -32,35 +30,15 @@ def propose(
 ) -> None:
     """Put a run to its sites; nothing runs before they agree and it is started.
 
-    STUDY is the study file; it must leave nothing to planning.
+    STUDY is the study file. Where it leaves values to the sites' data, the sites are asked for
+    their fingerprints first; type the command again once these are there.
     """
-    from fedvol.config import load_study
-    from fedvol.errors import UsageError
-    from fedvol.types import SiteId
+    from fedvol.cli.proposing import propose_study
+    from fedvol.config import load_open_study
 
-    closed = load_study(study)  # a broken study is told before the heavy libraries load
-    operators = Operators.of(access)
-    chosen = tuple(SiteId(one.strip()) for one in sites.split(",") if one.strip())
-    if not chosen:
-        found = operators.get("sites")["sites"]
-        chosen = tuple(SiteId(one["site"]) for one in found if one.get("takes_part"))
-    if not chosen:
-        raise UsageError(
-            "fedvol run propose", "no site takes part yet", "See: fedvol site-admin list."
-        )
-    from fedvol.simulation.federate import make_plan
-    from fedvol.store import write_state
-
-    say("Building the network and its initial weights ...")
-    plan, initial = make_plan(closed, sites=chosen)
-    run = name or f"{closed.name}-{plan.digest[:8]}"
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "initial.safetensors"
-        write_state(file, initial.items(), metadata={})
-        operators.send("PUT", f"{_path(run)}/initial", file)
-    shown = operators.send("POST", f"{_path(run)}/propose", {"plan": plan.model_dump_json()})
-    say(f"{run}: proposed to {', '.join(plan.sites)}. Plan {plan.digest[:12]}.")
-    say(f"When enough sites agree, start it: fedvol run start {run}")
+    opened = load_open_study(study)  # a broken study is told before the heavy libraries load
+    chosen = tuple(one.strip() for one in sites.split(",") if one.strip())
+    shown = propose_study(opened, operators=Operators.of(access), sites=chosen, name=name)
     if as_json:
         emit(shown)
 
@@ -84,7 +62,7 @@ def show(run: Run, access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False)
     """
     from fedvol.cli.network_view import show_run
 
-    found = Operators.of(access).get(_path(run))
+    found = Operators.of(access).get(run_path(run))
     show_run(found, stream=sys.stderr)
     if as_json:
         emit(found)
@@ -99,7 +77,7 @@ def watch(run: Run, access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False
     from fedvol.cli.network_view import watch_run
 
     operators = Operators.of(access)
-    found = watch_run(lambda: operators.get(_path(run)), stream=sys.stderr)
+    found = watch_run(lambda: operators.get(run_path(run)), stream=sys.stderr)
     if as_json:
         emit(found)
 
@@ -149,11 +127,7 @@ def stop(
 
 def _want(run: str, verb: str, *, access: Path, as_json: bool, reason: str = "") -> None:
     operators = Operators.of(access)
-    found: dict[str, Any] = operators.send("POST", f"{_path(run)}/{verb}", {"reason": reason})
+    found: dict[str, Any] = operators.send("POST", f"{run_path(run)}/{verb}", {"reason": reason})
     say(f"{run}: wanted {found['wanted']}, now {found['state']}.")
     if as_json:
         emit(found)
-
-
-def _path(run: str) -> str:
-    return f"runs/{quote(run, safe='')}"

@@ -192,6 +192,8 @@ class SiteAgent:
             self._observer.event(
                 "site.training",
                 site=self._site,
+                run=request.run,
+                stage=request.stage,
                 round=request.round,
                 step=step,
                 steps=steps,

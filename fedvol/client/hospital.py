@@ -1,7 +1,8 @@
 """`serve_hospital`: the process of a hospital. It listens on no port.
 
-Three things go on in it: the node carries messages to the worker and back; one thread keeps roster,
-proposals and consents in step with the server; one prepares the cases of what was approved.
+Four things go on in it: the node carries messages to the worker and back; one thread keeps roster,
+proposals and consents in step with the server; one prepares the cases of what was approved; one
+tells the server how far a training is.
 """
 
 import threading
@@ -17,7 +18,7 @@ from fedvol.data import CaseRecord
 from fedvol.errors import FedvolError
 from fedvol.files import locked_folder
 from fedvol.identity import NodeKey, client_context
-from fedvol.site import Gate, SiteFolder, StatusFile, Sync
+from fedvol.site import Gate, SiteFolder, StatusFile, Sync, progress
 from fedvol.site.preparing import Findings, cases_folder, fitting_source, prepare_cases
 from fedvol.site.proposals import read_proposal
 from fedvol.store import Decision, SiteStore
@@ -81,8 +82,10 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
         JsonLines(folder.events_file) as lines,
         closing(StatusFile(folder.status_file)) as status,
     ):
-        told = Serialised(Broadcast([lines, status, observer]))
         calls = SiteCalls(config.server, tls=tls, key=key, site=site, proxy=proxy)
+        unheard = Serialised(Broadcast([lines, status, observer]))
+        teller = progress.ProgressTeller(folder, store, calls, audit=audit, observer=unheard)
+        told = Serialised(Broadcast([unheard, teller]))
         sync = Sync(folder, store, calls, audit=audit, observer=told)
         connection = FleetConnection(
             config.server,
@@ -107,6 +110,7 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
                 lambda ended: _keep_in_step(sync, audit, config.link.sync_s, told, ended), "sync"
             ),
             _beside(lambda ended: _prepare_approved(folder, store, told, ended), "preparing"),
+            _beside(lambda ended: _tell_progress(teller, told, ended), "progress"),
             closing(WarmWorker(opens_site_worker(folder), observer=told)) as app,
         ):
             node.serve(app, stop=stop)
@@ -146,6 +150,14 @@ def _prepare_approved(
     while not ended.is_set():
         _told(preparing.once, "prepare.failed", observer)
         ended.wait(_LOOK_S)
+
+
+def _tell_progress(
+    teller: progress.ProgressTeller, observer: Observer, ended: threading.Event
+) -> None:
+    while not ended.is_set():
+        _told(teller.once, "progress.failed", observer)
+        ended.wait(progress.EVERY_S)
 
 
 def _told(do: Callable[[], None], failed: str, observer: Observer) -> None:

@@ -63,6 +63,8 @@ class SitePolicy(Section):
     """Most bytes of weights that a run sends up from this site; absent: not bounded."""
     hours: TrainingHours | None = None
     """When the site may train; absent: at any time."""
+    tell_progress: bool = True
+    """Whether the server is told the present step of a training, every 5 s while it goes on."""
 
 
 class DataSource(Section):

@@ -28,6 +28,8 @@ class Tag(StrEnum):
     """The server puts a proposal to a site."""
     CONSENT = "consent"
     """A site answers a proposal."""
+    PROGRESS = "progress"
+    """A site tells how far its training is."""
     RECEIPT = "receipt"
     """The server took a contribution into a closed round."""
     CHECKPOINT = "checkpoint"

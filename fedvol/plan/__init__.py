@@ -12,7 +12,7 @@ from fedvol.plan.fingerprint import (
 from fedvol.plan.histogram import Histogram
 from fedvol.plan.names import class_names, metric_keys, num_classes, selection_metrics
 from fedvol.plan.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
-from fedvol.plan.planner import plan_study
+from fedvol.plan.planner import plan_over_sites, plan_study
 from fedvol.plan.scales import EXTENT, INTENSITY, SPACING, Scale, exact_sums
 from fedvol.plan.seeding import derive_seed
 from fedvol.plan.settings import SETTINGS, Setting, settings_of
@@ -47,6 +47,7 @@ __all__ = [
     "merge_fingerprints",
     "metric_keys",
     "num_classes",
+    "plan_over_sites",
     "plan_study",
     "require_comparable",
     "selection_metrics",

@@ -1,5 +1,6 @@
 """From an open study and a fingerprint to every open value with its reason: a pure function."""
 
+from collections.abc import Mapping
 from typing import cast
 
 from pydantic import JsonValue
@@ -8,13 +9,13 @@ from fedvol.config import OpenStudy, Study, close_study
 from fedvol.config.network import ResidualEncoderPreset, ResidualEncoderUNet, UNet
 from fedvol.config.open_study import OpenResidualEncoderUNet, PlannedNetwork
 from fedvol.plan.choices import AXES, Choice, PlanningRecord, by_axis, plain_number
-from fedvol.plan.fingerprint import Fingerprint
+from fedvol.plan.fingerprint import Fingerprint, merge_fingerprints
 from fedvol.plan.intensity import plan_normalisation
 from fedvol.plan.memory import GIB, Precision
 from fedvol.plan.names import num_classes
 from fedvol.plan.patch import BATCH, SIZE, Fitted, Volumes, fit_batch, fit_patch
-from fedvol.plan.spacing import SpacingMm, median_shape, plan_spacing
-from fedvol.types import Json, Triple
+from fedvol.plan.spacing import SpacingMm, median_shape, plan_spacing, require_comparable
+from fedvol.types import Json, SiteId, Triple
 
 
 def plan_study(study: OpenStudy, fingerprint: Fingerprint) -> tuple[Study, PlanningRecord]:
@@ -32,6 +33,24 @@ def plan_study(study: OpenStudy, fingerprint: Fingerprint) -> tuple[Study, Plann
     values = {choice.key: cast(Json, choice.value) for choice in choices}
     closed = close_study(study, values, where=f"plan of {study.name}")
     return closed, PlanningRecord(fingerprint=fingerprint.digest, choices=choices)
+
+
+def plan_over_sites(
+    study: OpenStudy, parts: Mapping[SiteId, Fingerprint]
+) -> tuple[Study, PlanningRecord]:
+    """Give every open value of a study from the fingerprints of its sites, with its reason.
+
+    Args:
+        study: The study as written; something is open in it.
+        parts: Each site's fingerprint.
+
+    Raises:
+        PlanningError: As `plan_study`; or a site's voxels are far from those of the others.
+        StudyError: A planned value contradicts one that the study fixes.
+    """
+    closed, record = plan_study(study, merge_fingerprints([*parts.values()]))
+    require_comparable(parts, spacing_mm=closed.preprocessing.spacing_mm)
+    return closed, record
 
 
 def _choices(study: OpenStudy, fingerprint: Fingerprint) -> tuple[Choice, ...]:

@@ -166,6 +166,7 @@ def _own_files(place: ServerFolder) -> list[Path]:
     kept = [place.config, place.root]
     for folder in (place.identity.parent, place.authority.parent):
         kept += sorted(path for path in folder.rglob("*") if path.is_file())
+    kept += sorted(place.fingerprints.glob("[!.]*.json"))
     return kept if not place.events.exists() else [*kept, place.events]
 
 

@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, TypeVar, final
 
 from fedvol.audit import AuditSink
 from fedvol.errors import TransportError
@@ -41,6 +41,8 @@ _BYTES_OF_ONE = 8
 
 _BESIDE_BYTES = 64 << 20
 """Room for headers, and for the figures of a judgement."""
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,31 +165,72 @@ def conduct(
             observer=observer,
             pacing=door,
         )
-        blobs = BlobFolder(folder.exchange)
-        private = PrivateAddress(port=private_port, secret=folder.secret())
-        clock = SystemClock()
-        outage = _Outage(clock)
-        while True:
-            try:
-                with server_run(private) as grid:
-                    outage.over()
-                    carrier = SignedServer(
-                        end.key,
-                        sites=end.sites,
-                        blobs=blobs,
-                        max_bytes=_largest_answer(plan),
-                        audit=end.audit,
-                        answered=door.answered,
-                    )
-                    link = door.admitted(
-                        FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
-                    )
-                    return bring_to_end(coordinator, link, gate=door)
-            except TransportError as error:
-                if outage.lasts_s() > AWAY_S:
-                    raise
-                observer.event("engine.down", name=run, what=error.what)
-                time.sleep(RETRY_S)
+        return over_engine(
+            lambda link: bring_to_end(coordinator, link, gate=door),
+            run=run,
+            folder=folder,
+            private_port=private_port,
+            end=end,
+            max_bytes=_largest_answer(plan),
+            observer=observer,
+            gate=door,
+            poll_s=poll_s,
+        )
+
+
+def over_engine(
+    work: Callable[[Link], _Result],
+    *,
+    run: RunId,
+    folder: ServerFolder,
+    private_port: int,
+    end: ServerEnd,
+    max_bytes: int,
+    observer: Observer,
+    gate: Gate,
+    poll_s: float = POLL_S,
+) -> _Result:
+    """Do something over the link to the sites; again from its beginning where the engine was away.
+
+    Args:
+        work: Goes on from wherever its record stands.
+        run: The run or job.
+        folder: The server's state folder.
+        private_port: Where the engine listens on the loopback address.
+        end: The server's end of its links.
+        max_bytes: Largest file of tensors that can be an answer.
+        observer: Hears that the engine is away.
+        gate: Who may be asked, and whether to go on.
+        poll_s: Seconds between two looks for answers.
+
+    Raises:
+        TransportError: The engine was away for longer than `AWAY_S`.
+        AuditError: A message cannot be written down.
+    """
+    blobs = BlobFolder(folder.exchange)
+    private = PrivateAddress(port=private_port, secret=folder.secret())
+    outage = _Outage(SystemClock())
+    while True:
+        try:
+            with server_run(private) as grid:
+                outage.over()
+                carrier = SignedServer(
+                    end.key,
+                    sites=end.sites,
+                    blobs=blobs,
+                    max_bytes=max_bytes,
+                    audit=end.audit,
+                    answered=gate.answered,
+                )
+                link = gate.admitted(
+                    FlowerLink(grid, carrier=carrier, poll_s=poll_s, awaits_return=True)
+                )
+                return work(link)
+        except TransportError as error:
+            if outage.lasts_s() > AWAY_S:
+                raise
+            observer.event("engine.down", name=run, what=error.what)
+            time.sleep(RETRY_S)
 
 
 def _largest_answer(plan: Plan) -> int:

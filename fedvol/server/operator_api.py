@@ -189,6 +189,18 @@ def _about_runs(runs: RunDesk) -> list[_Entry]:
             runs.propose, call.path["subject"], plan_json=fields["plan"], by=call.user
         )
 
+    async def propose_fingerprint(call: Call) -> Json:
+        fields = await call.fields("proposal", limit_bytes=MAX_PLAN_BYTES)
+        return await run_in_threadpool(
+            runs.propose_fingerprint,
+            call.path["subject"],
+            proposal_json=fields["proposal"],
+            by=call.user,
+        )
+
+    async def show_planned(call: Call) -> Json:
+        return await run_in_threadpool(runs.planned, call.path["subject"])
+
     async def list_runs(_call: Call) -> Json:
         return {"runs": await run_in_threadpool(runs.runs)}
 
@@ -208,6 +220,8 @@ def _about_runs(runs: RunDesk) -> list[_Entry]:
     return [
         ("GET", "runs", _EVERYBODY, list_runs),
         ("GET", "runs/{subject}", _EVERYBODY, show_run),
+        ("GET", "runs/{subject}/fingerprint", _OPERATORS, show_planned),
+        ("POST", "runs/{subject}/fingerprint", _OPERATORS, propose_fingerprint),
         ("PUT", "runs/{subject}/initial", _OPERATORS, bring_initial),
         ("POST", "runs/{subject}/propose", _OPERATORS, propose),
         *(

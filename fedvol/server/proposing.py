@@ -1,15 +1,17 @@
 """Putting a run to its sites: what they are given, in words and in full, signed by the server."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
 import numpy as np
+from pydantic import ValidationError
 
-from fedvol.errors import PlanMismatchError, RunRequestError
+from fedvol.errors import MessageError, PlanMismatchError, RunRequestError
 from fedvol.federation import stage_exchange
-from fedvol.identity import IdentityKey, Tag, sign_body, write_moment
-from fedvol.plan import Plan, state_digest
+from fedvol.identity import IdentityKey, SignedBody, Tag, sign_body, write_moment
+from fedvol.plan import Plan, Proposal, state_digest
 from fedvol.server.server_folder import ServerFolder
 from fedvol.store import ProposalRecord, StateFile
 from fedvol.types import Json, RunId, SiteId
@@ -29,27 +31,88 @@ def run_proposal(
         operator: Name of the user who proposes it.
         now: The time, UTC.
     """
-    content = sign_body(
+    return _record(
+        "run",
+        run,
+        content=plan,
+        words=proposal_words(plan),
+        key=key,
+        operator=operator,
+        now=now,
+    )
+
+
+def fingerprint_proposal(
+    job: RunId, *, asked: Proposal, key: IdentityKey, operator: str, now: datetime
+) -> ProposalRecord:
+    """The proposal of a fingerprint job.
+
+    Args:
+        job: Its name.
+        asked: The study as written, and who is asked.
+        key: The server's identity.
+        operator: Name of the user who proposes it.
+        now: The time, UTC.
+    """
+    words = (
+        f"Study {asked.study.name}: {asked.study.purpose}\n"
+        f"It leaves {len(asked.study.open_keys)} values to the sites' data. Before there is a "
+        "plan, each site is asked once to count its training cases: sums and histograms over all "
+        "of them leave, above the site's own floor. Nothing is trained. The plan that follows is "
+        "put to you by itself."
+    )
+    return _record(
+        "fingerprint", job, content=asked, words=words, key=key, operator=operator, now=now
+    )
+
+
+def fingerprint_asked(proposal: ProposalRecord) -> Proposal:
+    """What sites are asked by a fingerprint job that this server proposed.
+
+    Raises:
+        MessageError: Another version of fedvol proposed it.
+    """
+    where = f"fingerprint {proposal.id}"
+    payload = json.loads(SignedBody.parse(proposal.content, where=where).payload)
+    try:
+        return Proposal.model_validate_json(json.dumps(payload["plan"]))
+    except ValidationError as error:
+        raise MessageError(
+            where, "another version of fedvol proposed it", "Propose it anew."
+        ) from error
+
+
+def _record(
+    kind: str,
+    run: RunId,
+    *,
+    content: Plan | Proposal,
+    words: str,
+    key: IdentityKey,
+    operator: str,
+    now: datetime,
+) -> ProposalRecord:
+    signed = sign_body(
         key,
         Tag.PROPOSAL,
         {
             "id": run,
-            "kind": "run",
+            "kind": kind,
             "run": run,
-            "digest": plan.digest,
-            "plan": cast("Json", plan.model_dump(mode="json")),
-            "words": proposal_words(plan),
+            "digest": content.digest,
+            "plan": cast("Json", content.model_dump(mode="json")),
+            "words": words,
             "operator": operator,
             "created": write_moment(now),
         },
     )
     return ProposalRecord(
         id=run,
-        kind="run",
+        kind=kind,
         run=run,
-        plan_digest=plan.digest,
-        sites=tuple(SiteId(site) for site in plan.sites),
-        content=content,
+        plan_digest=content.digest,
+        sites=tuple(SiteId(site) for site in content.sites),
+        content=signed,
         created=now,
         created_by=operator,
     )
@@ -78,6 +141,11 @@ def proposal_words(plan: Plan) -> str:
         "After each round the network is judged on the site's validation cases, at the end on its "
         "test cases; sums over cases leave, no image and no single case."
     )
+    if plan.planning is not None:
+        lines.append(
+            f"{len(plan.planning.choices)} values of the plan follow from the fingerprints of "
+            "these sites."
+        )
     lines.append("No differential privacy and no secure summation: the server sees each update.")
     return "\n".join(lines)
 
@@ -105,8 +173,8 @@ def keep_initial(folder: ServerFolder, run: RunId, *, plan: Plan) -> None:
         )
 
 
-def require_proposable(plan: Plan, *, active: Sequence[SiteId]) -> None:
-    """Refuse a plan whose sites could never begin.
+def require_proposable(plan: Plan | Proposal, *, active: Sequence[SiteId]) -> None:
+    """Refuse a plan, or a fingerprint job, whose sites could never begin.
 
     Raises:
         RunRequestError: A site is not active, or there are fewer than the study's minimum.

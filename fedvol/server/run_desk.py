@@ -9,20 +9,20 @@ from pydantic import ValidationError
 
 from fedvol.errors import MessageError, QuorumError, RunRequestError
 from fedvol.federation import RunState
-from fedvol.identity import write_moment
-from fedvol.plan import Plan
+from fedvol.plan import Plan, Proposal
+from fedvol.server.fingerprint_job import JobRecord, job_state
 from fedvol.server.operator_desk import require_name
-from fedvol.server.proposing import keep_initial, require_proposable, run_proposal
-from fedvol.server.server_state import ServerState
-from fedvol.store import (
-    CheckpointKind,
-    Decision,
-    ProposalRecord,
-    RoundRecord,
-    RunRequest,
-    SiteRound,
-    Wanted,
+from fedvol.server.progress import Training
+from fedvol.server.proposing import (
+    fingerprint_asked,
+    fingerprint_proposal,
+    keep_initial,
+    require_proposable,
+    run_proposal,
 )
+from fedvol.server.run_show import RunShow, study_behind
+from fedvol.server.server_state import ServerState
+from fedvol.store import ProposalRecord, RunRequest, Wanted
 from fedvol.types import Json, RunId, SiteId
 
 
@@ -37,6 +37,7 @@ class RunDesk:
     Args:
         state: The server's folder, read.
         online: Sites whose node is there now.
+        training: What a site told last of its training in a run.
         now: Gives the time, UTC.
     """
 
@@ -45,10 +46,11 @@ class RunDesk:
         state: ServerState,
         *,
         online: Callable[[], tuple[SiteId, ...]],
+        training: Callable[[RunId, SiteId], Training | None],
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._state = state
-        self._online = online
+        self._shown = RunShow(state, online=online, training=training)
         self._now = now
 
     def propose(self, run: str, *, plan_json: str, by: str) -> dict[str, Json]:
@@ -73,6 +75,52 @@ class RunDesk:
         self._state.store.agreements.propose(proposal)
         self._state.runs.create_run(name, plan=plan)
         return self.show(run)
+
+    def propose_fingerprint(self, job: str, *, proposal_json: str, by: str) -> dict[str, Json]:
+        """Ask sites for the fingerprints from which a study is planned.
+
+        Raises:
+            MessageError: What is to be asked cannot be read, or nothing is open in the study.
+            RunRequestError: The name is taken, or a site is not active.
+        """
+        name = self.require_new(job)
+        where, fix = f"fingerprint {job}", "Bring command and server to one version."
+        try:
+            asked = Proposal.model_validate_json(proposal_json)
+        except ValidationError as error:
+            raise MessageError(where, "what is asked cannot be read", fix) from error
+        if not asked.study.open_keys:
+            raise MessageError(where, "nothing is open in its study", fix)
+        require_proposable(asked, active=self._state.registry.active())
+        self._state.store.agreements.propose(
+            fingerprint_proposal(
+                name, asked=asked, key=self._state.key, operator=by, now=self._now()
+            )
+        )
+        return self.show(job)
+
+    def planned(self, job: str) -> dict[str, Json]:
+        """The study that a fingerprint job was for, and what was planned once it finished.
+
+        Raises:
+            RunRequestError: There is no such job.
+        """
+        proposal, request = self._found(job)
+        if proposal.kind != "fingerprint":
+            raise RunRequestError(
+                f"run {job}", "it is no fingerprint job", "List them: fedvol run list."
+            )
+        record = JobRecord.read(self._state.folder.fingerprint(job))
+        planned = record.planned if record else None
+        return {
+            "run": job,
+            "state": job_state(record, request.wanted).value,
+            "reason": record.reason if record else request.reason,
+            "asked": fingerprint_asked(proposal).study.model_dump_json(),
+            "sites": cast("list[Json]", self._shown.sites(proposal, ())),
+            "study": planned.study.model_dump_json() if planned else None,
+            "planning": planned.planning.model_dump_json() if planned else None,
+        }
 
     def require_new(self, run: str) -> RunId:
         """A name under which nothing was proposed.
@@ -111,11 +159,13 @@ class RunDesk:
 
     def runs(self) -> list[Json]:
         """Every run, oldest first."""
+        kinds = {one.run: one.kind for one in self._state.store.agreements.proposals()}
         return [
             {
                 "run": one.run,
+                "kind": kinds[one.run],
                 "wanted": one.wanted.value,
-                "state": self._run_state(one.run).value,
+                "state": self._shown.state(one).value,
                 "reason": one.reason,
                 "by": one.by,
                 "consented": len(self._state.store.agreements.consenting(one.run)),
@@ -129,52 +179,7 @@ class RunDesk:
         Raises:
             RunRequestError: There is no such run.
         """
-        proposal, request = self._found(run)
-        name = RunId(run)
-        record = self._state.runs.run(name)
-        plan = record.plan if record else None
-        rounds = self._state.runs.rounds(name)
-        releases = self._state.runs.checkpoints(name, kind=CheckpointKind.RELEASE)
-        return {
-            "run": run,
-            "study": record.study if record else "",
-            "plan": proposal.plan_digest,
-            "wanted": request.wanted.value,
-            "state": self._run_state(name).value,
-            "reason": (record.reason if record else "") or request.reason,
-            "by": request.by,
-            "at": write_moment(request.at),
-            "proposed_by": proposal.created_by,
-            "rounds": [stage.rounds for stage in plan.study.stages] if plan else [],
-            "closed": sum(one.state.value == "closed" for one in rounds),
-            "round": _round(rounds[-1]) if rounds else None,
-            "sites": cast("list[Json]", self._sites(proposal, rounds)),
-            "release": releases[-1].digest if releases else None,
-            "receipts": len(self._state.store.agreements.receipts(name)),
-        }
-
-    def _sites(
-        self, proposal: ProposalRecord, rounds: tuple[RoundRecord, ...]
-    ) -> list[dict[str, Json]]:
-        consents = self._state.store.agreements.consents(proposal.id)
-        online, active = set(self._online()), set(self._state.registry.active())
-        last = {one.site: one for one in rounds[-1].sites} if rounds else {}
-        found: list[dict[str, Json]] = []
-        for site in proposal.sites:
-            consent = consents.get(site)
-            found.append(
-                {
-                    "site": site,
-                    "takes_part": site in active,
-                    "online": site in online,
-                    "consent": consent.decision.value if consent else "waiting",
-                    "why_not": consent.reason
-                    if consent and consent.decision is not Decision.APPROVE
-                    else "",
-                    **_site_round(last.get(site)),
-                }
-            )
-        return found
+        return self._shown.run(*self._found(run))
 
     def _found(self, run: str) -> tuple[ProposalRecord, RunRequest]:
         agreements = self._state.store.agreements
@@ -188,7 +193,7 @@ class RunDesk:
     def _require_startable(
         self, proposal: ProposalRecord, request: RunRequest, *, verb: str
     ) -> None:
-        state = self._run_state(proposal.run)
+        state = self._shown.state(request)
         if verb == "resume" and request.wanted is Wanted.PROPOSED:
             raise RunRequestError(
                 f"run {proposal.run}", "it was not started yet", "Start it: fedvol run start."
@@ -200,8 +205,8 @@ class RunDesk:
             raise RunRequestError(
                 f"run {proposal.run}", f"it is {state.value} for good", "Propose a new run."
             )
-        record = self._state.runs.run(proposal.run)
-        minimum = record.plan.study.federation.min_sites if record else 1
+        study = study_behind(proposal, self._state.runs.run(proposal.run))
+        minimum = study.federation.min_sites if study else 1
         consenting = self._state.store.agreements.consenting(proposal.id)
         if len(consenting) < minimum:
             waiting = ", ".join(site for site in proposal.sites if site not in consenting)
@@ -210,30 +215,3 @@ class RunDesk:
                 f"{len(consenting)} of at least {minimum} sites consented (without: {waiting})",
                 "Ask those sites to look at their proposals: fedvol consent list.",
             )
-
-    def _run_state(self, run: RunId) -> RunState:
-        record = self._state.runs.run(run)
-        return record.state if record is not None else RunState.PROPOSED
-
-
-def _round(record: RoundRecord) -> dict[str, Json]:
-    return {
-        "stage": record.stage,
-        "round": record.index,
-        "attempt": record.attempt,
-        "state": record.state.value,
-        "reason": record.reason,
-        "seconds": record.seconds,
-    }
-
-
-def _site_round(site: SiteRound | None) -> dict[str, Json]:
-    if site is None:
-        return {"state": "", "code": "", "title": "", "steps": None, "train_seconds": None}
-    return {
-        "state": site.state.value,
-        "code": site.code,
-        "title": site.title,
-        "steps": site.steps,
-        "train_seconds": site.train_seconds,
-    }

@@ -7,7 +7,7 @@ from fedvol.audit import AuditSink
 from fedvol.config.server import Waiting
 from fedvol.errors import QuorumError, RunPausedError, RunStoppedError
 from fedvol.federation import Action, Link, Request
-from fedvol.plan import Plan
+from fedvol.plan import Plan, Proposal
 from fedvol.server.clock import Clock
 from fedvol.server.consented_link import ConsentedLink
 from fedvol.server.receipts import issue_receipts
@@ -28,7 +28,7 @@ class RunGate:
 
     Args:
         run: The run.
-        plan: Its plan.
+        plan: Its plan; of a fingerprint job, what sites were asked.
         state: The server's folder, read.
         audit: Where receipts are written down.
         clock: Time.
@@ -40,7 +40,7 @@ class RunGate:
         self,
         run: RunId,
         *,
-        plan: Plan,
+        plan: Plan | Proposal,
         state: ServerState,
         audit: AuditSink,
         clock: Clock,

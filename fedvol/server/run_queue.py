@@ -7,10 +7,12 @@ from typing import final
 
 from fedvol.audit import AuditSink
 from fedvol.errors import FedvolError, RunPausedError, RunStoppedError, TransportError
-from fedvol.federation import RunState
-from fedvol.plan import Plan
+from fedvol.federation import Link, RunState
+from fedvol.plan import Plan, Proposal
 from fedvol.server.clock import Clock, SystemClock
-from fedvol.server.conducting import Conducted, Gate, ServerEnd, conduct
+from fedvol.server.conducting import Conducted, Gate, ServerEnd, conduct, over_engine
+from fedvol.server.fingerprint_job import conduct_job, end_job
+from fedvol.server.proposing import fingerprint_asked
 from fedvol.server.receipts import issue_receipts
 from fedvol.server.run_gate import RunGate
 from fedvol.server.server_state import ServerState
@@ -23,6 +25,9 @@ _COORDINATOR = "coordinator"
 _OPEN = (RunState.PROPOSED, RunState.RUNNING, RunState.PAUSED)
 
 Conduct = Callable[[RunId, Plan, Gate], Conducted]
+Work = Callable[[Link], None]
+Reach = Callable[[RunId, RunGate, Work], None]
+"""Does some work over the link to the sites that a gate admits."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +41,7 @@ class RunQueue:
         audit: Where messages and receipts are written down.
         observer: Hears of progress.
         conducts: Brings one run to its end; None: over the network.
+        reaches: Does the work of a fingerprint job; None: over the network.
         wait: Waits so many seconds.
         clock: Time; None: the machine's.
     """
@@ -47,6 +53,7 @@ class RunQueue:
         audit: AuditSink,
         observer: Observer,
         conducts: Conduct | None = None,
+        reaches: Reach | None = None,
         wait: Callable[[float], None] = time.sleep,
         clock: Clock | None = None,
     ) -> None:
@@ -55,6 +62,7 @@ class RunQueue:
         self._audit = audit
         self._observer = observer
         self._conducts = conducts or self._over_network
+        self._reaches = reaches or self._reach
         self._wait = wait
 
     def serve(self) -> None:
@@ -80,21 +88,8 @@ class RunQueue:
 
     def _take(self, request: RunRequest) -> None:
         run = request.run
-        record = self._state.runs.run(run)
         try:
-            if record is None:
-                # The server died between the proposal and the run's record.
-                raise FedvolError(f"run {run}", "its record is missing", "Propose it again.")
-            gate = RunGate(
-                run,
-                plan=record.plan,
-                state=self._state,
-                audit=self._audit,
-                clock=self._clock,
-                wait=self._wait,
-                observer=self._observer,
-            )
-            self._conducts(run, record.plan, gate)
+            self._play(run)
         except RunPausedError:
             return  # the run's record says so, or it had not begun; it waits to be resumed
         except TransportError:
@@ -111,6 +106,41 @@ class RunQueue:
         else:
             self._end(run, RunState.FINISHED, reason="")
 
+    def _play(self, run: RunId) -> None:
+        record = self._state.runs.run(run)
+        if record is not None:
+            self._conducts(run, record.plan, self._gate(run, record.plan))
+            return
+        proposal = self._state.store.agreements.proposal(run)
+        if proposal is None or proposal.kind != "fingerprint":
+            # The server died between the proposal and the run's record.
+            raise FedvolError(f"run {run}", "its record is missing", "Propose it again.")
+        asked = fingerprint_asked(proposal)
+        gate = self._gate(run, asked)
+
+        def work(link: Link) -> None:
+            conduct_job(
+                link,
+                job=run,
+                asked=asked,
+                gate=gate,
+                path=self._state.folder.fingerprint(run),
+                observer=self._observer,
+            )
+
+        self._reaches(run, gate, work)
+
+    def _gate(self, run: RunId, plan: Plan | Proposal) -> RunGate:
+        return RunGate(
+            run,
+            plan=plan,
+            state=self._state,
+            audit=self._audit,
+            clock=self._clock,
+            wait=self._wait,
+            observer=self._observer,
+        )
+
     def _settle_stopped(self) -> None:
         for one in self._state.store.agreements.requests():
             if one.wanted is Wanted.STOPPED:
@@ -122,6 +152,8 @@ class RunQueue:
         record = self._state.runs.run(run)
         if record is not None and record.state in _OPEN and state is not RunState.FINISHED:
             self._state.runs.set_run_state(run, state, reason=reason)
+        if record is None:
+            end_job(self._state.folder.fingerprint(run), state, reason=reason)
         issue_receipts(
             run,
             runs=self._state.runs,
@@ -143,7 +175,22 @@ class RunQueue:
             initial=initial,
             folder=self._state.folder,
             private_port=self._state.config.listen.private_port,
-            end=ServerEnd(key=self._state.key, sites=self._state.registry, audit=self._audit),
+            end=self._server_end(),
             observer=self._observer,
             gate=gate,
         )
+
+    def _reach(self, job: RunId, gate: RunGate, work: Work) -> None:
+        over_engine(
+            work,
+            run=job,
+            folder=self._state.folder,
+            private_port=self._state.config.listen.private_port,
+            end=self._server_end(),
+            max_bytes=0,  # a fingerprint is figures alone
+            observer=self._observer,
+            gate=gate,
+        )
+
+    def _server_end(self) -> ServerEnd:
+        return ServerEnd(key=self._state.key, sites=self._state.registry, audit=self._audit)

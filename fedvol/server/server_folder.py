@@ -105,6 +105,15 @@ class ServerFolder:
         """Initial weights of a run, as the operator brought them."""
         return self.blobs(run) / "initial.safetensors"
 
+    @property
+    def fingerprints(self) -> Path:
+        """What became of fingerprint jobs."""
+        return self.folder / "fingerprints"
+
+    def fingerprint(self, job: str) -> Path:
+        """What became of a fingerprint job: who was counted, and what was planned."""
+        return self.fingerprints / f"{job}.json"
+
     def secret(self) -> bytes:
         """What the coordinator proves itself by to the engine; made where it is absent.
 

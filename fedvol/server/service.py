@@ -17,6 +17,7 @@ from fedvol.server.front_door import FrontDoor
 from fedvol.server.joining import EnrolmentDesk, joining_routes
 from fedvol.server.operator_api import operator_app
 from fedvol.server.operator_desk import OperatorDesk
+from fedvol.server.progress import ProgressDesk, progress_routes
 from fedvol.server.renewing import SOON_DAYS, CertificateWatch
 from fedvol.server.run_desk import RunDesk
 from fedvol.server.server_state import ServerState
@@ -77,6 +78,7 @@ class _Server:
         self._actions = AuditedActions(state.store, self._audit)
         guard = CallGuard(state.registry)
         agreements = AgreementDesk(state.store, sites=state.registry)
+        progress = ProgressDesk(state.store, sites=state.registry)
         self._door = FrontDoor(
             state.folder,
             sites=state.registry,
@@ -84,10 +86,11 @@ class _Server:
             routes=[
                 *joining_routes(state.store, EnrolmentDesk(state.store)),
                 *agreement_routes(agreements, guard),
+                *progress_routes(progress, guard),
             ],
             operators=operator_app(
                 OperatorDesk(state, audit=self._audit, online=self._online, changed=self.sync),
-                RunDesk(state, online=self._online),
+                RunDesk(state, online=self._online, training=progress.training),
                 users=state.store.people.user_of,
                 actions=self._actions,
                 status=self._status,

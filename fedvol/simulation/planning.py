@@ -20,8 +20,7 @@ from fedvol.plan import (
     Setting,
     canonical_json,
     merge_fingerprints,
-    plan_study,
-    require_comparable,
+    plan_over_sites,
     settings_of,
 )
 from fedvol.simulation.federate import gather_fingerprints, make_plan
@@ -132,8 +131,7 @@ def plan_sites(study: OpenStudy, *, data: Path, output: Output, observer: Observ
     parts = gather_fingerprints(proposal, agents, job=JOB, observer=observer)
     merged = merge_fingerprints([*parts.values()])
     _write(output.fingerprint, merged=merged, parts=parts)
-    closed, record = plan_study(study, merged)
-    require_comparable(parts, spacing_mm=closed.preprocessing.spacing_mm)
+    closed, record = plan_over_sites(study, parts)
     observer.event("plan.made", study=study.name, keys=list(study.open_keys))
     return Closed(study=closed, record=record, checked=checked)
 

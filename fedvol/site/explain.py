@@ -123,6 +123,11 @@ def _run_lines(
     lines += [
         "  with each: number of cases and steps, mean loss, sums of the metrics over your cases;",
         f"  figures with fewer than {policy.min_group} patients behind them are withheld.",
+        *(
+            ["  every 5 s while it trains: its step and seconds a step (policy.tell_progress)."]
+            if policy.tell_progress
+            else []
+        ),
         f"Bytes up in all: {plain_bytes(traffic.bytes_up)}.",
         f"Bytes down in all: {plain_bytes(traffic.bytes_down)}.",
         "Privacy: the server sees this site's updates singly (no secure sum in this version), and",

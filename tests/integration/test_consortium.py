@@ -1,8 +1,9 @@
 """A consortium as its people type it: root, operator, two hospitals; the same weights as alone.
 
-Every step is a command of the guides (`docs/server.md`, `docs/hospital.md`), in their order. In the
-end the server is lost, and goes on from a backup that is older than what its sites remember; its
-records move to a PostgreSQL, where there is one.
+Every step is a command of the guides (`docs/server.md`, `docs/hospital.md`), in their order. The
+study leaves values to the sites' data, so that they agree twice: to be counted, and to the plan. In
+the end the server is lost, and goes on from a backup that is older than what its sites remember;
+its records move to a PostgreSQL, where there is one.
 """
 
 import json
@@ -23,6 +24,7 @@ from network import free_port
 from postgresql import PostgreSQL, binaries
 from tiny import make_hospitals, tiny_text
 
+from fedvol.plan import Plan
 from fedvol.store import RunStore, open_engine
 from fedvol.types import RunId
 
@@ -110,7 +112,12 @@ def elsewhere(request: pytest.FixtureRequest) -> tuple[str, list[str | Path]]:
 @pytest.fixture
 def typed(tmp_path: Path) -> Typed:
     make_hospitals(tmp_path / "volumes", num_sites=2)
-    text = tiny_text(rounds="rounds = 2", more="\n[federation]\nmin_sites = 2\n")
+    text = tiny_text(
+        rounds="rounds = 2",
+        normalisation="",
+        batch_size="",
+        more="\n[federation]\nmin_sites = 2\n",
+    )
     (tmp_path / "study.toml").write_text(text)
     return Typed(tmp_path)
 
@@ -131,7 +138,8 @@ def test_from_nothing_to_a_finished_run_and_back(
             line = typed("site-admin", "invite", site)["line"]
             typed("site", "init", "--folder", site, "--invitation", line)
             own = folder / site / "site.toml"
-            own.write_text(own.read_text().replace("= 10\n", "= 1\n"))  # a test has few patients
+            few = own.read_text().replace("= 10\n", "= 1\n")  # a test has few patients
+            own.write_text(f"{few}\n[link]\nsync_s = 2.0\npoll_s = 0.5\n")
             typed("site", "enrol", "--folder", site)
             typed("data", "add", f"volumes/{site}", "--name=ct", "--channels=CT", "--folder", site)
         typed("site-admin", "roster", "draft", "draft.json")
@@ -140,19 +148,19 @@ def test_from_nothing_to_a_finished_run_and_back(
         typed("site-admin", "roster", "put", "roster.json")
         for site in SITES:
             stack.enter_context(typed.serving("site", "start", "--folder", site))
-        typed("run", "propose", "study.toml", "--name", "first")
-        typed("run", "start", "first", status=5)  # nobody agreed yet
-        for site in SITES:
-            until(lambda site=site: typed("consent", "list", "--folder", site)["proposals"])
-            typed("consent", "approve", "first", "--yes", "--folder", site)
-        until(lambda: all_agreed(typed("run", "show", "first")))
-        typed("run", "start", "first")
+        job = typed("run", "propose", "study.toml", "--name", "first")
+        assert (job["run"], job["kind"]) == ("first-fingerprint", "fingerprint")
+        typed("run", "start", "first-fingerprint", status=5)  # nobody agreed yet
+        agree_and_start(typed, "first-fingerprint")
+        await_end(typed, "first-fingerprint")
+        shown = typed("run", "propose", "study.toml", "--name", "first")
+        agree_and_start(typed, "first")
         until(lambda: typed("run", "show", "first")["round"])
         typed("run", "pause", "first")
         until(lambda: typed("run", "show", "first")["state"] == "paused")
         typed("server", "backup", "server", "server.backup")
         typed("run", "resume", "first")
-        until(lambda: typed("run", "show", "first")["state"] == "finished")
+        await_end(typed, "first")
         for site in SITES:
             receipts = until(lambda site=site: receipts_of(typed, site))
             assert [receipt["round"] for receipt in receipts] == [1, 2]
@@ -168,9 +176,11 @@ def test_from_nothing_to_a_finished_run_and_back(
     assert kinds(server_log) >= {"operator", "roster", "request", "reply_taken", "receipt"}
     assert kinds(folder / SITES[0] / "audit.jsonl") >= {
         *("consent", "roster", "received", "policy"),
-        *("health", "update", "evaluation", "sent", "receipt"),
+        *("fingerprint", "health", "update", "evaluation", "sent", "receipt"),
     }
     typed("simulate", "study.toml", "--data", "volumes", "--out", "alone", "--device", "cpu")
+    planned = Plan.model_validate_json((folder / "alone" / "plan.json").read_bytes())
+    assert shown["plan"] == planned.digest
     alone = checkpoints(folder / "alone" / "run.db", "federated")
     assert checkpoints(folder / "server" / "server.db", "first") == alone
     goes_on_from_its_backup(typed, elsewhere[1], private=private)
@@ -196,6 +206,25 @@ def goes_on_from_its_backup(typed: Typed, words: list[str | Path], *, private: i
 def kinds(log: Path) -> set[str]:
     """What an audit log tells of."""
     return {json.loads(line)["event"]["kind"] for line in log.read_text().splitlines()}
+
+
+def agree_and_start(typed: Typed, name: str) -> None:
+    """Both sites agree to a proposal, and it is started."""
+    for site in SITES:
+        until(lambda site=site: name in proposals(typed, site))
+        typed("consent", "approve", name, "--yes", "--folder", site)
+    until(lambda: all_agreed(typed("run", "show", name)))
+    typed("run", "start", name)
+
+
+def await_end(typed: Typed, name: str) -> None:
+    """Watch a run until it is finished."""
+    assert typed("run", "watch", name)["state"] == "finished"
+
+
+def proposals(typed: Typed, site: str) -> list[str]:
+    """What was put to a site."""
+    return [one["id"] for one in typed("consent", "list", "--folder", site)["proposals"]]
 
 
 def receipts_of(typed: Typed, site: str) -> list[dict[str, Any]]:

@@ -21,6 +21,9 @@ from fedvol.types import SiteId
 MAX_ANSWER_BYTES = 16 << 20
 """Largest answer that is read; weights travel another way."""
 
+_IDLE_S = 2.0
+"""Seconds after which an idle connection is used no more: the server closes it after 5, and a call
+that crosses with that is lost."""
 _ROOT = "/fedvol/v1"
 _OK, _UNAUTHORIZED, _NOT_FOUND, _SERVER_ERROR = 200, 401, 404, 500
 _CODE = re.compile(rb'"code": ?"(FV-[A-Z]+-[0-9]{3})"')
@@ -100,7 +103,11 @@ class SiteCalls:
         self._key = key
         self._site = site
         self._client = httpx.Client(
-            base_url=f"https://{address}", verify=tls, timeout=timeout_s, proxy=proxy
+            base_url=f"https://{address}",
+            verify=tls,
+            timeout=timeout_s,
+            proxy=proxy,
+            limits=httpx.Limits(keepalive_expiry=_IDLE_S),
         )
 
     def close(self) -> None:
@@ -167,6 +174,15 @@ class SiteCalls:
             NotAdmittedError: The site is not let in.
         """
         return self._call("POST", "/consents", body=body)
+
+    def progress(self, body: bytes) -> Answer:
+        """Tell how far the training under way is; the body is signed too.
+
+        Raises:
+            LinkDownError: The server cannot be reached.
+            NotAdmittedError: The site is not let in.
+        """
+        return self._call("POST", "/progress", body=body)
 
     def receipts(self, run: str) -> tuple[str, ...]:
         """The server's signed words for this site's contributions to a run.

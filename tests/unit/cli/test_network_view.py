@@ -22,6 +22,7 @@ def site(name: str, **changes: Any) -> dict[str, Any]:
         "code": "",
         "title": "",
         "steps": 3,
+        "training": None,
     }
     return {**held, **changes}
 
@@ -79,6 +80,44 @@ def test_watching_tells_each_change_once_and_ends_with_the_run() -> None:
     assert watch_run(lambda: next(looks), stream=stream, wait=waits.append) is states[-1]
     assert len(stream.getvalue().splitlines()) == 3
     assert len(waits) == 4
+
+
+def training(step: int, **changes: Any) -> dict[str, Any]:
+    told = {"step": step, "steps": 120, "seconds_left": 240.0, "told_seconds_ago": 2.0}
+    return site("north", state="asked", steps=None, training={**told, "is_stale": False, **changes})
+
+
+def test_a_training_tells_its_step_and_the_time_left() -> None:
+    stream = io.StringIO()
+    show_run(run(training(31)), stream=stream)
+    words = "training round 2, step 31 of 120, about 4 min left"
+    assert "step 31 of 120" in stream.getvalue()
+    assert "about 4 min left" in stream.getvalue()
+    gone = training(31, is_stale=True, told_seconds_ago=75.0)
+    looks = iter(
+        [
+            run(site("north", consent="waiting", state=""), closed=0, round=None),
+            run(site("north", state=""), closed=0, round=None),
+            run(training(31)),
+            run(training(32)),  # not worth a line
+            run(training(60, seconds_left=None)),
+            run(gone),
+            run(site("north", state="silent", code="FV-FED-005", title="time limit passed")),
+            run(site("north"), state="finished", wanted="ended"),
+        ]
+    )
+    stream = io.StringIO()
+    watch_run(lambda: next(looks), stream=stream, wait=lambda _: None)
+    told = [line for line in stream.getvalue().splitlines() if line.startswith("  north")]
+    assert told == [
+        "  north  has not answered yet",
+        "  north  agreed",
+        f"  north  {words}",
+        "  north  training round 2, step 60 of 120",
+        "  north  training round 2, step 31 of 120, no word for 75 s",
+        "  north  silent: FV-FED-005 time limit passed",
+        "  north  contributed",
+    ]
 
 
 def test_an_access_file_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -107,3 +107,31 @@ def test_sites_without_training_cases_do_not_make_a_quorum() -> None:
     link = Answers({"a": answer(4), "b": answer(0), "c": answer(0)})
     with pytest.raises(QuorumError, match="b: no training case; c: no training case"):
         ask(link)
+
+
+def test_while_answers_are_too_few_who_gave_none_is_asked_again() -> None:
+    link = Answers({"a": answer(4), "b": {"code": "FV-PRIV-022", "title": "outside hours"}})
+
+    def attempts() -> Iterator[None]:
+        yield
+        link.answers = {"b": answer(3)}
+        yield
+        raise AssertionError("enough have answered")
+
+    found = ask_fingerprints(
+        link, job=RunId("fingerprint"), proposal=PROPOSAL, observer=link, attempts=attempts()
+    )
+    assert sorted(found) == ["a", "b"]
+    asked = [request.site for request in link.asked]
+    assert (asked.count(SiteId("a")), asked.count(SiteId("b"))) == (1, 2)
+
+
+def test_who_is_left_out_is_not_asked() -> None:
+    link = Answers({"a": answer(4), "b": answer(3)})
+    left_out = {SiteId(site): "it did not agree" for site in ("c", "d", "e")}
+    ask_fingerprints(
+        link, job=RunId("fingerprint"), proposal=PROPOSAL, observer=link, left_out=left_out
+    )
+    assert [request.site for request in link.asked] == ["a", "b"]
+    told = [fields["site"] for name, fields in link.events if name == "site.absent"]
+    assert told == ["c", "d", "e"]

@@ -6,19 +6,24 @@ from typing import Any
 import pytest
 from arithmetic_sites import INITIAL, SPECS
 from asgi_client import AsgiClient
+from case_facts import OPEN_STUDY
 from server_parties import Consortium, Hospital
 from tiny import tiny_study
 
 from fedvol.audit import AuditLog, verify_log
+from fedvol.config import OpenStudy
+from fedvol.config.loading import parse_open_study
+from fedvol.federation import RoundState, SiteState
 from fedvol.identity import Invitation
-from fedvol.plan import NetworkDescription, Plan, state_digest
+from fedvol.plan import NetworkDescription, Plan, Proposal, state_digest
 from fedvol.server.audited_actions import AuditedActions
 from fedvol.server.operator_api import operator_app
 from fedvol.server.operator_desk import OperatorDesk
+from fedvol.server.progress import ProgressDesk
 from fedvol.server.run_desk import RunDesk
 from fedvol.server.server_state import ServerState
-from fedvol.store import ConsentRecord, Decision, Role, write_state
-from fedvol.types import SiteId, State
+from fedvol.store import ConsentRecord, Decision, Role, SiteRound, write_state
+from fedvol.types import Digest, RunId, SiteId, State
 
 PREFIX = "/fedvol/operator/v1/"
 STUDY = tiny_study(more="\n[federation]\nmin_sites = 1\n")
@@ -33,6 +38,7 @@ WRITES = [
     ("PUT", "roster"),
     ("PUT", "runs/tiny-1/initial"),
     ("POST", "runs/tiny-1/propose"),
+    ("POST", "runs/tiny-1/fingerprint"),
     ("POST", "runs/tiny-1/start"),
     ("POST", "runs/tiny-1/pause"),
     ("POST", "runs/tiny-1/resume"),
@@ -44,13 +50,21 @@ class Api:
     def __init__(self, state: ServerState, token: str) -> None:
         self.state, self.token = state, token
         self.changes = 0
+        self.clock_s = 0.0
+        self.progress = ProgressDesk(
+            state.store, sites=state.registry, monotonic_s=lambda: self.clock_s
+        )
         audit = AuditLog(state.folder.audit)
         self.client = AsgiClient(
             operator_app(
                 OperatorDesk(
                     state, audit=audit, online=lambda: (SiteId("north"),), changed=self.changed
                 ),
-                RunDesk(state, online=lambda: (SiteId("north"),)),
+                RunDesk(
+                    state,
+                    online=lambda: (SiteId("north"),),
+                    training=self.progress.training,
+                ),
                 users=state.store.people.user_of,
                 actions=AuditedActions(state.store, audit),
                 status=lambda: {"version": "0"},
@@ -204,6 +218,96 @@ def test_a_run_is_proposed_and_started_once_sites_agree(api: Api, consortium: Co
     status, told = api.call("POST", "runs/tiny-1/start", {})
     assert (status, told["code"]) == (400, "FV-FED-012")
     assert [one["run"] for one in api.done("GET", "runs")["runs"]] == ["tiny-1"]
+
+
+def test_a_fingerprint_job_is_proposed_like_a_run(api: Api, consortium: Consortium) -> None:
+    north = Hospital(name="north")
+    consortium.join(api.state, north)
+    study = parse_open_study(OPEN_STUDY, where="open.toml")
+    asked = Proposal(software="0.1.0", study=study, sites=("north",))
+    body = {"proposal": asked.model_dump_json()}
+    assert api.call("POST", "runs/p-fingerprint/fingerprint", body)[1]["code"] == "FV-FED-012"
+    lone = study.model_copy(
+        update={"federation": study.federation.model_copy(update={"min_sites": 1})}
+    )
+    asked = asked.model_copy(update={"study": lone})
+    body = {"proposal": asked.model_dump_json()}
+    shown = api.done("POST", "runs/p-fingerprint/fingerprint", body)
+    assert (shown["kind"], shown["state"], shown["plan"]) == (
+        "fingerprint",
+        "proposed",
+        asked.digest,
+    )
+    assert api.call("POST", "runs/p-fingerprint/fingerprint", body)[1]["code"] == "FV-FED-012"
+    assert api.call("POST", "runs/p-fingerprint/start", {})[1]["code"] == "FV-FED-001"
+    (listed,) = api.done("GET", "runs")["runs"]
+    assert (listed["kind"], listed["state"]) == ("fingerprint", "proposed")
+    held = api.done("GET", "runs/p-fingerprint/fingerprint")
+    assert OpenStudy.model_validate_json(held["asked"]) == lone
+    assert (held["study"], held["planning"], held["state"]) == (None, None, "proposed")
+
+
+def test_what_is_no_fingerprint_job(api: Api, consortium: Consortium) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+    closed = Proposal(
+        software="0.1.0",
+        study=OpenStudy.model_validate_json(STUDY.model_dump_json()),
+        sites=("north",),
+    )
+    told = {
+        "no proposal": api.call("POST", "runs/a/fingerprint", {"proposal": "{}"}),
+        "nothing open": api.call(
+            "POST", "runs/a/fingerprint", {"proposal": closed.model_dump_json()}
+        ),
+        "no job": api.call("GET", "runs/a/fingerprint"),
+    }
+    bring(api, "a", INITIAL)
+    api.done("POST", "runs/a/propose", {"plan": plan_for("north").model_dump_json()})
+    told["a run"] = api.call("GET", "runs/a/fingerprint")
+    assert {name: body["code"] for name, (_, body) in told.items()} == {
+        "no proposal": "FV-TRAN-001",
+        "nothing open": "FV-TRAN-001",
+        "no job": "FV-FED-012",
+        "a run": "FV-FED-012",
+    }
+
+
+def test_a_run_shows_the_step_a_site_told_while_its_round_waits_for_it(
+    api: Api, consortium: Consortium
+) -> None:
+    north = Hospital(name="north")
+    consortium.join(api.state, north)
+    plan = plan_for("north")
+    bring(api, "tiny-1", INITIAL)
+    api.done("POST", "runs/tiny-1/propose", {"plan": plan.model_dump_json()})
+    runs, name = api.state.runs, RunId("tiny-1")
+
+    def shown() -> Any:
+        (site,) = api.done("GET", "runs/tiny-1")["sites"]
+        return site["training"]
+
+    api.progress.tell(SiteId("north"), north.progress("tiny-1", plan.digest))
+    assert shown() is None  # there is no round
+    record = runs.open_round(name, stage=0, index=1, base=Digest("0" * 64), arguments={})
+    runs.set_round_state(record.key, RoundState.COLLECTING)
+    runs.put_site_round(record.key, SiteRound(site=SiteId("north"), state=SiteState.ASKED))
+    api.clock_s = 10.0
+    assert shown() == {
+        "step": 31,
+        "steps": 120,
+        "seconds_left": 89 * 2.5 - 10,
+        "told_seconds_ago": 10.0,
+        "is_stale": False,
+    }
+    api.clock_s = 60.0
+    assert shown()["is_stale"]
+    api.progress.tell(SiteId("north"), north.progress("tiny-1", plan.digest, round=2))
+    assert shown() is None  # it is of another round
+    api.clock_s = 90.0
+    api.progress.tell(SiteId("north"), north.progress("tiny-1", plan.digest))
+    assert shown() is not None
+    runs.put_site_round(record.key, SiteRound(site=SiteId("north"), state=SiteState.CONTRIBUTED))
+    assert shown() is None
 
 
 def test_what_cannot_be_proposed(api: Api, consortium: Consortium) -> None:

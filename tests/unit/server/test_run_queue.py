@@ -206,7 +206,7 @@ def test_missing_test_figures_are_asked_for_again_on_resume(state: ServerState) 
     here.change = Refusing(B, actions={Action.TEST})
     here.queue.step()
     assert run_state(state, FIRST)[0] is RunState.FINISHED
-    desk = RunDesk(state, online=lambda: (A, B))
+    desk = RunDesk(state, online=lambda: (A, B), training=lambda _run, _site: None)
     assert "no test figures from b" in str(desk.show(FIRST)["reason"])
     here.change = None
     desk.want(FIRST, verb="resume", reason="", by="ada")

@@ -69,12 +69,16 @@ def test_show_says_what_is_computed_and_what_leaves(held: SiteFolder, fedvol: Co
         "Bytes down in all: 1.7 kB",
         "no secure sum",
         "fewer than 10 patients",
+        "every 5 s while it trains",
         "not known; 9 steps",
         "Your policy allows it.",
     ):
         assert words in done.err, words
     said = json.loads(done.out)
     assert (said["bytes_up"], said["bytes_down"], said["hours"]) == (3 * 420, 4 * 420, None)
+    text = held.config_file.read_text()
+    held.config_file.write_text(text.replace("[policy]", "[policy]\ntell_progress = false"))
+    assert "while it trains" not in fedvol("consent", "show", "p1", "--folder", held.folder).err
 
 
 def test_a_fingerprint_job_is_told_as_one(

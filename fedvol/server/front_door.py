@@ -46,7 +46,8 @@ class FrontDoor:
         )
         blobs = BlobFolder(folder.exchange)
         # One guard for all routes: it remembers which calls were made already.
-        self._own = Starlette(routes=[*blob_routes(blobs, guard or CallGuard(sites)), *routes])
+        guard = guard or CallGuard(sites, remembered_in=folder.calls)
+        self._own = Starlette(routes=[*blob_routes(blobs, guard), *routes])
         self._private: Asgi = (
             PrivateGate(self.superlink.app, operators) if operators else self.superlink.app
         )

@@ -78,6 +78,11 @@ class ServerFolder:
         return self.folder / "exchange"
 
     @property
+    def calls(self) -> Path:
+        """Sites' calls of the last minutes, each of which is let through once."""
+        return self.folder / "calls.txt"
+
+    @property
     def events(self) -> Path:
         """What the coordinator told, a line each."""
         return self.folder / "events.jsonl"

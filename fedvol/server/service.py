@@ -76,7 +76,7 @@ class _Server:
         self._nodes: dict[SiteId, NodePublicKey] | None = None
         self._audit = AuditLog(state.folder.audit, signer=state.key)
         self._actions = AuditedActions(state.store, self._audit)
-        guard = CallGuard(state.registry)
+        guard = CallGuard(state.registry, remembered_in=state.folder.calls)
         agreements = AgreementDesk(state.store, sites=state.registry)
         progress = ProgressDesk(state.store, sites=state.registry)
         self._door = FrontDoor(

@@ -49,6 +49,8 @@ def blob_routes(folder: BlobFolder, guard: CallGuard) -> list[Route]:
             return Response(status_code=401)
         except BlobRefusedError:
             return Response(status_code=404)
+        except StoreError:
+            return Response(status_code=507)
         if not path.is_file():
             return Response(status_code=404)
         return FileResponse(path, media_type="application/octet-stream")
@@ -62,6 +64,8 @@ def blob_routes(folder: BlobFolder, guard: CallGuard) -> list[Route]:
             return Response(status_code=401)
         except BlobRefusedError:
             return Response(status_code=404)
+        except StoreError:
+            return Response(status_code=507)
         return Response(headers={OFFSET: str(offset), COMPLETE: "1" if is_whole else "0"})
 
     async def take(request: Request) -> Response:
@@ -69,6 +73,8 @@ def blob_routes(folder: BlobFolder, guard: CallGuard) -> list[Route]:
             call = admitted(request)
         except CallRefusedError:
             return Response(status_code=401)
+        except StoreError:
+            return Response(status_code=507)
         site, digest = SiteId(call.site), Digest(request.path_params["digest"])
         if request.headers.get("content-length") != str(call.size_bytes) or call.offset is None:
             return Response(status_code=400)

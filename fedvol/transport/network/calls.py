@@ -10,19 +10,24 @@ import binascii
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Protocol, final
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, final
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from fedvol.config.base import Section
 from fedvol.errors import CallRefusedError, IdentityError, MessageError
 from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
 from fedvol.plan import canonical_json
+from fedvol.transport.network.call_memory import CallMemory
 from fedvol.types import SiteId
 
 HEADER = "fedvol-call"
 TOLERANCE = timedelta(minutes=5)
 """How far the clocks of site and server may differ."""
+
+REMEMBERED = 2 * TOLERANCE
+"""How long a call is remembered: one made by a clock that is ahead stays fresh that long."""
 
 _MAX_HEADER_CHARS = 4096
 
@@ -44,7 +49,7 @@ class Call(Section):
     """Bytes of the body."""
     time: str
     """When, ISO 8601, UTC."""
-    nonce: str
+    nonce: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     """Sixteen random bytes, used once."""
 
 
@@ -100,13 +105,24 @@ class CallGuard:
 
     Args:
         keys: Who may call.
+        remembered_in: File of the calls made lately, so that the next process refuses them too;
+            None: this one forgets them when it ends.
         now: Gives the time, UTC.
+
+    Raises:
+        StoreError: The file cannot be read or written.
     """
 
-    def __init__(self, keys: SiteKeys, *, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self,
+        keys: SiteKeys,
+        *,
+        remembered_in: Path | None = None,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self._keys = keys
         self._now = now
-        self._seen: dict[str, datetime] = {}
+        self._made = CallMemory(remembered_in, keep=REMEMBERED)
 
     def admit(self, headers: Mapping[str, str], *, method: str, path: str) -> Call:
         """The call, once it is certain whose it is.
@@ -114,6 +130,7 @@ class CallGuard:
         Raises:
             CallRefusedError: It is not signed, by nobody active, for another route, too old or
                 too new, or was made before.
+            StoreError: It cannot be remembered.
         """
         try:
             body = self._body(headers.get(HEADER, ""))
@@ -147,11 +164,8 @@ class CallGuard:
             raise self._refused("its time cannot be read") from error
         if not is_near:
             raise self._refused("it is too old or too new; the clocks may differ")
-        # Older ones would be refused for their age, so they need not be remembered.
-        self._seen = {one: at for one, at in self._seen.items() if now - at <= 2 * TOLERANCE}
-        if call.nonce in self._seen:
+        if not self._made.is_new(call.nonce, now=now):
             raise self._refused("it was made before")
-        self._seen[call.nonce] = now
 
     def _refused(self, what: str) -> CallRefusedError:
         return CallRefusedError(

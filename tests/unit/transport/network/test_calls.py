@@ -1,15 +1,18 @@
 """A site's calls prove themselves, whoever carries them."""
 
 import base64
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedvol.errors import CallRefusedError
-from fedvol.identity import IdentityKey, PublicKey
+from fedvol.errors import CallRefusedError, StoreError
+from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
+from fedvol.transport.network.call_memory import CallMemory
 from fedvol.transport.network.calls import HEADER, TOLERANCE, CallGuard, sign_call
 from fedvol.types import SiteId
 
@@ -108,10 +111,76 @@ def test_no_byte_can_be_changed(place: int, value: int) -> None:
         guard.admit(changed, method="GET", path=PATH)
 
 
-def test_what_was_seen_is_forgotten_once_it_is_too_old_anyway(key: IdentityKey) -> None:
+def test_what_was_seen_is_forgotten_once_it_is_too_old_anyway(
+    key: IdentityKey, tmp_path: Path
+) -> None:
     time = [NOW]
-    guard = CallGuard(Keys({SITE: key.public}), now=lambda: time[0])
+    keys = Keys({SITE: key.public})
+    guard = CallGuard(keys, remembered_in=tmp_path / "calls", now=lambda: time[0])
     for _ in range(3):
         guard.admit(signed(key, now=lambda: time[0]), method="GET", path=PATH)
         time[0] += 3 * TOLERANCE
-    assert len(guard._seen) == 1
+    assert len(guard._made) == 1
+
+
+@pytest.mark.parametrize("ahead", [-TOLERANCE, timedelta(0), TOLERANCE])
+def test_a_restarted_guard_knows_what_was_made_before(
+    key: IdentityKey, ahead: timedelta, tmp_path: Path
+) -> None:
+    """Whichever way the site's clock is wrong, for as long as the call is fresh."""
+    time, keys = [NOW], Keys({SITE: key.public})
+
+    def guard() -> CallGuard:
+        return CallGuard(keys, remembered_in=tmp_path / "calls", now=lambda: time[0])
+
+    headers = signed(key, now=lambda: NOW + ahead)
+    guard().admit(headers, method="GET", path=PATH)
+    while time[0] - NOW - ahead <= TOLERANCE:
+        with pytest.raises(CallRefusedError, match="made before"):
+            guard().admit(headers, method="GET", path=PATH)
+        time[0] += TOLERANCE / 3
+    with pytest.raises(CallRefusedError, match="too old"):
+        guard().admit(headers, method="GET", path=PATH)
+    guard().admit(signed(key, now=lambda: time[0]), method="GET", path=PATH)
+
+
+def test_what_a_power_cut_left_half_written_costs_no_other_call(
+    key: IdentityKey, tmp_path: Path
+) -> None:
+    file, keys = tmp_path / "calls", Keys({SITE: key.public})
+    file.write_bytes(b"12345 \xff\n17")
+    headers = signed(key)
+    CallGuard(keys, remembered_in=file, now=lambda: NOW).admit(headers, method="GET", path=PATH)
+    with pytest.raises(CallRefusedError, match="made before"):
+        CallGuard(keys, remembered_in=file, now=lambda: NOW).admit(headers, method="GET", path=PATH)
+
+
+def test_the_file_does_not_grow_without_bound(tmp_path: Path) -> None:
+    file, keep = tmp_path / "calls", timedelta(seconds=10)
+    memory = CallMemory(file, keep=keep)
+    for number in range(25_000):
+        assert memory.is_new(f"{number:032x}", now=NOW + number * keep / 50)
+    assert len(memory) <= 100
+    assert len(file.read_text().splitlines()) <= 10_001
+
+
+def test_a_call_that_cannot_be_remembered_does_not_pass(key: IdentityKey, tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    guard = CallGuard(Keys({SITE: key.public}), remembered_in=folder / "calls", now=lambda: NOW)
+    (folder / "calls").unlink()
+    folder.rmdir()
+    headers = signed(key)
+    with pytest.raises(StoreError):
+        guard.admit(headers, method="GET", path=PATH)
+    folder.mkdir()
+    guard.admit(headers, method="GET", path=PATH)
+
+
+@pytest.mark.parametrize("nonce", ["", "1" * 31, "1" * 33, "A" * 32, "1" * 32 + "\n"])
+def test_a_nonce_of_another_form_is_refused(guard: CallGuard, key: IdentityKey, nonce: str) -> None:
+    call = json.loads(base64.urlsafe_b64decode(signed(key)[HEADER]))
+    payload = json.dumps({**json.loads(call["payload"]), "nonce": nonce})
+    data = SignedBody.sign(key, Tag.CALL, payload).to_bytes()
+    headers = {HEADER: base64.urlsafe_b64encode(data).decode()}
+    with pytest.raises(CallRefusedError, match="does not hold"):
+        guard.admit(headers, method="GET", path=PATH)

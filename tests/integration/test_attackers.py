@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -232,53 +231,3 @@ def test_nothing_but_tls_1_3_in_public(server: Server, version: ssl.TLSVersion |
         old.maximum_version = version
         with pytest.raises(ssl.SSLError):
             old.wrap_socket(plain)
-
-
-# --- rubbish ------------------------------------------------------------------------------------
-
-
-def rubbish(number: int) -> bytes:
-    """Bytes that look a little like a message."""
-    generator = np.random.default_rng(number)
-    return generator.bytes(int(generator.integers(0, 2000)))
-
-
-def headers_of(server: Server) -> dict[str, str]:
-    """What a real site's node would send with its next call."""
-    connection = server.connect(server.nodes[SITE])
-    caught: dict[str, str] = {}
-
-    def catch(request: httpx.Request) -> None:
-        caught.update(request.headers)
-
-    connection._client._client.event_hooks["request"] = [catch]
-    with closing(connection):
-        node = connection.activate()
-        connection.deactivate(node)
-    return {
-        name: caught[name] for name in caught if name.startswith("flwr") or name == "x-timestamp"
-    }
-
-
-def test_rubbish_of_a_real_site_is_refused_and_the_server_stays_up(server: Server) -> None:
-    """A neighbour whose software went mad: every route of the engine, and ours, many times."""
-    signed = {
-        name: value
-        for name, value in headers_of(server).items()
-        if name not in ("content-length", "content-type", "accept")
-    }
-    routes = [f"/v1/fleet/{name}" for name in ("activate-node", "pull-messages", "push-messages")]
-    routes += ["/v1/fleet/push-object", "/fedvol/v1/uploads/" + "0" * 64, "/fedvol/v1/blobs/x"]
-    statuses: dict[int, int] = {}
-    with httpx.Client(verify=server.tls, base_url=f"https://{HOST}:{server.public}") as client:
-        for number in range(500):
-            headers = {**signed, "content-type": "application/x-protobuf"}
-            method = ("POST", "PATCH", "GET")[number % 3] if number % 6 > 3 else "POST"
-            answer = client.request(
-                method, routes[number % len(routes)], content=rubbish(number), headers=headers
-            )
-            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-        assert client.get("/health").status_code == 200
-    assert not {200, 201, 204} & set(statuses), statuses
-    with closing(server.connect(server.nodes[SITE])) as site:
-        site.deactivate(site.activate())

@@ -12,6 +12,7 @@ Name = Literal[
     "surface_metrics_speedup",
     "evaluation_ratio",
     "server_memory_ratio",
+    "network_memory_ratio",
     "round_overhead_share",
     "site_round_s",
     "import_cli_s",
@@ -37,6 +38,8 @@ def run(name: Name, *, size: Size) -> Iterator[Measurement | Skipped]:
             from benchmarks import evaluation_ratio as benchmark
         case "server_memory_ratio":
             from benchmarks import server_memory_ratio as benchmark
+        case "network_memory_ratio":
+            from benchmarks import network_memory_ratio as benchmark
         case "round_overhead_share":
             from benchmarks import round_overhead_share as benchmark
         case "site_round_s":

@@ -1,7 +1,7 @@
 """A segmentation study of generated hospitals, small enough to be timed."""
 
-from fedvol.config import OpenStudy
-from fedvol.config.loading import parse_open_study
+from fedvol.config import OpenStudy, Study
+from fedvol.config.loading import parse_open_study, parse_study
 
 _TEXT = """
 version = 1
@@ -57,10 +57,25 @@ def phantom_study(
         steps: Gradient steps of a site in each.
         num_threads: CPU threads of one training.
     """
-    text = _TEXT.format(
+    text = _text(features, rounds=rounds, steps=steps, num_threads=num_threads)
+    return parse_open_study(text, where="timed.toml")
+
+
+def study_of_all(*, rounds: int, num_sites: int) -> Study:
+    """A FedAvg study in which every one of so many sites must take part, for sites without cases.
+
+    Args:
+        rounds: Rounds, of one step each.
+        num_sites: How many sites it has.
+    """
+    text = _text((4, 8), rounds=rounds, steps=1, num_threads=1)
+    return parse_study(f"{text}\n[federation]\nmin_sites = {num_sites}\n", where="timed.toml")
+
+
+def _text(features: tuple[int, ...], *, rounds: int, steps: int, num_threads: int) -> str:
+    return _TEXT.format(
         features=", ".join(map(str, features)),
         rounds=rounds,
         steps=steps,
         num_threads=num_threads,
     )
-    return parse_open_study(text, where="timed.toml")

@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+
+from relay import Relay
 
 from fedvol.client import AgentSpec
 from fedvol.identity import Authority, IdentityKey, NodeKey
@@ -28,6 +31,14 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind((HOST, 0))
         return int(found.getsockname()[1])
+
+
+def until(holds: Callable[[], object], *, what: str, timeout_s: float = START_S) -> None:
+    """Wait until something holds."""
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s, f"in vain: {what}"
+        time.sleep(0.01)
 
 
 @dataclass(kw_only=True)
@@ -104,7 +115,7 @@ class Party:
 
 @dataclass(kw_only=True)
 class Network:
-    """A server and its sites, on one machine.
+    """A server and its sites, on one machine; the first site's wire can be cut.
 
     Attributes:
         folder: Everything of them.
@@ -141,7 +152,10 @@ class Network:
             (self.folder / f"{site}.json").write_text(spec.model_dump_json())
         self.engine = self._party("engine")
         self.coordinator = self.coordinator_of("federated")
-        self.sites = {site: self._party("site", site) for site in self.agents}
+        self._open = ExitStack()
+        self.wire = self._open.enter_context(Relay(self.public_port).listening())
+        self.first = min(self.agents)
+        self.sites = {site: self.site_of(site) for site in self.agents}
 
     @property
     def keys(self) -> Path:
@@ -160,6 +174,7 @@ class Network:
         for party in (self.coordinator, *self.sites.values(), self.engine):
             if party.process is not None and party.process.poll() is None:
                 party.kill()
+        self._open.close()
 
     def start(self) -> None:
         """Start engine and sites, and wait until all of them are there."""
@@ -187,10 +202,32 @@ class Network:
         """The coordinator of a run."""
         return self._party("coordinator", run)
 
-    def _party(self, kind: str, name: str = "") -> Party:
-        words = [kind, str(self.folder), str(self.public_port), str(self.private_port)]
+    def site_of(self, site: SiteId, *, fault: str = "") -> Party:
+        """A site's process; with a fault of `network_faults`, one that does not do as it should."""
+        port = self.wire.port if site == self.first else self.public_port
+        return self._party("site", site, port=port, more=[fault] if fault else [])
+
+    def hold(self, event: str, *, count: int = 1) -> None:
+        """Have the next coordinator stand still when it told something so many times.
+
+        Whatever is done meanwhile is done in that phase of the run; `go_on` ends it.
+        """
+        self._held.write_text(json.dumps([event, count]))
+
+    def go_on(self) -> None:
+        """Let a coordinator that stands still go on."""
+        self._held.unlink(missing_ok=True)
+
+    @property
+    def _held(self) -> Path:
+        return self.folder / "hold.json"
+
+    def _party(
+        self, kind: str, name: str = "", *, port: int | None = None, more: Sequence[str] = ()
+    ) -> Party:
+        words = [kind, str(self.folder), str(port or self.public_port), str(self.private_port)]
         return Party(
             name="-".join(filter(None, (kind, name))),
-            words=[*words, str(self.heartbeat_s), name],
+            words=[*words, str(self.heartbeat_s), name, *more],
             folder=self.folder,
         )

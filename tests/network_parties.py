@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from fedvol.identity import IdentityKey, NodeKey, NodePublicKey, PublicKey
@@ -14,9 +15,21 @@ HOST = "127.0.0.1"
 
 
 class Printing:
+    """Tells everything; stands still once it told what the file `hold` names, while it is there."""
+
+    def __init__(self, hold: Path | None = None) -> None:
+        self._hold = hold
+        held = json.loads(hold.read_text()) if hold and hold.exists() else ["", 0]
+        self._held_at, self._left = str(held[0]), int(held[1])
+
     def event(self, name: str, /, **fields: Json) -> None:
         sys.stdout.write(json.dumps({"event": name, **fields}) + "\n")
         sys.stdout.flush()
+        if name != self._held_at or self._hold is None:
+            return
+        self._left -= 1
+        while self._left == 0 and self._hold.exists():
+            time.sleep(0.02)
 
 
 class Keys:
@@ -68,7 +81,7 @@ def coordinator(folder: Path, private: int, run: str) -> None:
             sites=Keys(folder),
             audit=AuditLog(folder / "server" / "audit.jsonl"),
         ),
-        observer=Printing(),
+        observer=Printing(folder / "hold.json"),
         poll_s=0.1,
     )
     Printing().event(
@@ -80,27 +93,31 @@ def coordinator(folder: Path, private: int, run: str) -> None:
     )
 
 
-def site(folder: Path, public: int, heartbeat_s: float, name: str, stop: threading.Event) -> None:
+def site(
+    folder: Path, public: int, heartbeat_s: float, name: str, fault: str, stop: threading.Event
+) -> None:
     from fedvol.client import AgentSpec
     from fedvol.client.site_app import SiteAppSpec
     from fedvol.client.site_service import serve_site
     from fedvol.transport.network.fleet_node import NodeTiming
 
     keys = folder / "keys"
-    serve_site(
-        SiteAppSpec(
-            agent=AgentSpec.model_validate_json((folder / f"{name}.json").read_text()),
-            address=f"{HOST}:{public}",
-            authority_file=str(keys / "ca.pem"),
-            identity_file=str(keys / f"{name}.pem"),
-            server=PublicKey(json.loads((keys / "server.json").read_text())),
-            device="cpu",
-        ),
-        node_key=NodeKey.load(keys / f"{name}-node.pem"),
-        timing=NodeTiming(heartbeat_s=heartbeat_s, poll_s=0.1, retry_s=0.2, max_retry_s=2.0),
-        observer=Printing(),
-        stop=stop,
+    spec = SiteAppSpec(
+        agent=AgentSpec.model_validate_json((folder / f"{name}.json").read_text()),
+        address=f"{HOST}:{public}",
+        authority_file=str(keys / "ca.pem"),
+        identity_file=str(keys / f"{name}.pem"),
+        server=PublicKey(json.loads((keys / "server.json").read_text())),
+        device="cpu",
     )
+    node_key = NodeKey.load(keys / f"{name}-node.pem")
+    timing = NodeTiming(heartbeat_s=heartbeat_s, poll_s=0.1, retry_s=0.2, max_retry_s=2.0)
+    if fault:
+        from network_faults import serve_faulty
+
+        serve_faulty(fault, spec, node_key=node_key, timing=timing, observer=Printing(), stop=stop)
+    else:
+        serve_site(spec, node_key=node_key, timing=timing, observer=Printing(), stop=stop)
 
 
 def main(words: list[str]) -> None:
@@ -115,7 +132,7 @@ def main(words: list[str]) -> None:
         case "coordinator":
             coordinator(folder, private, words[5])
         case _:
-            site(folder, public, heartbeat_s, words[5], stop)
+            site(folder, public, heartbeat_s, words[5], "".join(words[6:]), stop)
 
 
 if __name__ == "__main__":

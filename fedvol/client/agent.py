@@ -91,7 +91,11 @@ class SiteAgent:
                 )
             return self._answer(request)
         except FedvolError as error:
-            return refuse(self._releaser, request, error, observer=self._observer)
+            return self.refuse(request, error)
+
+    def refuse(self, request: Request, error: FedvolError) -> Contribution:
+        """Tell at the site why a request has no answer; the code of the reason is released."""
+        return refuse(self._releaser, request, error, observer=self._observer)
 
     def predictor(self, *, mirror: bool) -> Predictor:
         """The site's network as it stands, as a predictor."""

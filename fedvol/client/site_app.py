@@ -76,6 +76,7 @@ def _open_site_app(text: str, number: int, observer: Observer) -> App:
         outbox=Outbox(folder / "outbox"),
         allows=lambda request: request.plan == plan.digest,
         audit=AuditLog(folder / "audit.jsonl", signer=key),
+        refuses=agent.refuse,
         incoming=folder / "incoming",
         clock=SystemClock(),
     )

@@ -1,5 +1,6 @@
 """The app of a hospital's worker: it answers for every run that the hospital approved."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -75,7 +76,7 @@ class SiteWorker:
             contribution = self._agent(self._gate.require(request)).handle(request)
             self._gate.require_still(request)
         except FedvolError as error:
-            contribution = self._refusal(request, error, site=site)
+            contribution = self.refuse(request, error)
         self._observer.event(
             "site.answered",
             site=site,
@@ -125,7 +126,9 @@ class SiteWorker:
             delivery=delivery,
         )
 
-    def _refusal(self, request: Request, error: FedvolError, *, site: SiteId) -> Contribution:
+    def refuse(self, request: Request, error: FedvolError) -> Contribution:
+        """Tell at the site why a request has no answer; the code of the reason is released."""
+        site = SiteId(self._folder.config().site)
         self._observer.event(
             "site.refused",
             site=site,
@@ -168,11 +171,20 @@ class RosterSite:
         blobs: How weights come and go.
         gate: Says whether an answer may leave.
         audit: Where messages are written down.
+        refuses: The site's refusal of a request that finds no place on its disk.
     """
 
     def __init__(
-        self, folder: SiteFolder, key: IdentityKey, *, blobs: Blobs, gate: Gate, audit: AuditSink
+        self,
+        folder: SiteFolder,
+        key: IdentityKey,
+        *,
+        blobs: Blobs,
+        gate: Gate,
+        audit: AuditSink,
+        refuses: Callable[[Request, FedvolError], Contribution],
     ) -> None:
+        self._refuses = refuses
         self._folder = folder
         self._key = key
         self._blobs = blobs
@@ -206,6 +218,7 @@ class RosterSite:
             outbox=self._outbox,
             allows=self._gate.still_agrees,
             audit=self._audit,
+            refuses=self._refuses,
             incoming=self._folder.incoming,
             clock=SystemClock(),
         )
@@ -232,7 +245,10 @@ def _open_site_worker(text: str, number: int, observer: Observer) -> App:
         site=SiteId(config.site),
         proxy=folder.proxy_url(config),
     )
-    carrier = RosterSite(folder, key, blobs=blobs, gate=worker.gate, audit=audit)
+    carrier = RosterSite(
+        folder, key, blobs=blobs, gate=worker.gate, audit=audit, refuses=worker.refuse
+    )
+    carrier = RosterSite(folder, key, blobs=blobs, gate=worker.gate, refuses=worker.refuse)
     return make_client_app(worker.handle, carrier=carrier)
 
 

@@ -1,15 +1,19 @@
 """The same study over a network as in one process: other processes, TLS, signatures, same bits."""
 
+import logging
 import os
 import shutil
 import signal
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from network import Network
+from phases import PHASES, within
 from tiny import CPU, Events, tiny_text
 
 from fedvol.audit import compare_logs, verify_log
@@ -23,6 +27,7 @@ from fedvol.types import RunId, SiteId
 STUDY = parse_open_study(
     tiny_text(rounds="rounds = 2", strategy='kind = "fedbn"'), where="tiny.toml"
 )
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,39 +117,69 @@ def test_same_weights_over_the_network(expected: Expected, network: Network) -> 
     assert list((network.server / "exchange" / "up").rglob("*.safetensors")) == []
 
 
-SITE, WORKER, COORDINATOR, ENGINE = "site", "worker", "coordinator", "engine"
-KILLS = [
-    (WORKER, SITE, "site.training"),
-    (WORKER, SITE, "site.evaluating"),
-    (SITE, SITE, "site.training"),
-    (SITE, COORDINATOR, "site.contributed"),
-    (COORDINATOR, SITE, "site.training"),
-    (COORDINATOR, COORDINATOR, "round.closed"),
-    (ENGINE, SITE, "site.training"),
-    (ENGINE, COORDINATOR, "round.closed"),
-    pytest.param(SITE, SITE, "site.evaluating", marks=pytest.mark.full),
-    pytest.param(COORDINATOR, COORDINATOR, "site.contributed", marks=pytest.mark.full),
-    pytest.param(ENGINE, SITE, "site.evaluating", marks=pytest.mark.full),
+VICTIMS = (SITE, WORKER, COORDINATOR, ENGINE) = ("site", "worker", "coordinator", "engine")
+IN_CI = {
+    (WORKER, "training"),
+    (WORKER, "evaluating"),
+    (SITE, "training"),
+    (SITE, "uploading"),
+    (COORDINATOR, "training"),
+    (COORDINATOR, "closing"),
+    (ENGINE, "training"),
+    (ENGINE, "closing"),
+}
+AT_ONCE = [
+    pytest.param(victim, phase, 0, marks=[] if (victim, phase) in IN_CI else pytest.mark.full)
+    for victim in VICTIMS
+    for phase in PHASES
 ]
+SOMEWHEN = [
+    pytest.param(victim, phase, seed, marks=pytest.mark.full)
+    for victim in VICTIMS
+    for phase in ("training", "uploading", "evaluating")
+    for seed in (1, 2)
+]
+"""Phases that last have more moments than their beginning."""
 
 
-@pytest.mark.parametrize(("victim", "watched", "moment"), KILLS)
-def test_killed(
-    expected: Expected, network: Network, victim: str, watched: str, moment: str
-) -> None:
+@pytest.mark.parametrize(("victim", "phase", "seed"), [*AT_ONCE, *SOMEWHEN])
+def test_killed(expected: Expected, network: Network, victim: str, phase: str, seed: int) -> None:
     """Whoever is killed, and when: the same weights, and no round is played twice."""
-    run = f"{victim}-{watched}-{moment}"
-    site = network.sites[min(network.sites)]
-    heard = len(site.events(moment))
-    coordinator = network.begin(run)
-    if watched == SITE:
-        site.await_event(moment, count=heard + 1)
-    else:
-        coordinator.await_event(moment)
+    run = f"{victim}-{phase}-{seed}"
+    share = float(np.random.default_rng(seed).random()) if seed else 0.0
+    _log.warning("seed %d: after %.3f of %s", seed, share, phase)
+    with within(PHASES[phase], network, run, share=share):
+        kill(network, victim)
+    require_same(expected, network, run, network.finish())
+    closed = [event["round"] for event in network.coordinator.events("round.closed")]
+    assert sorted(set(closed)) == closed, "a closed round was played again"
+
+
+def kill(network: Network, victim: str) -> None:
+    """Kill a process, the first site's where it is a site's, and start it again."""
+    site = network.sites[network.first]
     if victim == WORKER:
         os.kill(site.events("worker.started")[-1]["process"], signal.SIGKILL)
-    else:
-        party = {SITE: site, COORDINATOR: coordinator, ENGINE: network.engine}[victim]
-        party.kill()
-        party.start()
+        return
+    party = {SITE: site, COORDINATOR: network.coordinator, ENGINE: network.engine}[victim]
+    party.kill()
+    if victim == COORDINATOR:
+        network.go_on()  # the next one is not held
+    party.start()
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [3.0, pytest.param(600.0, marks=[pytest.mark.full, pytest.mark.timeout(1800)])],
+)
+def test_a_wire_that_is_cut_in_a_round(
+    expected: Expected, network: Network, seconds: float
+) -> None:
+    """No byte passes for so long, and nobody is told: the round completes when the wire is back."""
+    run = f"cut-{seconds:.0f}"
+    with within(PHASES["training"], network, run, share=0.0):
+        network.wire.cut()
+        time.sleep(seconds)
+        assert network.coordinator.events("round.closed") == []
+        network.wire.mend()
     require_same(expected, network, run, network.finish())

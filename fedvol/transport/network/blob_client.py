@@ -67,6 +67,7 @@ class BlobClient:
         Raises:
             BlobRefusedError: The server does not give it, or gives another one.
             LinkDownError: The link was cut; call again.
+            StoreError: It cannot be written.
         """
         if target.is_file() and digest_file(target) == digest:
             return
@@ -83,6 +84,7 @@ class BlobClient:
                 raise self._refused("the server gave other weights than it named")
             part.replace(target)
         except OSError as error:
+            part.unlink(missing_ok=True)  # on a full disk it would keep the audit log from growing
             raise store_error(target, error) from error
 
     def bring(self, path: Path, *, digest: Digest) -> None:

@@ -6,9 +6,10 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar, final
 
 from fedvol.audit import AuditSink
-from fedvol.errors import ConsentMissingError, FedvolError, LinkDownError
+from fedvol.errors import ConsentMissingError, FedvolError, LinkDownError, StoreError
 from fedvol.federation import Action, Request
 from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
+from fedvol.privacy import Contribution
 from fedvol.store import StateOnDisk
 from fedvol.transport.carriers import Handle, require_meant
 from fedvol.transport.clock import Clock
@@ -58,6 +59,8 @@ class SignedSite:
         outbox: Where answers are kept.
         allows: Whether the site still agrees to a request; a kept answer leaves only then.
         audit: Where each request is written down, and each answer before it is kept.
+        refuses: The site's refusal of a request whose weights, or whose answer, find no place
+            on its disk; told and released like every other.
         incoming: Folder of weights that came down.
         clock: How to wait where the link is down.
     """
@@ -71,6 +74,7 @@ class SignedSite:
         outbox: Outbox,
         allows: Callable[[Request], bool],
         audit: AuditSink,
+        refuses: Callable[[Request, FedvolError], Contribution],
         incoming: Path,
         clock: Clock,
     ) -> None:
@@ -80,6 +84,7 @@ class SignedSite:
         self._outbox = outbox
         self._allows = allows
         self._audit = audit
+        self._refuses = refuses
         self._incoming = incoming
         self._clock = clock
 
@@ -159,9 +164,13 @@ class SignedSite:
     def _made(
         self, handle: Handle, header: RequestHeader, *, key: Digest, site: SiteId, deadline_s: float
     ) -> tuple[SignedBody, TensorFile | None]:
-        request = header.request(self._fetched(header.tensors, deadline_s=deadline_s))
-        contribution = handle(site, request)
-        tensors = self._outbox.write_tensors(key, contribution.tensors)
+        request = header.request(_NO_TENSORS)
+        try:
+            state = self._fetched(header.tensors, deadline_s=deadline_s)
+            contribution = handle(site, header.request(state))
+            tensors = self._outbox.write_tensors(key, contribution.tensors)
+        except StoreError as error:
+            contribution, tensors = self._refuses(request, error), None
         said = reply_header(contribution, request=request, tensors=tensors, request_digest=key)
         body = sign_header(self._key, Tag.REPLY, said)
         self._audit.append(answer_sent(body, said, contribution=contribution.digest))

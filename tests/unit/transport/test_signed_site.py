@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from audit_logs import CONTENT, Noted
 
-from fedvol.errors import ConsentMissingError, LinkDownError
+from fedvol.errors import ConsentMissingError, DiskFullError, FedvolError, LinkDownError
 from fedvol.federation import Action, Request
 from fedvol.identity import IdentityKey, Tag
 from fedvol.privacy import Contribution
 from fedvol.privacy.contribution import Kind, sealed
 from fedvol.transport import VirtualClock
 from fedvol.transport.engine import RecordDict
-from fedvol.transport.headers import ReplyHeader, request_header
+from fedvol.transport.headers import ReplyHeader, TensorFile, request_header
 from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_records import (
+    digest_of,
     from_records,
     open_header,
     sign_header,
@@ -49,7 +50,7 @@ class Blobs:
     brought: list[Digest] = field(default_factory=list)
 
     def fetch(self, digest: Digest, *, size_bytes: int, target: Path) -> None:
-        raise AssertionError("nothing was to be fetched")
+        raise DiskFullError(str(target), "no space left on the disk", "Free some.")
 
     def bring(self, path: Path, *, digest: Digest) -> None:
         if self.down:
@@ -74,13 +75,18 @@ def carrier(folder: Path, blobs: Blobs, agreement: Agreement) -> SignedSite:
         outbox=Outbox(folder / "outbox"),
         allows=agreement,
         audit=Noted(),
+        refuses=refused,
         incoming=folder / "incoming",
         clock=VirtualClock(),
     )
 
 
-def asked() -> RecordDict:
-    return to_records(sign_header(SERVER, Tag.REQUEST, request_header(REQUEST)))
+def refused(request: Request, error: FedvolError) -> Contribution:
+    return sealed(Kind.REFUSAL, values={}, tensors={}, code=error.code, title=error.title)
+
+
+def asked(tensors: TensorFile | None = None) -> RecordDict:
+    return to_records(sign_header(SERVER, Tag.REQUEST, request_header(REQUEST, tensors=tensors)))
 
 
 def trained(site: SiteId, request: Request) -> Contribution:
@@ -136,3 +142,24 @@ def test_an_answer_that_was_kept_needs_the_approval_too(tmp_path: Path) -> None:
         from_records(answer), Tag.REPLY, ReplyHeader, signer=SITE_KEY.public, where="reply"
     )
     assert (said.code, said.tensors, len(blobs.brought)) == (ConsentMissingError.code, None, 1)
+
+
+def test_a_disk_without_space_for_the_weights_is_told(tmp_path: Path) -> None:
+    tensors = TensorFile(digest="2" * 64, size_bytes=5)
+    assert code_of(carrier(tmp_path, Blobs(), Agreement()), asked(tensors)) == "FV-STORE-004"
+
+
+def test_a_disk_without_space_for_the_answer_is_told_and_thought_over(tmp_path: Path) -> None:
+    site, question = carrier(tmp_path, Blobs(), Agreement()), asked()
+    in_the_way = Outbox(tmp_path / "outbox").tensors(digest_of(from_records(question)))
+    in_the_way.mkdir(parents=True)
+    assert code_of(site, question).startswith("FV-STORE-")
+    in_the_way.rmdir()
+    assert code_of(site, question) == ""
+
+
+def code_of(site: SignedSite, question: RecordDict) -> str:
+    """The code under which a site's answer is signed."""
+    answer = site.answer(trained, question, site=SITE, action="train.finetune")
+    body = from_records(answer)
+    return open_header(body, Tag.REPLY, ReplyHeader, signer=SITE_KEY.public, where="reply").code

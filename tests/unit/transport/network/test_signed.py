@@ -16,6 +16,7 @@ from fedvol.audit import AuditLog, Comparison, compare_logs
 from fedvol.errors import (
     AuditError,
     BlobRefusedError,
+    FedvolError,
     IdentityError,
     LinkDownError,
     MessageError,
@@ -107,6 +108,10 @@ class Roster:
         return self.active.get(site)
 
 
+def refuse(request: Request, error: FedvolError) -> Contribution:
+    raise AssertionError(f"the disk is not full: {error}")
+
+
 @dataclass
 class Link:
     """Both ends of a link to one site."""
@@ -142,6 +147,7 @@ class Link:
             outbox=Outbox(self.folder / "outbox"),
             allows=lambda request: self.agrees,
             audit=AuditLog(self.site_log),
+            refuses=refuse,
             incoming=self.folder / "incoming",
             clock=VirtualClock(),
         )

@@ -248,7 +248,6 @@ def _open_site_worker(text: str, number: int, observer: Observer) -> App:
     carrier = RosterSite(
         folder, key, blobs=blobs, gate=worker.gate, audit=audit, refuses=worker.refuse
     )
-    carrier = RosterSite(folder, key, blobs=blobs, gate=worker.gate, refuses=worker.refuse)
     return make_client_app(worker.handle, carrier=carrier)
 
 

@@ -1,11 +1,10 @@
 """A disk that fills up stops the run with status 7; with space again it ends with the same bits."""
 
-import subprocess
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_disk import small_disk
 from tiny import figures, half_written
 
 from fedvol.data import CaseRecord
@@ -13,46 +12,6 @@ from fedvol.errors import DiskFullError
 from fedvol.files import digest_file
 from fedvol.store import SqlCatalogue
 from fedvol.types import CaseId, SiteId, SubjectId
-
-
-class SmallDisk:
-    """A file system of its own that can be given more space."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def resize(self, kilobytes: int) -> None:
-        self._mount("-o", f"remount,size={kilobytes}k", str(self.folder))
-
-    def mount(self, kilobytes: int) -> None:
-        self._mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(self.folder))
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
-
-    def _mount(self, *words: str) -> None:
-        ended = subprocess.run(
-            ["mount", *words],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ended.returncode:
-            raise OSError(ended.stderr.strip())
-
-
-@contextmanager
-def small_disk(folder: Path, *, kilobytes: int) -> Generator[SmallDisk]:
-    disk = SmallDisk(folder)
-    folder.mkdir()
-    try:
-        disk.mount(kilobytes)
-    except OSError as error:
-        pytest.skip(f"no small disk can be made here: {error}")
-    try:
-        yield disk
-    finally:
-        disk.unmount()
 
 
 def fill_and_free(fedvol: Callable[..., object], tiny_run, folder: Path, sizes: list[int]) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -22,6 +22,7 @@ from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartR
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode import node_auth_http_interceptor
 from network import free_port
 from serving import HOST, NEIGHBOUR, SITE, Server, serving
 
@@ -231,3 +232,18 @@ def test_nothing_but_tls_1_3_in_public(server: Server, version: ssl.TLSVersion |
         old.maximum_version = version
         with pytest.raises(ssl.SSLError):
             old.wrap_socket(plain)
+
+
+@pytest.mark.parametrize("minutes", [-6, -4, 4, 6])
+def test_a_clock_may_be_wrong_by_five_minutes(
+    server: Server, minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ahead or behind, as on our own routes; Flower by itself refuses one that is 6 s ahead."""
+    away = timedelta(minutes=minutes)
+    monkeypatch.setattr(node_auth_http_interceptor, "now", lambda: datetime.now(UTC) + away)
+    with closing(server.connect(server.nodes[NEIGHBOUR])) as site:
+        if abs(minutes) > 5:
+            with pytest.raises(NotAdmittedError):
+                site.activate()
+        else:
+            site.deactivate(site.activate())

@@ -2,27 +2,25 @@
 
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from network import Network
+from network import Network, Party
+from network_faults import WRONG_CLOCK
+from network_study import Expected, audit_of, expecting, networked, recorded, require_same, session_in
 from phases import PHASES, within
-from tiny import CPU, Events, tiny_text
+from small_disk import small_disk
+from tiny import tiny_text
 
-from fedvol.audit import compare_logs, verify_log
+from fedvol.audit import verify_log
 from fedvol.config.loading import parse_open_study
-from fedvol.server import Outcome
-from fedvol.simulation.output import open_output
-from fedvol.simulation.session import FEDERATED, Session, open_session
-from fedvol.store import RunStore, open_engine
-from fedvol.types import RunId, SiteId
+from fedvol.federation import RoundState, RunState, SiteState
 
 STUDY = parse_open_study(
     tiny_text(rounds="rounds = 2", strategy='kind = "fedbn"'), where="tiny.toml"
@@ -30,79 +28,17 @@ STUDY = parse_open_study(
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """What one process makes of the study."""
-
-    session: Session
-    prepared: Path
-    outcome: Outcome
-
-
 @pytest.fixture(scope="module")
 def expected(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Expected]:
-    prepared = tmp_path_factory.mktemp("prepared")
-    open_session(
-        STUDY,
-        data=tiny_data,
-        output=open_output(prepared, resume=False),
-        device=CPU,
-        observer=Events(),
-    )
-    out = tmp_path_factory.mktemp("here")
-    shutil.copytree(prepared, out, dirs_exist_ok=True)
-    session = open_session(
-        STUDY,
-        data=tiny_data,
-        output=open_output(out, resume=True),
-        device=CPU,
-        observer=Events(),
-    )
-    yield Expected(session=session, prepared=prepared, outcome=session.federated().outcome)
-    session.engine.close()
+    with expecting(STUDY, data=tiny_data, folder=tmp_path_factory.mktemp("expected")) as expected:
+        yield expected
 
 
 @pytest.fixture(scope="module")
 def network(expected: Expected, tmp_path_factory: pytest.TempPathFactory) -> Generator[Network]:
-    """Sites with the same cases, each with a folder of its own."""
     folder = tmp_path_factory.mktemp("network")
-    agents = {}
-    for site in expected.session.sites:
-        own = folder / "sites" / site
-        shutil.copytree(expected.prepared / "sites" / site, own)
-        spec = expected.session._spec(site)
-        plan = folder / "plan.json"
-        agents[site] = spec.model_copy(
-            update={"folder": str(own), "plan_file": str(plan), "cases": {site: str(own)}}
-        )
-    with Network(
-        folder=folder,
-        plan=expected.session.plan,
-        initial=expected.session.initial,
-        agents=agents,
-    ) as network:
-        network.start()
+    with networked(expected.session, prepared=expected.prepared, folder=folder) as network:
         yield network
-
-
-def require_same(expected: Expected, network: Network, run: str, told: dict[str, Any]) -> None:
-    """The weights of every round, and the release, are those of one process."""
-    assert told["release"] == expected.outcome.release
-    assert told["best_round"] == expected.outcome.best_round
-    assert told["tests"] == sorted(expected.session.sites)
-    engine = open_engine(network.server / "server.db")
-    ours = [(r.index, r.attempt, r.aggregate) for r in RunStore(engine).rounds(RunId(run))]
-    engine.dispose()
-    records = expected.session.store.rounds(FEDERATED)
-    assert ours == [(r.index, r.attempt, r.aggregate) for r in records]
-    for site in expected.session.sites:
-        compared = compare_logs(audit_of(network, site), network.server / "audit.jsonl")
-        assert compared.num_contradictions == 0, compared.as_json()
-
-
-def audit_of(network: Network, site: SiteId) -> Path:
-    """A site's audit log, which tells of every run over this network."""
-    return network.folder / "sites" / site / "audit.jsonl"
 
 
 def test_same_weights_over_the_network(expected: Expected, network: Network) -> None:
@@ -130,16 +66,14 @@ IN_CI = {
 }
 AT_ONCE = [
     pytest.param(victim, phase, 0, marks=[] if (victim, phase) in IN_CI else pytest.mark.full)
-    for victim in VICTIMS
-    for phase in PHASES
+    for victim, phase in product(VICTIMS, PHASES)
 ]
+LASTING = ("training", "uploading", "evaluating")
+"""Phases that have more moments than their beginning: each is met at one that its seed draws."""
 SOMEWHEN = [
     pytest.param(victim, phase, seed, marks=pytest.mark.full)
-    for victim in VICTIMS
-    for phase in ("training", "uploading", "evaluating")
-    for seed in (1, 2)
+    for seed, (victim, phase) in enumerate(product(VICTIMS, LASTING), start=1)
 ]
-"""Phases that last have more moments than their beginning."""
 
 
 @pytest.mark.parametrize(("victim", "phase", "seed"), [*AT_ONCE, *SOMEWHEN])
@@ -183,3 +117,140 @@ def test_a_wire_that_is_cut_in_a_round(
         assert network.coordinator.events("round.closed") == []
         network.wire.mend()
     require_same(expected, network, run, network.finish())
+
+
+@contextmanager
+def faulty(network: Network, fault: str) -> Generator[Party]:
+    """The last site's process is one with a fault; the site itself is back afterwards."""
+    site = max(network.agents)
+    party = network.sites[site]
+    assert party.stop() == 0
+    changed = network.site_of(site, fault=fault)
+    event = "link.down" if fault == WRONG_CLOCK else "link.up"
+    try:
+        started(changed, event)
+        yield changed
+    finally:
+        changed.kill()
+        started(party, "link.up")
+
+
+def started(party: Party, event: str) -> None:
+    """Start a party and wait until it tells how it fares."""
+    before = len(party.events(event))
+    party.start()
+    party.await_event(event, count=before + 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("not-finite", "holds NaN or infinite values"),
+        pytest.param("other-shapes", "has shape (1,) instead of", marks=pytest.mark.full),
+    ],
+)
+def test_an_update_that_cannot_be_summed(network: Network, fault: str, words: str) -> None:
+    """The run goes on without it, and the record says why."""
+    with faulty(network, fault):
+        network.begin(fault)
+        network.finish()
+    site = max(network.agents)
+    run, rounds = recorded(network, fault)
+    assert run.state is RunState.FINISHED
+    assert [one.state for one in rounds] == [RoundState.CLOSED, RoundState.CLOSED]
+    for record in rounds:
+        found = {one.site: (one.state, one.code, one.title) for one in record.sites}
+        assert found.pop(site) == (SiteState.TRAINED, "FV-FED-002", "contribution invalid")
+        assert {state for state, _, _ in found.values()} == {SiteState.CONTRIBUTED}
+    told = network.coordinator.events("site.refused")
+    assert [(one["site"], one["round"]) for one in told] == [(site, 1), (site, 2)]
+    assert all(words in one["detail"] for one in told)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("fault", "event", "words"),
+    [
+        ("other-version", "site.refused", "it runs fedvol 9.9.9, the plan was made by"),
+        (WRONG_CLOCK, "site.absent", "not connected"),
+    ],
+)
+def test_a_site_that_cannot_take_part(network: Network, fault: str, event: str, words: str) -> None:
+    """The others train; at the end no test figures are given for a part of the sites."""
+    with faulty(network, fault) as party:
+        assert network.begin(fault).wait(600.0) == 1
+    site = max(network.agents)
+    run, rounds = recorded(network, fault)
+    assert run.state is RunState.FINISHED
+    assert [one.state for one in rounds] == [RoundState.CLOSED, RoundState.CLOSED]
+    assert all(site not in {one.site for one in record.sites} for record in rounds)
+    (told,) = [one for one in network.coordinator.events(event) if one["site"] == site]
+    assert words in told.get("detail", "") + told.get("reason", "")
+    assert (
+        f"no test figures from {site}, which did not answer" in network.coordinator.log.read_text()
+    )
+    if fault == WRONG_CLOCK:
+        assert party.events("link.down")[-1]["code"] == "FV-TRAN-005"
+
+
+@pytest.mark.full
+def test_a_site_that_sends_nothing(tiny_data: Path, tmp_path: Path) -> None:
+    limits = "\n[federation]\nmin_sites = 2\ntrain_limit_s = 60.0\n"
+    study = parse_open_study(tiny_text(rounds="rounds = 1", more=limits), where="tiny.toml")
+    prepared, folder = tmp_path / "prepared", tmp_path / "network"
+    session = session_in(prepared, study, data=tiny_data, resume=False)
+    folder.mkdir()
+    with networked(session, prepared=prepared, folder=folder) as network:
+        with faulty(network, "nothing"):
+            network.begin("nothing").await_event("round.closed")
+        assert network.coordinator.wait(600.0) in (0, 1)  # it may be back for its test cases
+        (record,) = recorded(network, "nothing")[1]
+    session.engine.close()
+    found = {one.site: (one.state, one.code, one.title) for one in record.sites}
+    assert found.pop(max(network.agents)) == (SiteState.SILENT, "FV-FED-005", "time limit passed")
+    assert {state for state, _, _ in found.values()} == {SiteState.CONTRIBUTED}
+
+
+# --- disks that are full ------------------------------------------------------------------------
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("place", ["incoming", "outbox"])
+def test_a_site_whose_disk_is_full(network: Network, place: str) -> None:
+    """Where weights come in, or where its answer is kept: the others go on, and it says why."""
+    run, site = f"site-full-{place}", max(network.agents)
+    with small_disk(network.folder / "sites" / site / place, kilobytes=4):
+        network.begin(run).wait(600.0)
+    _, rounds = recorded(network, run)
+    assert [one.state for one in rounds] == [RoundState.CLOSED, RoundState.CLOSED]
+    for record in rounds:
+        found = {one.site: (one.state, one.code, one.title) for one in record.sites}
+        assert found.pop(site) == (SiteState.REFUSED, "FV-STORE-004", "disk full")
+        assert {state for state, _, _ in found.values()} == {SiteState.CONTRIBUTED}
+    assert "no space left on the disk" in network.sites[site].events("site.refused")[-1]["detail"]
+
+
+@pytest.mark.full
+def test_a_server_without_space_for_what_sites_bring(expected: Expected, network: Network) -> None:
+    """The site waits, and goes on where it was."""
+    run, folder = "server-full-up", network.server / "exchange" / "up" / network.first
+    with small_disk(folder, kilobytes=4) as disk, within(PHASES["training"], network, run, share=0):
+        network.coordinator.await_event("site.contributed", count=2)
+        refused = network.sites[network.first]
+        assert refused.process is not None
+        assert refused.process.poll() is None
+        disk.resize(10_000)
+        require_same(expected, network, run, network.finish())
+
+
+@pytest.mark.full
+def test_a_server_without_space_for_what_it_gives_out(expected: Expected, network: Network) -> None:
+    """The run fails with words that say it, and goes on once there is space."""
+    run = "server-full-down"
+    with small_disk(network.server / "exchange" / "down", kilobytes=4) as disk:
+        assert network.begin(run).wait(600.0) == 1
+        record, _ = recorded(network, run)
+        assert (record.state, record.reason.split(":")[0]) == (RunState.FAILED, "")
+        disk.resize(10_000)
+        network.begin(run)
+        require_same(expected, network, run, network.finish())

@@ -169,14 +169,26 @@ class SignedSite:
             state = self._fetched(header.tensors, deadline_s=deadline_s)
             contribution = handle(site, header.request(state))
             tensors = self._outbox.write_tensors(key, contribution.tensors)
+            body = self._signed(contribution, request, tensors=tensors, key=key)
+            if not contribution.code and request.action is not Action.HEALTH:
+                self._outbox.put(key, body)
+            return body, tensors
         except StoreError as error:
-            contribution, tensors = self._refuses(request, error), None
+            return self._signed(self._refuses(request, error), request, key=key), None
+
+    def _signed(
+        self,
+        contribution: Contribution,
+        request: Request,
+        *,
+        key: Digest,
+        tensors: TensorFile | None = None,
+    ) -> SignedBody:
+        """An answer under the site's signature, written down before it may leave."""
         said = reply_header(contribution, request=request, tensors=tensors, request_digest=key)
         body = sign_header(self._key, Tag.REPLY, said)
         self._audit.append(answer_sent(body, said, contribution=contribution.digest))
-        if not contribution.code and request.action is not Action.HEALTH:
-            self._outbox.put(key, body)
-        return body, tensors
+        return body
 
     def _fetched(self, tensors: TensorFile | None, *, deadline_s: float) -> State:
         if tensors is None:

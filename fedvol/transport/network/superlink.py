@@ -16,6 +16,7 @@ from typing import final
 from fastapi import FastAPI
 
 from fedvol.errors import SiteRegistrationError
+from fedvol.transport.network.calls import TOLERANCE
 from fedvol.transport.network.superlink_engine import (
     ACCESS_TOKEN,
     HEARTBEAT_DEFAULT_INTERVAL,
@@ -27,6 +28,7 @@ from fedvol.transport.network.superlink_engine import (
     SuperLinkLifespan,
     SuperLinkLifespanConfig,
     create_app,
+    tolerate_clocks,
 )
 from fedvol.types import SiteId
 
@@ -83,6 +85,7 @@ class SuperLink:
             isolation="process",
             runtime_dependency_install=False,
         )
+        tolerate_clocks(TOLERANCE.total_seconds())  # one limit, whichever route a site calls
         self._setting = threading.Lock()
         self.app: FastAPI = create_app(config, SuperLinkLifespan)
         self._admitted: frozenset[bytes] = frozenset()

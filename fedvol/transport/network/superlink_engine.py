@@ -43,6 +43,7 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.grid import HttpGrid
 from flwr.superlink.main import create_app
+from flwr.superlink.routers.fleet import node_auth
 
 ACQUIRE_TASK = "/flwr.proto.Runtime/AcquireTask"
 """The one call of Flower's runtime routes that is signed with the server's own secret."""
@@ -52,6 +53,16 @@ SERVER_APP_TASK = "flwr-serverapp"
 
 ACCESS_TOKEN = "flwr-oidc-access-token"  # noqa: S105  # the name of a field, not a secret
 """Under what name Flower hands a bearer token to the plugin that checks it."""
+
+
+def tolerate_clocks(seconds: float) -> None:
+    """Let nodes in whose clock is off by so much; Flower's own limit is 5 s for one that is ahead.
+
+    Args:
+        seconds: How far a node's clock may be ahead or behind.
+    """
+    node_auth.__dict__.update(SYSTEM_TIME_TOLERANCE=seconds, TIMESTAMP_TOLERANCE=0.0)
+
 
 __all__ = [
     "ACCESS_TOKEN",
@@ -91,4 +102,5 @@ __all__ = [
     "make_pull_object_fn_protobuf",
     "pull_and_inflate_object_from_tree",
     "run_from_proto",
+    "tolerate_clocks",
 ]

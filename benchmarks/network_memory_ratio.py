@@ -5,6 +5,7 @@ are in one other process, `python -m benchmarks.network_memory_ratio FOLDER`: ea
 keys and its signed answers, and computes nothing.
 """
 
+import os
 import socket
 import statistics
 import subprocess
@@ -82,6 +83,8 @@ _CONSORTIUM = "Timed"
 _HOST = "127.0.0.1"
 _LIMIT_S = 3600.0
 _LOOK_S = 0.5
+_POLL_S = 5.0
+"""Seconds between two questions of a site for work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +97,19 @@ class _Case:
 
 _CASES: dict[Size, _Case] = {
     "tiny": _Case(few=2, many=4, rounds=1, parameters=1 << 10),
-    "default": _Case(few=10, many=100, rounds=3, parameters=1 << 18),
+    "default": _Case(few=10, many=100, rounds=2, parameters=1 << 18),
     "large": _Case(few=10, many=100, rounds=3, parameters=1 << 24),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """Of one federation: peaks in MiB, seconds of a round (median)."""
+    """Of one federation: peaks in MiB, seconds of a round (median), all seconds of computing."""
 
     main_mib: float
     coordinator_mib: float
     round_s: float
+    cpu_s: float
 
 
 def measure(size: Size) -> Measurement:
@@ -128,6 +132,8 @@ def measure(size: Size) -> Measurement:
             "baseline_coordinator_peak_mib": few.coordinator_mib,
             "round_s": many.round_s,
             "baseline_round_s": few.round_s,
+            "server_cpu_s": many.cpu_s,
+            "baseline_server_cpu_s": few.cpu_s,
         },
     )
 
@@ -239,11 +245,12 @@ def _finished(state: ServerState, case: _Case, *, main: int, num_sites: int) -> 
     took_part = [sum(site.state is SiteState.CONTRIBUTED for site in one.sites) for one in rounds]
     if record.state is not RunState.FINISHED or took_part != [num_sites] * case.rounds:
         raise RuntimeError(f"the run is {record.state.value}: {record.reason or took_part}")
-    (coordinator,) = _children(main)
+    (coordinator,) = map(int, _children(main))
     return _Found(
         main_mib=_peak_mib(main),
-        coordinator_mib=_peak_mib(int(coordinator)),
+        coordinator_mib=_peak_mib(coordinator),
         round_s=statistics.median(one.seconds for one in rounds),
+        cpu_s=_cpu_s(main) + _cpu_s(coordinator),
     )
 
 
@@ -256,6 +263,12 @@ def _children(process: int) -> list[str]:
 def _peak_mib(process: int) -> float:
     lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def _cpu_s(process: int) -> float:
+    """Seconds in which a process computed, its start included."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -300,7 +313,7 @@ def _serve_site(folder: Path, site: SiteId, plan: Plan, stop: threading.Event) -
         address, server = state.config.address, state.key.public
     key = IdentityKey.load(folder / f"{site}.pem")
     tls = client_context((folder / "authority.pem").read_bytes())
-    timing = NodeTiming()
+    timing = NodeTiming(poll_s=_POLL_S)
     own = folder / "sites" / site
     carrier = SignedSite(
         key,

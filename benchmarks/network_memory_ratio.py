@@ -24,7 +24,9 @@ import numpy as np
 import fedvol
 from benchmarks.measurement import REPOSITORY, Measurement, Size
 from benchmarks.phantom_study import study_of_all
+from fedvol.audit import AuditLog
 from fedvol.cli.server import server_text
+from fedvol.config.base import Section
 from fedvol.errors import FedvolError
 from fedvol.federation import (
     Action,
@@ -76,7 +78,7 @@ from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
 from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_site import SignedSite
-from fedvol.types import RunId, SiteId, State
+from fedvol.types import Digest, RunId, SiteId, State
 
 _RUN = RunId("timed")
 _CONSORTIUM = "Timed"
@@ -315,12 +317,14 @@ def _serve_site(folder: Path, site: SiteId, plan: Plan, stop: threading.Event) -
     tls = client_context((folder / "authority.pem").read_bytes())
     timing = NodeTiming(poll_s=_POLL_S)
     own = folder / "sites" / site
+    own.mkdir(parents=True)
     carrier = SignedSite(
         key,
         server=server,
         blobs=BlobClient(address, tls=tls, key=key, site=site),
         outbox=Outbox(own / "outbox"),
         allows=lambda request: request.plan == plan.digest,
+        audit=AuditLog(own / "audit.jsonl", signer=key),
         refuses=_refuse,
         incoming=own / "incoming",
         clock=SystemClock(),
@@ -350,11 +354,10 @@ def _answer(request: Request, plan: Plan) -> Contribution:
                 test_cases=0,
                 skipped={},
             )
-            return sealed(Kind.HEALTH, values=health.model_dump(mode="json"), tensors={})
+            return _said(Kind.HEALTH, health)
         case Action.FINETUNE:
             report = TrainReport(cases=3, steps=1, train_seconds=0.0, loss=1.0)
-            tensors = _weights(plan.network.tensors)
-            return sealed(Kind.UPDATE, values=report.model_dump(mode="json"), tensors=tensors)
+            return _said(Kind.UPDATE, report, tensors=_weights(plan.network.tensors))
         case Action.VALIDATE:
             return _judged(plan)
         case _:
@@ -377,8 +380,16 @@ def _judged(plan: Plan) -> Contribution:
         lone_sites=ones,
     )
     report = EvaluationReport(keys=keys, cases=1, evaluate_seconds=0.0)
+    return _said(Kind.EVALUATION, report, tensors=to_arrays(sums)[0])
+
+
+def _said(kind: Kind, report: Section, *, tensors: State | None = None) -> Contribution:
+    """A contribution that no policy had to look at: no case is behind it."""
     return sealed(
-        Kind.EVALUATION, values=report.model_dump(mode="json"), tensors=to_arrays(sums)[0]
+        kind,
+        values=report.model_dump(mode="json"),
+        tensors=tensors or {},
+        digest=Digest("0" * 64),
     )
 
 

@@ -27,16 +27,17 @@ Spoil = Callable[[Contribution], Contribution]
 
 def not_finite(given: Contribution) -> Contribution:
     tensors = {name: np.full_like(array, np.nan) for name, array in given.tensors.items()}
-    return sealed(given.kind, values=given.values, tensors=tensors)
+    return sealed(given.kind, values=given.values, tensors=tensors, digest=given.digest)
 
 
 def other_shapes(given: Contribution) -> Contribution:
     tensors = {name: np.ravel(array)[:1] for name, array in given.tensors.items()}
-    return sealed(given.kind, values=given.values, tensors=tensors)
+    return sealed(given.kind, values=given.values, tensors=tensors, digest=given.digest)
 
 
 def other_version(given: Contribution) -> Contribution:
-    return sealed(given.kind, values={**given.values, "software": "9.9.9"}, tensors={})
+    values = {**given.values, "software": "9.9.9"}
+    return sealed(given.kind, values=values, tensors={}, digest=given.digest)
 
 
 def nothing(given: Contribution) -> Contribution:

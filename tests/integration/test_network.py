@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 from network import Network, Party, until
 from network_faults import WRONG_CLOCK
-from network_study import Expected, audit_of, expecting, networked, recorded, require_same, session_in
+from network_study import (
+    Expected,
+    audit_of,
+    expecting,
+    networked,
+    recorded,
+    require_same,
+    session_in,
+)
 from phases import PHASES, within
 from small_disk import small_disk
 from tiny import tiny_text
@@ -119,6 +127,54 @@ def test_a_wire_that_is_cut_in_a_round(
     require_same(expected, network, run, network.finish())
 
 
+# --- disks that are full ------------------------------------------------------------------------
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("place", ["incoming", "outbox"])
+def test_a_site_whose_disk_is_full(network: Network, place: str) -> None:
+    """Where weights come in, or where its answer is kept: the others go on, and it says why."""
+    run, site = f"site-full-{place}", max(network.agents)
+    with small_disk(network.folder / "sites" / site / place, kilobytes=4):
+        network.begin(run).wait(600.0)
+    _, rounds = recorded(network, run)
+    assert [one.state for one in rounds] == [RoundState.CLOSED, RoundState.CLOSED]
+    for record in rounds:
+        found = {one.site: (one.state, one.code, one.title) for one in record.sites}
+        assert found.pop(site) == (SiteState.REFUSED, "FV-STORE-004", "disk full")
+        assert {state for state, _, _ in found.values()} == {SiteState.CONTRIBUTED}
+    assert "no space left on the disk" in network.sites[site].events("site.refused")[-1]["detail"]
+
+
+@pytest.mark.full
+def test_a_server_without_space_for_what_sites_bring(expected: Expected, network: Network) -> None:
+    """The site waits, and goes on where it was."""
+    run, folder = "server-full-up", network.server / "exchange" / "up" / network.first
+    with small_disk(folder, kilobytes=4) as disk, within(PHASES["training"], network, run, share=0):
+        network.coordinator.await_event("site.contributed", count=2)
+        until(lambda: list(folder.glob("*.part")), what="the site brings what finds no place")
+        disk.resize(10_000)
+        require_same(expected, network, run, network.finish())
+
+
+@pytest.mark.full
+def test_a_server_without_space_for_what_it_gives_out(expected: Expected, network: Network) -> None:
+    """The run fails with words that say it, and goes on once there is space."""
+    run = "server-full-down"
+    with small_disk(network.server / "exchange" / "down", kilobytes=4) as disk:
+        assert network.begin(run).wait(600.0) == 1
+        record, _ = recorded(network, run)
+        assert record.state is RunState.FAILED
+        assert "FV-STORE-004" in record.reason
+        assert "no space left on the disk" in record.reason
+        disk.resize(10_000)
+        network.begin(run)
+        require_same(expected, network, run, network.finish())
+
+
+# --- sites with a fault: their logs contradict what they sent, so they come last ----------------
+
+
 @contextmanager
 def faulty(network: Network, fault: str) -> Generator[Party]:
     """The last site's process is one with a fault; the site itself is back afterwards."""
@@ -209,48 +265,3 @@ def test_a_site_that_sends_nothing(tiny_data: Path, tmp_path: Path) -> None:
     found = {one.site: (one.state, one.code, one.title) for one in record.sites}
     assert found.pop(max(network.agents)) == (SiteState.SILENT, "FV-FED-005", "time limit passed")
     assert {state for state, _, _ in found.values()} == {SiteState.CONTRIBUTED}
-
-
-# --- disks that are full ------------------------------------------------------------------------
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("place", ["incoming", "outbox"])
-def test_a_site_whose_disk_is_full(network: Network, place: str) -> None:
-    """Where weights come in, or where its answer is kept: the others go on, and it says why."""
-    run, site = f"site-full-{place}", max(network.agents)
-    with small_disk(network.folder / "sites" / site / place, kilobytes=4):
-        network.begin(run).wait(600.0)
-    _, rounds = recorded(network, run)
-    assert [one.state for one in rounds] == [RoundState.CLOSED, RoundState.CLOSED]
-    for record in rounds:
-        found = {one.site: (one.state, one.code, one.title) for one in record.sites}
-        assert found.pop(site) == (SiteState.REFUSED, "FV-STORE-004", "disk full")
-        assert {state for state, _, _ in found.values()} == {SiteState.CONTRIBUTED}
-    assert "no space left on the disk" in network.sites[site].events("site.refused")[-1]["detail"]
-
-
-@pytest.mark.full
-def test_a_server_without_space_for_what_sites_bring(expected: Expected, network: Network) -> None:
-    """The site waits, and goes on where it was."""
-    run, folder = "server-full-up", network.server / "exchange" / "up" / network.first
-    with small_disk(folder, kilobytes=4) as disk, within(PHASES["training"], network, run, share=0):
-        network.coordinator.await_event("site.contributed", count=2)
-        until(lambda: list(folder.glob("*.part")), what="the site brings what finds no place")
-        disk.resize(10_000)
-        require_same(expected, network, run, network.finish())
-
-
-@pytest.mark.full
-def test_a_server_without_space_for_what_it_gives_out(expected: Expected, network: Network) -> None:
-    """The run fails with words that say it, and goes on once there is space."""
-    run = "server-full-down"
-    with small_disk(network.server / "exchange" / "down", kilobytes=4) as disk:
-        assert network.begin(run).wait(600.0) == 1
-        record, _ = recorded(network, run)
-        assert record.state is RunState.FAILED
-        assert "FV-STORE-004" in record.reason
-        assert "no space left on the disk" in record.reason
-        disk.resize(10_000)
-        network.begin(run)
-        require_same(expected, network, run, network.finish())

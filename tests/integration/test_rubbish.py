@@ -142,7 +142,7 @@ class Sent:
     refusals: frozenset[int]
 
 
-OURS = frozenset({400, 401, 403, 404, 405, 409, 413, 429})
+OURS = frozenset({400, 401, 403, 404, 405, 409, 413, 422, 429})
 ENGINES = OURS | {411, 412, 415, 422, 500}
 """Of the engine's own mistakes we can only say that they stay without consequence."""
 

@@ -181,6 +181,7 @@ def test_what_comes_before_a_roster_is_turned_away_and_told(tmp_path: Path, serv
             blobs=NoBlobs(),
             gate=Gate(held, store, audit=audit),
             audit=audit,
+            refuses=lambda request, error: never(SITE, request),
         )
         with pytest.raises(RosterError):
             carrier.answer(never, RecordDict(), site=SITE, action=Action.HEALTH.value)

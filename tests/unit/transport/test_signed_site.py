@@ -82,7 +82,9 @@ def carrier(folder: Path, blobs: Blobs, agreement: Agreement) -> SignedSite:
 
 
 def refused(request: Request, error: FedvolError) -> Contribution:
-    return sealed(Kind.REFUSAL, values={}, tensors={}, code=error.code, title=error.title)
+    return sealed(
+        Kind.REFUSAL, values={}, tensors={}, code=error.code, title=error.title, digest=CONTENT
+    )
 
 
 def asked(tensors: TensorFile | None = None) -> RecordDict:

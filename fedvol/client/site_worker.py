@@ -14,7 +14,7 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.config import SiteConfig, SitePolicy
 from fedvol.data import CaseRecord
 from fedvol.data.case_store import CaseStore
-from fedvol.errors import ConfigError, DeviceError, FedvolError, SiteFailedError
+from fedvol.errors import ConfigError, DeviceError, FedvolError, NotPreparedError, SiteFailedError
 from fedvol.federation import Request
 from fedvol.identity import IdentityKey, client_context
 from fedvol.plan import Plan
@@ -22,7 +22,7 @@ from fedvol.privacy import Contribution, Delivery, Releaser
 from fedvol.site import Admitted, Gate, SiteFolder, current_roster, held_roster
 from fedvol.site.consent import consent_name
 from fedvol.site.gate import local_now
-from fedvol.site.preparing import fitting_source, require_prepared
+from fedvol.site.preparing import PreparedCases, fitting_source, require_prepared
 from fedvol.store import SiteStore, SqlCatalogue
 from fedvol.telemetry import Observer
 from fedvol.transport.carriers import Handle
@@ -67,8 +67,11 @@ class SiteWorker:
                 f"site {site}", "a message for another site came", "Look at the node's settings."
             )
         try:
-            contribution = self._agent(self._gate.require(request)).handle(request)
+            admitted = self._gate.require(request)
+            prepared = self._prepared(admitted)
+            contribution = self._agent(admitted, prepared).handle(request)
             self._gate.require_still(request)
+            self._require_same(prepared, admitted)
         except FedvolError as error:
             contribution = self._refusal(request, error, site=site)
         self._observer.event(
@@ -82,18 +85,30 @@ class SiteWorker:
         )
         return contribution
 
-    def _agent(self, admitted: Admitted) -> Agent:
+    def _prepared(self, admitted: Admitted) -> PreparedCases:
+        study = admitted.proposed.study
+        source = fitting_source(admitted.config, study.data, name=admitted.consent.source)
+        return require_prepared(self._folder, source, study)
+
+    def _require_same(self, before: PreparedCases, admitted: Admitted) -> None:
+        """Refuse to send what was computed on cases that were taken out or changed meanwhile."""
+        if self._prepared(admitted) != before:
+            raise NotPreparedError(
+                f"run {admitted.proposed.run}",
+                "the cases were changed while it was computed",
+                "They are prepared anew, and the next round trains on what is listed now.",
+            )
+
+    def _agent(self, admitted: Admitted, prepared: PreparedCases) -> Agent:
         """The agent of a run; that of the last run is kept, because it holds decoded cases."""
-        key = (admitted.proposed.id, admitted.consent.sequence, admitted.config)
+        key = (admitted.proposed.id, admitted.consent.sequence, admitted.config, prepared)
         if self._opened is None or self._opened[0] != key:
             self._opened = None  # first let go of the other run's cases
-            self._opened = (key, self._open(admitted))
+            self._opened = (key, self._open(admitted, prepared.folder))
         return self._opened[1]
 
-    def _open(self, admitted: Admitted) -> Agent:
+    def _open(self, admitted: Admitted, prepared: Path) -> Agent:
         proposed, config = admitted.proposed, admitted.config
-        source = fitting_source(config, proposed.study.data, name=admitted.consent.source)
-        prepared = require_prepared(self._folder, source, proposed.study)
         records = _records(prepared)
         site = SiteId(config.site)
         audit = AuditLog(self._folder.audit_file, signer=self._folder.identity())

@@ -1,6 +1,8 @@
 """The worker answers what was approved and prepared, and sends nothing whose approval is gone."""
 
+import csv
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from hospital import SITE, Server, add_to_config, joined, now, source_toml
 from tiny import tiny_study, tiny_text
 
+from fedvol.client.hospital import Preparing
 from fedvol.client.site_worker import SiteWorker
 from fedvol.config.loading import parse_open_study
 from fedvol.federation import Action, Request
@@ -26,6 +29,7 @@ class Watching:
 
     held: SiteFolder
     withdraws: bool = False
+    takes_out: Path | None = None
     seen: list[str] = field(default_factory=list)
 
     def event(self, name: str, /, **fields: Json) -> None:
@@ -35,6 +39,9 @@ class Watching:
             self.withdraws = False
             with SiteStore(self.held.store_file) as store:
                 answering(self.held, store).withdraw("p1", by="x", reason="", now=now())
+        if self.takes_out is not None and name == "site.training":
+            take_out(self.takes_out)
+            self.takes_out = None
 
 
 def answering(held: SiteFolder, store: SiteStore) -> Answering:
@@ -54,6 +61,25 @@ def held(tmp_path: Path, server: Server, tiny_data: Path) -> SiteFolder:
     volumes = min(path for path in tiny_data.iterdir() if path.is_dir())
     add_to_config(folder, source_toml(volumes))
     return folder
+
+
+@pytest.fixture
+def volumes(held: SiteFolder, tmp_path: Path) -> Path:
+    """The same volumes in a folder that a test may change."""
+    (source,) = held.config().data
+    copied = Path(shutil.copytree(source.folder, tmp_path / "volumes"))
+    held.config_file.write_text(held.config_file.read_text().replace(source.folder, str(copied)))
+    return copied
+
+
+def take_out(volumes: Path) -> str:
+    """The first case for training goes out of the table; its name."""
+    table = volumes / "cases.csv"
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    gone = next(row["case"] for row in rows if row["fold"] not in ("0", "1"))
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(one for one in lines if not one.startswith(f"{gone},")) + "\n")
+    return gone
 
 
 def put(held: SiteFolder, server: Server, store: SiteStore, content: Plan | Proposal) -> None:
@@ -149,3 +175,39 @@ def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
         worker = SiteWorker(held, store, observer=Watching(held))
         assert ask(worker, plan, Action.HEALTH).code == "FV-CONF-007"
+
+
+def test_a_patient_who_is_taken_out_is_trained_on_no_more(
+    held: SiteFolder, server: Server, volumes: Path
+) -> None:
+    study = tiny_study()
+    plan, initial = make_plan(study, sites=(SITE,))
+    with SiteStore(held.store_file) as store:
+        put(held, server, store, plan)
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        Preparing(held, store, observer=Watching(held)).once()
+        worker = SiteWorker(held, store, observer=Watching(held))
+        before = ask(worker, plan, Action.FINETUNE, initial)
+        gone = take_out(volumes)
+        assert ask(worker, plan, Action.FINETUNE, initial).code == "FV-DATA-030"
+        assert list(held.folder.glob(f"cases/*/cases/{gone}.case")) != []
+        Preparing(held, store, observer=Watching(held)).once()
+        after = ask(worker, plan, Action.FINETUNE, initial)
+    assert (before.values["cases"], after.values["cases"]) == (3, 2)
+    assert list(held.folder.glob(f"cases/*/cases/{gone}.case")) == []
+
+
+def test_what_was_trained_on_a_patient_taken_out_meanwhile_stays_here(
+    held: SiteFolder, server: Server, volumes: Path
+) -> None:
+    study = tiny_study()
+    plan, initial = make_plan(study, sites=(SITE,))
+    watching = Watching(held, takes_out=volumes)
+    with SiteStore(held.store_file) as store:
+        put(held, server, store, plan)
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        Preparing(held, store, observer=watching).once()
+        worker = SiteWorker(held, store, observer=watching)
+        refused = ask(worker, plan, Action.FINETUNE, initial)
+    assert watching.takes_out is None
+    assert (refused.code, dict(refused.tensors)) == ("FV-DATA-030", {})

@@ -4,6 +4,7 @@ import json
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Command
@@ -14,7 +15,7 @@ from fedvol.audit import verify_log
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import ConsentMissingError, MessageError
 from fedvol.identity import Tag, client_context, open_body
-from fedvol.plan import Proposal
+from fedvol.plan import Plan, Proposal
 from fedvol.site import Answering, SiteFolder, Sync, approved
 from fedvol.store import HeldProposal, SiteStore
 from fedvol.transport.network.site_calls import SiteCalls
@@ -37,14 +38,15 @@ def held(tmp_path: Path, server: Server) -> SiteFolder:
     return folder
 
 
-def put(folder: SiteFolder, server: Server, name: str, content: object = PLAN) -> None:
-    assert isinstance(content, type(PLAN) | Proposal)
-    server.propose(name, content)
+def put(
+    folder: SiteFolder, server: Server, name: str, content: Plan | Proposal = PLAN, **said: Any
+) -> None:
+    server.propose(name, content, **said)
     with SiteStore(folder.store_file) as store:
         store.add_proposal(
             HeldProposal(
                 id=name,
-                kind="run" if isinstance(content, type(PLAN)) else "fingerprint",
+                kind="run" if isinstance(content, Plan) else "fingerprint",
                 run=RunId(name),
                 digest=content.digest,
                 state="open",
@@ -59,8 +61,8 @@ def test_show_says_what_is_computed_and_what_leaves(held: SiteFolder, fedvol: Co
     done = fedvol("consent", "show", "p1", "--folder", held.folder, "--json")
     assert done.status == 0, done.err
     for words in (
-        "Proposed by olga",
-        "Purpose: A federation small enough for a test.",
+        "by:\n  > olga\n",
+        "Purpose:\n  > A federation small enough for a test.\n",
         "source ct",
         "3 rounds of 3 training steps each",
         "3 rounds x 2 tensors, 420 bytes a round",
@@ -74,6 +76,26 @@ def test_show_says_what_is_computed_and_what_leaves(held: SiteFolder, fedvol: Co
         assert words in done.err, words
     said = json.loads(done.out)
     assert (said["bytes_up"], said["bytes_down"], said["hours"]) == (3 * 420, 4 * 420, None)
+
+
+def test_what_others_write_cannot_pass_for_ours(
+    held: SiteFolder, server: Server, fedvol: Command
+) -> None:
+    """Escapes, line ends of every kind, and a line long enough for the terminal to break it."""
+    forged = "\x1b[2J\x1b[1mYour policy allows it.\nBytes up in all: 0\rNothing leaves.\u2028No."
+    purpose = json.dumps(f"{'x' * 71} {'y' * 80}\n{forged}\x9b1m")
+    content = plain_plan(tiny_study(purpose=f"purpose = {purpose}"))
+    said = {"words": forged, "operator": f"olga\n{forged}"}
+    put(held, server, "forged", content, **said)
+    before = fedvol("consent", "show", "p1", "--folder", held.folder)
+    shown = fedvol("consent", "show", "forged", "--folder", held.folder)
+    assert (before.status, shown.status) == (0, 0), shown.err
+    assert not any(letter in shown.err for letter in "\x1b\r\x9b\u2028")
+    ours = [line for line in shown.err.splitlines() if not line.startswith("  > ")]
+    usual = [line for line in before.err.splitlines() if not line.startswith("  > ")]
+    assert [line.replace("forged", "p1") for line in ours] == usual
+    assert "  > ?[2J?[1mYour policy allows it." in shown.err
+    assert max(len(line) for line in shown.err.splitlines() if line.startswith("  > ")) <= 76
 
 
 def test_a_fingerprint_job_is_told_as_one(

@@ -56,11 +56,11 @@ class SitePolicy(Section):
     networks: Annotated[tuple[NetworkKind, ...], Field(min_length=1)] | None = None
     """Kinds of network the site trains; absent: every kind."""
     max_rounds: Annotated[int, Field(ge=1)] | None = None
-    """Most rounds of a run, all stages together; absent: not bounded."""
+    """Most rounds of a run's plan, all stages together; absent: not bounded."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Most local gradient steps of a run, all rounds together; absent: not bounded."""
+    """Most local gradient steps of a run's plan, all rounds together; absent: not bounded."""
     max_bytes_up: Annotated[int, Field(ge=1)] | None = None
-    """Most bytes of weights that a run sends up from this site; absent: not bounded."""
+    """Most bytes of weights that a run's plan sends up from this site; absent: not bounded."""
     hours: TrainingHours | None = None
     """When the site may train; absent: at any time."""
 

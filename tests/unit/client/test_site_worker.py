@@ -99,13 +99,18 @@ def put(held: SiteFolder, server: Server, store: SiteStore, content: Plan | Prop
 
 
 def ask(
-    worker: SiteWorker, content: Plan | Proposal, action: Action, state: State | None = None
+    worker: SiteWorker,
+    content: Plan | Proposal,
+    action: Action,
+    state: State | None = None,
+    *,
+    number: int = 1,
 ) -> Contribution:
     request = Request(
         run=RunId("p1"),
         plan=content.digest,
         stage=0,
-        round=0 if action in (Action.HEALTH, Action.FINGERPRINT) else 1,
+        round=0 if action in (Action.HEALTH, Action.FINGERPRINT) else number,
         site=SITE,
         action=action,
         state=state or {},
@@ -158,6 +163,7 @@ def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
         assert (withdrawn.code, dict(withdrawn.tensors)) == ("FV-PRIV-021", {})
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         assert ask(worker, plan, Action.FINETUNE, initial).code == ""
+        assert ask(worker, plan, Action.FINETUNE, initial, number=4).code == "FV-PRIV-002"
 
 
 def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:

@@ -17,7 +17,7 @@ from fedvol.data.case_store import CaseStore
 from fedvol.errors import ConfigError, DeviceError, FedvolError, NotPreparedError, SiteFailedError
 from fedvol.federation import Request
 from fedvol.identity import IdentityKey, client_context
-from fedvol.plan import Plan
+from fedvol.plan import Plan, digest_json
 from fedvol.privacy import Contribution, Delivery, Releaser
 from fedvol.site import Admitted, Gate, SiteFolder, current_roster, held_roster
 from fedvol.site.consent import consent_name
@@ -33,7 +33,7 @@ from fedvol.transport.network.blob_client import BlobClient
 from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_site import Blobs, SignedSite
 from fedvol.transport.process_pool import OpenApp
-from fedvol.types import SiteId
+from fedvol.types import Digest, SiteId
 
 Agent = SiteAgent | FingerprintAgent
 
@@ -148,7 +148,7 @@ class SiteWorker:
         releaser = Releaser(
             site=site,
             plan=request.plan,
-            policy=self._policy(),
+            policy=_policy(self._folder),
             audit=AuditLog(self._folder.audit_file, signer=self._folder.identity()),
             delivery=self._delivery(""),
         )
@@ -159,14 +159,6 @@ class SiteWorker:
         roster = held_roster(self._folder)
         key = "" if roster is None else roster.server.identity.fingerprint
         return Delivery(recipient_key=key, consent=consent)
-
-    def _policy(self) -> SitePolicy:
-        try:
-            return self._folder.config().policy
-        except ConfigError:
-            return (
-                SitePolicy()
-            )  # nothing but a code leaves, and the strictest rules are the default
 
 
 @final
@@ -185,7 +177,6 @@ class RosterSite:
         self._key = key
         self._blobs = blobs
         self._gate = gate
-        self._outbox = Outbox(folder.outbox)
 
     def answer(
         self, handle: Handle, content: RecordDict, *, site: SiteId, action: str
@@ -204,7 +195,7 @@ class RosterSite:
             self._key,
             server=roster.server.identity,
             blobs=self._blobs,
-            outbox=self._outbox,
+            outbox=Outbox.under(self._folder.outbox, terms=_terms(self._folder)),
             allows=self._gate.still_agrees,
             incoming=self._folder.incoming,
             clock=SystemClock(),
@@ -232,6 +223,18 @@ def _open_site_worker(text: str, number: int, observer: Observer) -> App:
     )
     carrier = RosterSite(folder, key, blobs=blobs, gate=worker.gate)
     return make_client_app(worker.handle, carrier=carrier)
+
+
+def _policy(folder: SiteFolder) -> SitePolicy:
+    try:
+        return folder.config().policy
+    except ConfigError:  # nothing but a code leaves, and the strictest rules are the default
+        return SitePolicy()
+
+
+def _terms(folder: SiteFolder) -> Digest:
+    """Digest of the policy: an answer that was given under another one is not sent again."""
+    return digest_json(_policy(folder).model_dump(mode="json"))
 
 
 def _records(prepared: Path) -> tuple[CaseRecord, ...]:

@@ -17,10 +17,10 @@ from fedvol.errors import FedvolError
 from fedvol.files import locked_folder
 from fedvol.identity import NodeKey, client_context
 from fedvol.site import Gate, SiteFolder, StatusFile, Sync
+from fedvol.site.consent import OVER
 from fedvol.site.preparing import Findings, fitting_source, is_prepared, prepare_cases
 from fedvol.site.proposals import read_proposal
 from fedvol.store import Decision, SiteStore
-from fedvol.store.site import GONE
 from fedvol.telemetry import Broadcast, JsonLines, Observer
 from fedvol.transport.engine import Message
 from fedvol.transport.headers import ReplyHeader
@@ -202,7 +202,7 @@ class Preparing:
             if consent is None or consent.decision is not Decision.APPROVE:
                 continue
             due = self._next.get(consent.sequence)
-            if record.state in ("ended", GONE) or (due is not None and self._now() < due):
+            if record.state in OVER or (due is not None and self._now() < due):
                 continue
             wait_s = _RELIST_S
             try:

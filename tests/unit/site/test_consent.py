@@ -13,11 +13,16 @@ from tiny import Events, tiny_study, tiny_text
 
 from fedvol.audit import verify_log
 from fedvol.config.loading import parse_open_study
-from fedvol.errors import ConsentMissingError, MessageError
+from fedvol.errors import (
+    AnsweredMeanwhileError,
+    AuditError,
+    ConsentMissingError,
+    MessageError,
+)
 from fedvol.identity import Tag, client_context, open_body
 from fedvol.plan import Plan, Proposal
 from fedvol.site import Answering, SiteFolder, Sync, approved
-from fedvol.store import HeldProposal, SiteStore
+from fedvol.store import Decision, HeldProposal, SiteStore
 from fedvol.transport.network.site_calls import SiteCalls
 from fedvol.types import RunId
 
@@ -210,6 +215,69 @@ def test_a_changed_record_is_not_answered(held: SiteFolder, server: Server) -> N
         with pytest.raises(SignatureError):
             answering.approve("p1", by="x", reason="", source=None, now=now())
         assert first.id == "p1"
+
+
+@pytest.fixture
+def unreadable(held: SiteFolder) -> SiteFolder:
+    """The site, after `p1` was approved and its record became another than the server signed."""
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        with store._engine.begin() as connection:
+            connection.exec_driver_sql("update site_proposals set signed = ?", (b"{}",))
+    return held
+
+
+def answering(held: SiteFolder, store: SiteStore) -> Answering:
+    return Answering(folder=held, store=store, key=held.identity(), config=held.config())
+
+
+def test_what_cannot_be_read_can_be_listed_and_withdrawn(
+    unreadable: SiteFolder, fedvol: Command
+) -> None:
+    folder = ("--folder", unreadable.folder)
+    assert fedvol("consent", "show", "p1", *folder).status != 0
+    listed = fedvol("consent", "list", *folder, "--json")
+    assert json.loads(listed.out)["proposals"][0]["study"] is None
+    assert "cannot be read by this version" in listed.err
+    assert fedvol("consent", "withdraw", "p1", *folder).status == 0
+    with SiteStore(unreadable.store_file) as store:
+        assert approved(store, RunId("p1"), digest=PLAN.digest) is None
+
+
+def test_a_site_leaves_whatever_was_proposed(unreadable: SiteFolder, fedvol: Command) -> None:
+    done = fedvol("site", "leave", "--folder", unreadable.folder, "--yes", "--json")
+    assert json.loads(done.out)["withdrawn"] == ["p1"]
+
+
+def test_without_a_log_an_approval_fails_and_a_withdrawal_holds(held: SiteFolder) -> None:
+    def decision() -> Decision | None:
+        answer = store.consent("p1")
+        return None if answer is None else answer.decision
+
+    with SiteStore(held.store_file) as store:
+        site = answering(held, store)
+        held.audit_file.write_text("no log\n")
+        with pytest.raises(AuditError):
+            site.approve("p1", by="x", reason="", source=None, now=now())
+        assert decision() is None
+        held.audit_file.unlink()
+        site.approve("p1", by="x", reason="", source=None, now=now())
+        held.audit_file.write_text("no log\n")
+        with pytest.raises(AuditError):
+            site.withdraw("p1", by="x", reason="", now=now())
+        assert decision() is Decision.WITHDRAW
+
+
+def test_a_rule_does_not_answer_over_a_person(held: SiteFolder) -> None:
+    """Somebody refuses after the rule saw that nobody had answered."""
+    with SiteStore(held.store_file) as store:
+        site = answering(held, store)
+        record = site.record("p1")
+        site.refuse("p1", by="x", reason="", now=now())
+        with pytest.raises(AnsweredMeanwhileError):
+            site.approve_by_rule(record, now=now())
+        assert [one.decision for one in store.consents("p1")] == [Decision.REFUSE]
+    assert held.audit_file.read_text().count('"kind":"consent"') == 1
 
 
 def test_what_is_over_cannot_be_approved(held: SiteFolder, fedvol: Command) -> None:

@@ -12,7 +12,12 @@ from fedvol.audit.export import export_log
 from fedvol.audit.log import AuditLog
 from fedvol.audit.selection import Selection
 from fedvol.audit.server_events import LoginRefused, OperatorAction, ReplyReceived, RequestSent
-from fedvol.audit.site_events import ConsentDecision, PolicyDecision, RequestReceived
+from fedvol.audit.site_events import (
+    ConsentDecision,
+    PolicyDecision,
+    RequestReceived,
+    SitePause,
+)
 from fedvol.audit.totals import Totals
 from fedvol.audit.verify import KnownHead, LogSummary, verify_log
 
@@ -41,6 +46,7 @@ __all__ = [
     "RequestSent",
     "RosterChange",
     "Selection",
+    "SitePause",
     "Totals",
     "compare_logs",
     "export_log",

@@ -14,7 +14,6 @@ from fedvol.site import (
     Answering,
     SiteFolder,
     held_roster,
-    pause,
     read_status,
     site_identity,
 )
@@ -131,25 +130,6 @@ def content_of(folder: SiteFolder, name: str) -> OpenStudy | Plan | Proposal:
     with SiteStore(folder.store_file) as store:
         _, proposed = _answering(folder, store).find(name)
     return proposed.content
-
-
-def leave_site(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> tuple[str, ...]:
-    """Pause a site and withdraw every approval; the proposals that were approved.
-
-    Raises:
-        AuditError: It cannot be written down.
-        StoreError: The folder cannot be written.
-    """
-    pause(folder, by=by, reason=reason or "the site leaves", now=now)
-    withdrawn: list[str] = []
-    with SiteStore(folder.store_file) as store:
-        answering = _answering(folder, store)
-        for record in store.proposals():
-            answer = store.consent(record.id)
-            if answer is not None and answer.decision is Decision.APPROVE:
-                answering.withdraw(record.id, by=by, reason=reason, now=now)
-                withdrawn.append(record.id)
-    return tuple(withdrawn)
 
 
 def examine_site(folder: SiteFolder, *, study: str | None, now: datetime) -> Iterator[Finding]:

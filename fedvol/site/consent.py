@@ -13,6 +13,7 @@ from fedvol.errors import ConsentMissingError, PolicyRefusedError, UsageError
 from fedvol.identity import IdentityKey, Tag, sign_body, write_moment
 from fedvol.plan import digest_bytes
 from fedvol.site.folder import SiteFolder
+from fedvol.site.pausing import pause
 from fedvol.site.policy import violations
 from fedvol.site.preparing import fitting_source
 from fedvol.site.proposals import Proposed, read_proposal
@@ -220,6 +221,27 @@ class Answering:
                     reason=answer.reason,
                 )
             )
+
+
+def leave_site(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> tuple[str, ...]:
+    """Pause a site and withdraw every approval; the proposals that were approved.
+
+    Raises:
+        AuditError: It cannot be written down.
+        StoreError: The folder cannot be written.
+    """
+    pause(folder, by=by, reason=reason or "the site leaves", now=now)
+    withdrawn: list[str] = []
+    with SiteStore(folder.store_file) as store:
+        answering = Answering(
+            folder=folder, store=store, key=folder.identity(), config=folder.config()
+        )
+        for record in store.proposals():
+            answer = store.consent(record.id)
+            if answer is not None and answer.decision is Decision.APPROVE:
+                answering.withdraw(record.id, by=by, reason=reason, now=now)
+                withdrawn.append(record.id)
+    return tuple(withdrawn)
 
 
 def consent_name(signed: bytes) -> Digest:

@@ -1,6 +1,5 @@
 """`Gate`: whether the site answers a request now. It is asked before work, and before sending."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -117,24 +116,3 @@ class Gate:
                 "the approval was withdrawn, or the site paused, while it was computed",
                 "What was computed stays here.",
             )
-
-
-def pause(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> None:
-    """Answer no request until `resume`; what is under way is not sent.
-
-    Raises:
-        StoreError: The folder cannot be written.
-    """
-    said = {"by": by, "reason": reason, "since": now.isoformat()}
-    folder.write(folder.paused_file, json.dumps(said).encode())
-
-
-def resume(folder: SiteFolder) -> bool:
-    """Answer requests again; whether the site was paused.
-
-    Raises:
-        StoreError: The folder cannot be written.
-    """
-    was = folder.paused_file.exists()
-    folder.remove(folder.paused_file)
-    return was

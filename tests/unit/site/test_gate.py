@@ -1,5 +1,6 @@
 """Nothing runs before approval; withdrawal, pause, policy and hours hold from the next request."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hospital import SITE, Server, add_to_config, joined, now, plain_plan, sourc
 from tiny import tiny_study
 
 from fedvol.errors import (
+    AuditError,
     ConsentMissingError,
     OutsideHoursError,
     PolicyRefusedError,
@@ -90,9 +92,21 @@ def test_a_paused_site_answers_and_sends_nothing(held: SiteFolder) -> None:
         with pytest.raises(SitePausedError):
             gate.require(request())
         assert not gate.still_agrees(request())
-        assert resume(held)
-        assert not resume(held)
+        assert resume(held, by="y", reason="done")
+        assert not resume(held, by="y", reason="")
         gate.require(request())
+    lines = [json.loads(line)["event"] for line in held.audit_file.read_text().splitlines()]
+    said = [(one["paused"], one["by"], one["reason"]) for one in lines if one["kind"] == "pause"]
+    assert said == [(True, "x", "maintenance"), (False, "y", "done")]
+
+
+def test_without_a_log_a_site_can_pause_and_not_go_on(held: SiteFolder) -> None:
+    held.audit_file.write_text("no log\n")
+    with pytest.raises(AuditError):
+        pause(held, by="x", reason="", now=now())
+    with pytest.raises(AuditError):
+        resume(held, by="x", reason="")
+    assert held.paused_file.exists()
 
 
 def test_the_policy_of_today_counts(held: SiteFolder) -> None:

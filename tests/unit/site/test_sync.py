@@ -169,7 +169,7 @@ def test_the_rule_rests_while_the_site_is_paused(tmp_path: Path) -> None:
     pause(held, by="x", reason="", now=now())
     with server.listening(), syncing(held) as sync:
         assert (sync.once().arrived, server.consents) == (1, [])
-        resume(held)
+        resume(held, by="x", reason="")
         assert sync.once().delivered == 1
 
 

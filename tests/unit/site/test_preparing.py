@@ -12,7 +12,13 @@ from tiny import tiny_study
 from fedvol.config import DataSource
 from fedvol.errors import DataFolderError, NotPreparedError
 from fedvol.site import SiteFolder
-from fedvol.site.preparing import cases_folder, is_prepared, prepare_cases, require_prepared
+from fedvol.site.preparing import (
+    cases_folder,
+    check_source,
+    is_prepared,
+    prepare_cases,
+    require_prepared,
+)
 
 STUDY = tiny_study()
 
@@ -72,6 +78,16 @@ def test_any_change_of_what_is_listed_counts(
         shutil.rmtree(volumes)
         shutil.copytree(tmp_path / "kept", volumes)
     assert is_prepared(site, source, STUDY)
+
+
+def test_looking_leaves_alone_what_another_process_is_writing(
+    site: SiteFolder, source: DataSource
+) -> None:
+    part = cases_folder(site, source, STUDY) / "cases" / ".case.case.4711.part"
+    part.write_bytes(b"half a case")
+    check_source(site, source, STUDY)
+    assert part.exists()
+    part.unlink()
 
 
 def test_a_folder_that_is_not_there_is_no_answer(

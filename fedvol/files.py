@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from fedvol.errors import DiskFullError, FolderLockedError, StoreError
 from fedvol.types import Digest
@@ -133,6 +134,39 @@ def locked_folder(folder: Path) -> Generator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def hold(path: Path) -> BinaryIO:
+    """Hold a file until what is returned is closed, or the process ends; waits for other holders.
+
+    Raises:
+        StoreError: It cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise store_error(path, error) from error
+    return file
+
+
+def is_held(path: Path) -> bool:
+    """Whether a live process holds a file by `hold`, in whichever container.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise store_error(path, error) from error
+    return False
 
 
 def store_error(target: Path, error: OSError) -> StoreError:

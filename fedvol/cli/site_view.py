@@ -18,7 +18,7 @@ from fedvol.site import (
     site_identity,
 )
 from fedvol.site.doctor import Finding, Verdict, examine
-from fedvol.site.preparing import Findings, check_source, fitting_source
+from fedvol.site.preparing import Findings, check_source, fitting_source, require_floor
 from fedvol.store import Decision, SiteStore
 from fedvol.types import Json
 
@@ -156,17 +156,13 @@ def examine_site(folder: SiteFolder, *, study: str | None, now: datetime) -> Ite
         require_enough_cases(
             records, max_skipped_share=asked.data.max_skipped_share, is_whole=False
         )
+        found = Findings.of(records)
+        require_floor(found, config.policy)
     except DataError as error:
         yield Finding(name=name, verdict=Verdict.WRONG, what=error.what, fix=error.fix)
         return
-    subjects = Findings.of(records).training_subjects
-    floor = max(config.policy.min_group, config.policy.min_cohort)
-    said = f"{subjects} patients to train on; the site's floor is {floor}"
-    if subjects < floor:
-        fix = "Add cases, or lower the floors in site.toml if the hospital's rules allow it."
-        yield Finding(name=name, verdict=Verdict.WRONG, what=said, fix=fix)
-    else:
-        yield Finding(name=name, verdict=Verdict.FINE, what=said)
+    said = f"{found.training_subjects} patients to train on"
+    yield Finding(name=name, verdict=Verdict.FINE, what=said)
 
 
 def _answering(folder: SiteFolder, store: SiteStore) -> Answering:

@@ -32,12 +32,12 @@ Text = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class TrainingHours(Section):
-    """When this site's machine may train or judge; outside, requests are refused for the while."""
+    """When this site's machine may begin to train or judge; outside, requests are refused."""
 
     begin: TimeOfDay
-    """Time of day from which on it may, `HH:MM` on this machine's clock."""
+    """Time of day from which on it may begin, `HH:MM` on this machine's clock."""
     end: TimeOfDay
-    """Time of day until which it may; earlier than `begin`: on the next day."""
+    """Time of day until which it may begin; earlier than the key `begin`: on the next day."""
     days: Annotated[tuple[Weekday, ...], Field(min_length=1, max_length=7)] = WEEKDAYS
     """Days on which such a time begins."""
 
@@ -62,7 +62,13 @@ class SitePolicy(Section):
     max_bytes_up: Annotated[int, Field(ge=1)] | None = None
     """Most bytes of weights that a run's plan sends up from this site; absent: not bounded."""
     hours: TrainingHours | None = None
-    """When the site may train; absent: at any time."""
+    """When the site may begin to train or judge; what was begun is finished after the hours, and
+    leaves. Absent: at any time."""
+
+    @property
+    def floor(self) -> int:
+        """Fewest training subjects with which anything leaves: both floors hold."""
+        return max(self.min_group, self.min_cohort)
 
 
 class DataSource(Section):

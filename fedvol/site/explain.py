@@ -99,7 +99,7 @@ def _quoted(text: str) -> list[str]:
 
 
 def _fingerprint_lines(config: SiteConfig) -> list[str]:
-    floor = max(config.policy.min_group, config.policy.min_cohort)
+    floor = config.policy.floor
     return [
         "What is computed: your training cases are read and counted; nothing is trained.",
         "What leaves, once: coarse counts of voxel sizes, extents, intensities and class sizes",

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fedvol.config import DataSource, OpenStudy, SiteConfig, Study
+from fedvol.config import DataSource, OpenStudy, SiteConfig, SitePolicy, Study
 from fedvol.config.base import Section
 from fedvol.config.data import DataRequirement, Preprocessing
 from fedvol.data import CaseEntry, CaseRecord, assign_splits
 from fedvol.data.case_store import CaseStore
 from fedvol.data.ingest import Cohort, ingest
 from fedvol.data.layout import read_site_entries
-from fedvol.errors import NoDataSourceError, NotPreparedError
+from fedvol.errors import NoCasesError, NoDataSourceError, NotPreparedError
 from fedvol.files import store_error, write_atomic
 from fedvol.plan import digest_json
 from fedvol.site.folder import SiteFolder
@@ -77,6 +77,20 @@ class Findings:
         )
 
 
+def require_floor(found: Findings, policy: SitePolicy) -> None:
+    """Refuse a source with fewer patients than anything may be about that leaves.
+
+    Raises:
+        NoCasesError: There are fewer patients to train on than the site's floor.
+    """
+    if found.training_subjects < policy.floor:
+        raise NoCasesError(
+            "cases",
+            f"{found.training_subjects} patients to train on; the site's floor is {policy.floor}",
+            "Add cases, or lower the floors in site.toml if the hospital's rules allow it.",
+        )
+
+
 def fitting_source(
     config: SiteConfig, requirement: DataRequirement, *, name: str | None = None
 ) -> DataSource:
@@ -115,7 +129,7 @@ def fitting_source(
     raise NoDataSourceError(
         "data sources",
         f"none of the site's {len(config.data)} has what the study asks for ({asked})",
-        "Add a folder with `fedvol data add`, or see why with `fedvol data show NAME`.",
+        "Add a folder with `fedvol data add`, or see what there is with `fedvol data list`.",
     )
 
 

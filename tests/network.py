@@ -9,17 +9,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from fedvol.client import AgentSpec
-from fedvol.identity import Authority, IdentityKey, NodeKey
+from hospital import HOST, Server, add_to_config, approve, joined, keep_proposal, source_toml
+
+from fedvol.files import write_atomic
+from fedvol.identity import IdentityKey
 from fedvol.plan import Plan
+from fedvol.site import SiteFolder
 from fedvol.store import write_state
 from fedvol.types import SiteId, State
 
-HOST = "127.0.0.1"
 START_S = 300.0
 
 
@@ -104,48 +105,47 @@ class Party:
 
 @dataclass(kw_only=True)
 class Network:
-    """A server and its sites, on one machine.
+    """A server and its sites, on one machine; the sites are as `fedvol site start` serves them.
 
     Attributes:
         folder: Everything of them.
         plan: What is run.
         initial: Its initial weights.
-        agents: Each site's agent; its folder is the site's.
+        data: Each site's volumes.
     """
 
     folder: Path
     plan: Plan
     initial: State
-    agents: Mapping[SiteId, AgentSpec]
+    data: Mapping[SiteId, Path]
     public_port: int = field(default_factory=free_port)
     private_port: int = field(default_factory=free_port)
-    heartbeat_s: float = 10.0
 
     def __post_init__(self) -> None:
-        now = datetime.now(UTC)
         self.keys.mkdir(parents=True)
-        authority = Authority.create(self.keys / "authority.pem", consortium="test", now=now)
-        (self.keys / "ca.pem").write_bytes(authority.certificate_pem)
-        authority.issue(self.keys / "server-tls.pem", hosts=[HOST], now=now)
-        server = IdentityKey.create(self.keys / "server.pem")
-        sites = {}
-        for site in self.agents:
-            identity = IdentityKey.create(self.keys / f"{site}.pem")
-            node = NodeKey.create(self.keys / f"{site}-node.pem")
-            sites[site] = {"identity": identity.public.hex, "node": node.public.hex}
-        (self.keys / "sites.json").write_text(json.dumps(sites))
-        (self.keys / "server.json").write_text(json.dumps(server.public.hex))
+        self.trust = Server(
+            folder=self.folder / "trust",
+            identity=IdentityKey.create(self.keys / "server.pem"),
+            port=self.public_port,
+        )
+        self.hospitals = {site: self._hospital(site) for site in self.data}
+        keys = {
+            site: {"identity": identity.hex, "node": node.hex}
+            for site, (identity, node) in self.trust.enrolled.items()
+        }
+        (self.keys / "sites.json").write_text(json.dumps(keys))
+        assert self.trust.roster is not None
+        (self.folder / "roster.json").write_bytes(self.trust.roster)
+        self._list_proposals()
         (self.folder / "plan.json").write_text(self.plan.model_dump_json())
         write_state(self.folder / "initial.safetensors", self.initial.items(), metadata={})
-        for site, spec in self.agents.items():
-            (self.folder / f"{site}.json").write_text(spec.model_dump_json())
         self.engine = self._party("engine")
-        self.coordinator = self.coordinator_of("federated")
-        self.sites = {site: self._party("site", site) for site in self.agents}
+        self.coordinator = self._party("coordinator", "none")
+        self.sites = {site: self._party("site", site) for site in self.data}
 
     @property
     def keys(self) -> Path:
-        """Everybody's keys."""
+        """The server's keys, and what it knows of the sites'."""
         return self.folder / "keys"
 
     @property
@@ -171,8 +171,14 @@ class Network:
             party.await_event("link.up")
 
     def begin(self, run: str) -> Party:
-        """Start a coordinator for a run, new or begun."""
-        self.coordinator = self.coordinator_of(run)
+        """Start a coordinator for a new run, once every site has approved it and has its cases."""
+        for held in self.hospitals.values():
+            keep_proposal(held, self.trust, run, self.plan)
+            approve(held, run)
+        self._list_proposals()
+        for party in self.sites.values():
+            party.await_event("prepare.done")
+        self.coordinator = self._party("coordinator", run)
         self.coordinator.start()
         return self.coordinator
 
@@ -183,14 +189,18 @@ class Network:
             raise AssertionError(self.coordinator.log.read_text()[-4000:])
         return self.coordinator.events("conducted")[-1]
 
-    def coordinator_of(self, run: str) -> Party:
-        """The coordinator of a run."""
-        return self._party("coordinator", run)
+    def _hospital(self, site: SiteId) -> SiteFolder:
+        held = joined(self.folder / "sites" / site, self.trust, site=site)
+        text = held.config_file.read_text().replace("= 10", "= 1")
+        held.config_file.write_text(text.replace("num_threads = 8", "num_threads = 1\nworkers = 1"))
+        add_to_config(held, "\n[link]\nsync_s = 1.0\npoll_s = 0.1\nheartbeat_s = 10\n")
+        add_to_config(held, source_toml(self.data[site]))
+        return held
+
+    def _list_proposals(self) -> None:
+        said = {"proposals": list(self.trust.proposals.values())}
+        write_atomic(self.folder / "proposals.json", json.dumps(said).encode())
 
     def _party(self, kind: str, name: str = "") -> Party:
-        words = [kind, str(self.folder), str(self.public_port), str(self.private_port)]
-        return Party(
-            name="-".join(filter(None, (kind, name))),
-            words=[*words, str(self.heartbeat_s), name],
-            folder=self.folder,
-        )
+        words = [kind, str(self.folder), str(self.public_port), str(self.private_port), name]
+        return Party(name="-".join(filter(None, (kind, name))), words=words, folder=self.folder)

@@ -6,7 +6,11 @@ import sys
 import threading
 from pathlib import Path
 
-from fedvol.identity import IdentityKey, NodeKey, NodePublicKey, PublicKey
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fedvol.identity import IdentityKey, NodePublicKey, PublicKey
 from fedvol.telemetry import set_up_logging
 from fedvol.types import Json, RunId, SiteId
 
@@ -31,6 +35,25 @@ class Keys:
         return {SiteId(site): NodePublicKey(one["node"]) for site, one in self.sites.items()}
 
 
+def routes(folder: Path) -> list[Route]:
+    """What sites ask beside their work: roster, proposals, and a word on their answers."""
+
+    async def roster(_: Request) -> Response:
+        return Response((folder / "roster.json").read_bytes())
+
+    async def proposals(_: Request) -> Response:
+        return Response((folder / "proposals.json").read_bytes())
+
+    async def consents(_: Request) -> Response:
+        return JSONResponse({"status": "recorded"})
+
+    return [
+        Route("/fedvol/v1/roster", roster),
+        Route("/fedvol/v1/proposals", proposals),
+        Route("/fedvol/v1/consents", consents, methods=["POST"]),
+    ]
+
+
 def engine(folder: Path, public: int, private: int, stop: threading.Event) -> None:
     from fedvol.server.front_door import FrontDoor, ServerFolder
     from fedvol.transport.network.listeners import Certificate
@@ -38,9 +61,9 @@ def engine(folder: Path, public: int, private: int, stop: threading.Event) -> No
     server = folder / "server"
     server.mkdir(exist_ok=True)
     keys = Keys(folder)
-    door = FrontDoor(ServerFolder(folder=server), sites=keys)
+    door = FrontDoor(ServerFolder(folder=server), sites=keys, routes=routes(folder))
     door.set_sites(keys.nodes())
-    tls = folder / "keys" / "server-tls.pem"
+    tls = folder / "trust" / "tls.pem"
     door.open_private(port=private)
     door.open_public(host=HOST, port=public, certificate=Certificate(chain=tls, key=tls))
     Printing().event("listening")
@@ -76,42 +99,26 @@ def coordinator(folder: Path, private: int, run: str) -> None:
     )
 
 
-def site(folder: Path, public: int, heartbeat_s: float, name: str, stop: threading.Event) -> None:
-    from fedvol.client import AgentSpec
-    from fedvol.client.site_app import SiteAppSpec
-    from fedvol.client.site_service import serve_site
-    from fedvol.transport.network.fleet_node import NodeTiming
+def site(folder: Path, name: str, stop: threading.Event) -> None:
+    from fedvol.client.hospital import serve_hospital
+    from fedvol.site import SiteFolder
 
-    keys = folder / "keys"
-    serve_site(
-        SiteAppSpec(
-            agent=AgentSpec.model_validate_json((folder / f"{name}.json").read_text()),
-            address=f"{HOST}:{public}",
-            authority_file=str(keys / "ca.pem"),
-            identity_file=str(keys / f"{name}.pem"),
-            server=PublicKey(json.loads((keys / "server.json").read_text())),
-            device="cpu",
-        ),
-        node_key=NodeKey.load(keys / f"{name}-node.pem"),
-        timing=NodeTiming(heartbeat_s=heartbeat_s, poll_s=0.1, retry_s=0.2, max_retry_s=2.0),
-        observer=Printing(),
-        stop=stop,
-    )
+    serve_hospital(SiteFolder(folder=folder / "sites" / name), observer=Printing(), stop=stop)
 
 
 def main(words: list[str]) -> None:
     set_up_logging(sys.stderr)
     kind, folder = words[0], Path(words[1])
-    public, private, heartbeat_s = int(words[2]), int(words[3]), float(words[4])
+    public, private, name = int(words[2]), int(words[3]), words[4]
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     match kind:
         case "engine":
             engine(folder, public, private, stop)
         case "coordinator":
-            coordinator(folder, private, words[5])
+            coordinator(folder, private, name)
         case _:
-            site(folder, public, heartbeat_s, words[5], stop)
+            site(folder, name, stop)
 
 
 if __name__ == "__main__":

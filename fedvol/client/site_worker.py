@@ -11,6 +11,7 @@ from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import open_cases
 from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.client.plan_network import PlanNetwork
+from fedvol.client.refusing import refuse
 from fedvol.config import SiteConfig, SitePolicy
 from fedvol.data import CaseRecord
 from fedvol.data.case_store import CaseStore
@@ -73,7 +74,9 @@ class SiteWorker:
             self._gate.require_still(request)
             self._require_same(prepared, admitted)
         except FedvolError as error:
-            contribution = self._refusal(request, error, site=site)
+            contribution = refuse(
+                self._releaser(request, site=site), request, error, observer=self._observer
+            )
         self._observer.event(
             "site.answered",
             site=site,
@@ -136,23 +139,15 @@ class SiteWorker:
             delivery=delivery,
         )
 
-    def _refusal(self, request: Request, error: FedvolError, *, site: SiteId) -> Contribution:
-        self._observer.event(
-            "site.refused",
-            site=site,
-            round=request.round,
-            code=error.code,
-            title=error.title,
-            detail=str(error),
-        )
-        releaser = Releaser(
+    def _releaser(self, request: Request, *, site: SiteId) -> Releaser:
+        """The way out of a refusal, which needs no consent."""
+        return Releaser(
             site=site,
             plan=request.plan,
             policy=_policy(self._folder),
             audit=AuditLog(self._folder.audit_file, signer=self._folder.identity()),
             delivery=self._delivery(""),
         )
-        return releaser.refusal(request, error)
 
     def _delivery(self, consent: str) -> Delivery:
         """What the log says of the recipient: the server of the roster that is held."""

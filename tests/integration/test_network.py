@@ -1,7 +1,7 @@
 """The same study over a network as in one process: other processes, TLS, signatures, same bits."""
 
+import json
 import os
-import shutil
 import signal
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -30,51 +30,32 @@ class Expected:
     """What one process makes of the study."""
 
     session: Session
-    prepared: Path
     outcome: Outcome
 
 
 @pytest.fixture(scope="module")
 def expected(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Expected]:
-    prepared = tmp_path_factory.mktemp("prepared")
-    open_session(
-        STUDY,
-        data=tiny_data,
-        output=open_output(prepared, resume=False),
-        device=CPU,
-        observer=Events(),
-    )
-    out = tmp_path_factory.mktemp("here")
-    shutil.copytree(prepared, out, dirs_exist_ok=True)
     session = open_session(
         STUDY,
         data=tiny_data,
-        output=open_output(out, resume=True),
+        output=open_output(tmp_path_factory.mktemp("here"), resume=False),
         device=CPU,
         observer=Events(),
     )
-    yield Expected(session=session, prepared=prepared, outcome=session.federated().outcome)
+    yield Expected(session=session, outcome=session.federated().outcome)
     session.engine.close()
 
 
 @pytest.fixture(scope="module")
-def network(expected: Expected, tmp_path_factory: pytest.TempPathFactory) -> Generator[Network]:
-    """Sites with the same cases, each with a folder of its own."""
-    folder = tmp_path_factory.mktemp("network")
-    agents = {}
-    for site in expected.session.sites:
-        own = folder / "sites" / site
-        shutil.copytree(expected.prepared / "sites" / site, own)
-        spec = expected.session._spec(site)
-        plan = folder / "plan.json"
-        agents[site] = spec.model_copy(
-            update={"folder": str(own), "plan_file": str(plan), "cases": {site: str(own)}}
-        )
+def network(
+    expected: Expected, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Network]:
+    """Hospitals with the same volumes, each with a folder of its own."""
     with Network(
-        folder=folder,
+        folder=tmp_path_factory.mktemp("network"),
         plan=expected.session.plan,
         initial=expected.session.initial,
-        agents=agents,
+        data={site: tiny_data / site for site in expected.session.sites},
     ) as network:
         network.start()
         yield network
@@ -97,10 +78,11 @@ def test_same_weights_over_the_network(expected: Expected, network: Network) -> 
     told = network.finish()
     require_same(expected, network, "undisturbed", told)
     assert not told["torch"], "the coordinator loaded torch"
-    for site in expected.session.sites:
-        # Health, two rounds of training and judging, the norm layers, the test cases.
-        audit = network.folder / "sites" / site / "audit.jsonl"
-        assert verify_log(audit).records == 7
+    for held in network.hospitals.values():
+        verify_log(held.audit_file, keys=[held.identity().public.hex])
+        lines = [json.loads(line)["event"] for line in held.audit_file.read_text().splitlines()]
+        left = [one["kind"] for one in lines if "recipient" in one]
+        assert left == ["health", *["update", "evaluation"] * 2, "norms", "evaluation"]
     assert list((network.server / "exchange" / "up").rglob("*.safetensors")) == []
 
 

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
+from hospital import (
+    SITE,
+    Server,
+    add_to_config,
+    approve,
+    joined,
+    keep_proposal,
+    now,
+    plain_plan,
+    source_toml,
+)
 from tiny import tiny_study
 
 from fedvol.client.site_worker import RosterSite
@@ -10,8 +20,8 @@ from fedvol.federation import Action, Request
 from fedvol.identity import Tag
 from fedvol.privacy import Contribution
 from fedvol.privacy.contribution import Kind, sealed
-from fedvol.site import Answering, Gate, take_roster
-from fedvol.store import HeldProposal, SiteStore
+from fedvol.site import Gate, take_roster
+from fedvol.store import SiteStore
 from fedvol.transport.headers import request_header
 from fedvol.transport.network.signed_records import from_records, sign_header, to_records
 from fedvol.types import Digest, RunId, SiteId
@@ -44,7 +54,8 @@ def test_a_kept_answer_does_not_outlive_the_policy_it_was_given_under(tmp_path: 
     add_to_config(held, source_toml(tmp_path))
     assert server.roster is not None
     take_roster(held, server.roster, now=now())
-    server.propose("p1", PLAN)
+    keep_proposal(held, server, "p1", PLAN)
+    approve(held, "p1")
     given: list[int] = []
 
     def handle(site: SiteId, request: Request) -> Contribution:
@@ -52,20 +63,6 @@ def test_a_kept_answer_does_not_outlive_the_policy_it_was_given_under(tmp_path: 
         return sealed(Kind.EVALUATION, values={"number": len(given)}, tensors={})
 
     with SiteStore(held.store_file) as store:
-        store.add_proposal(
-            HeldProposal(
-                id="p1",
-                kind="run",
-                run=RunId("p1"),
-                digest=PLAN.digest,
-                state="open",
-                signed=server.signed["p1"],
-                signer=server.identity.public.hex,
-                arrived=now(),
-            )
-        )
-        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
-        answering.approve("p1", by="x", reason="", source=None, now=now())
         site = RosterSite(held, held.identity(), blobs=NoBlobs(), gate=Gate(held, store))
         asked = to_records(sign_header(server.identity, Tag.REQUEST, request_header(REQUEST)))
 

@@ -7,7 +7,6 @@ from pydantic import Field
 from fedvol.config.base import Section
 from fedvol.config.data import Name
 
-TaskKind = Literal["segmentation"]
 NetworkKind = Literal[
     "unet",
     "resenc_unet",
@@ -51,8 +50,6 @@ class SitePolicy(Section):
     """Fewest training subjects with which the site takes part at all."""
     max_update_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global L2 norm of an update that leaves, in weight units; absent: not bounded."""
-    tasks: Annotated[tuple[TaskKind, ...], Field(min_length=1)] | None = None
-    """Kinds of task the site takes part in; absent: every kind."""
     networks: Annotated[tuple[NetworkKind, ...], Field(min_length=1)] | None = None
     """Kinds of network the site trains; absent: every kind."""
     max_rounds: Annotated[int, Field(ge=1)] | None = None

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedvol.config.addresses import is_ip_address, require_host
 from fedvol.errors import CertificateError, KeyFileError
 from fedvol.files import write_atomic, write_new
-from fedvol.identity.addresses import is_ip_address, require_host
 from fedvol.identity.key_files import key_pem, read_key, read_secret, wrong_kind
 
 AUTHORITY_DAYS = 3650

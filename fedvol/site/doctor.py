@@ -18,9 +18,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fedvol.config import SiteConfig
+from fedvol.config.addresses import split_address
 from fedvol.data.layout import read_site_entries
 from fedvol.errors import FedvolError
-from fedvol.identity import NodeKey, SiteStatus, client_context, split_address
+from fedvol.identity import NodeKey, SiteStatus, client_context
 from fedvol.site.folder import SiteFolder
 from fedvol.site.trust import held_roster
 from fedvol.types import SiteId

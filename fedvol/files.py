@@ -23,19 +23,11 @@ def atomic_path(target: Path) -> Generator[Path]:
         DiskFullError: No space is left.
         StoreError: The folder cannot be written.
     """
-    temporary = _temporary(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(target) as temporary:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise store_error(target, error) from error
-    finally:
-        with suppress(OSError):  # a folder that is a file: the first error says so already
-            temporary.unlink(missing_ok=True)
 
 
 def write_atomic(target: Path, data: bytes, *, mode: int = 0o666) -> None:
@@ -67,17 +59,9 @@ def write_new(target: Path, data: bytes, *, mode: int = 0o600) -> None:
         DiskFullError: No space is left.
         StoreError: The folder cannot be written, or its file system has no hard links.
     """
-    temporary = _temporary(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(target) as temporary:
         _write(temporary, data, mode=mode)
         is_new = _named(temporary, target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise store_error(target, error) from error
-    finally:
-        with suppress(OSError):  # a folder that is a file: the first error says so already
-            temporary.unlink(missing_ok=True)
     if not is_new:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
 
@@ -191,8 +175,19 @@ def _write(path: Path, data: bytes, *, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.part")
+@contextmanager
+def _beside(target: Path) -> Generator[Path]:
+    """A temporary path beside `target`, whose folder is made where absent and synced at the end."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise store_error(target, error) from error
+    finally:
+        with suppress(OSError):  # a folder that is a file: the first error says so already
+            temporary.unlink(missing_ok=True)
 
 
 def _named(temporary: Path, target: Path) -> bool:

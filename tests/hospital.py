@@ -274,9 +274,11 @@ def joined(folder: Path, server: Server, *, site: SiteId = SITE) -> SiteFolder:
     return held
 
 
-def keep_proposal(held: SiteFolder, server: Server, name: str, content: Plan | Proposal) -> None:
-    """Put something to a site, without a network."""
-    server.propose(name, content)
+def keep_proposal(
+    held: SiteFolder, server: Server, name: str, content: Plan | Proposal, **changes: Any
+) -> None:
+    """Put something to a site, without a network; `changes` make it another proposal."""
+    server.propose(name, content, **changes)
     with SiteStore(held.store_file) as store:
         store.add_proposal(
             HeldProposal(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hospital import SITE, Server, add_to_config, joined, now, source_toml
+from hospital import SITE, Server, add_to_config, joined, keep_proposal, now, source_toml
 from tiny import tiny_study, tiny_text
 
 from fedvol.client.hospital import Preparing
@@ -19,7 +19,7 @@ from fedvol.privacy import Contribution
 from fedvol.simulation.federate import make_plan
 from fedvol.site import Answering, SiteFolder
 from fedvol.site.preparing import fitting_source, prepare_cases
-from fedvol.store import HeldProposal, SiteStore
+from fedvol.store import SiteStore
 from fedvol.types import Json, RunId, State
 
 
@@ -82,22 +82,6 @@ def take_out(volumes: Path) -> str:
     return gone
 
 
-def put(held: SiteFolder, server: Server, store: SiteStore, content: Plan | Proposal) -> None:
-    server.propose("p1", content)
-    store.add_proposal(
-        HeldProposal(
-            id="p1",
-            kind="run" if isinstance(content, Plan) else "fingerprint",
-            run=RunId("p1"),
-            digest=content.digest,
-            state="open",
-            signed=server.signed["p1"],
-            signer=server.identity.public.hex,
-            arrived=now(),
-        )
-    )
-
-
 def ask(
     worker: SiteWorker,
     content: Plan | Proposal,
@@ -132,7 +116,7 @@ def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
     study = parse_open_study(tiny_text(), where="tiny.toml")
     proposal = Proposal(software="0.1.0", study=study, sites=(SITE,))
     with SiteStore(held.store_file) as store:
-        put(held, server, store, proposal)
+        keep_proposal(held, server, "p1", proposal)
         worker = SiteWorker(held, store, observer=Watching(held))
         assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-PRIV-021"
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
@@ -152,7 +136,7 @@ def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
     plan, initial = make_plan(study, sites=(SITE,))
     watching = Watching(held, withdraws=True)
     with SiteStore(held.store_file) as store:
-        put(held, server, store, plan)
+        keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
@@ -175,7 +159,7 @@ def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
     plan, _ = make_plan(study, sites=(SITE,))
     held.config_file.write_text(held.config_file.read_text().replace('"cpu"', '"cuda"'))
     with SiteStore(held.store_file) as store:
-        put(held, server, store, plan)
+        keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
@@ -189,7 +173,7 @@ def test_a_patient_who_is_taken_out_is_trained_on_no_more(
     study = tiny_study()
     plan, initial = make_plan(study, sites=(SITE,))
     with SiteStore(held.store_file) as store:
-        put(held, server, store, plan)
+        keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         Preparing(held, store, observer=Watching(held)).once()
         worker = SiteWorker(held, store, observer=Watching(held))
@@ -210,7 +194,7 @@ def test_what_was_trained_on_a_patient_taken_out_meanwhile_stays_here(
     plan, initial = make_plan(study, sites=(SITE,))
     watching = Watching(held, takes_out=volumes)
     with SiteStore(held.store_file) as store:
-        put(held, server, store, plan)
+        keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         Preparing(held, store, observer=watching).once()
         worker = SiteWorker(held, store, observer=watching)

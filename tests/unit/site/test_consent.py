@@ -4,11 +4,19 @@ import json
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Command
-from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
+from hospital import (
+    SITE,
+    Server,
+    add_to_config,
+    joined,
+    keep_proposal,
+    now,
+    plain_plan,
+    source_toml,
+)
 from tiny import Events, tiny_study, tiny_text
 
 from fedvol.audit import verify_log
@@ -20,9 +28,9 @@ from fedvol.errors import (
     MessageError,
 )
 from fedvol.identity import Tag, client_context, open_body
-from fedvol.plan import Plan, Proposal
+from fedvol.plan import Proposal
 from fedvol.site import Answering, SiteFolder, Sync, approved
-from fedvol.store import Decision, HeldProposal, SiteStore
+from fedvol.store import Decision, SiteStore
 from fedvol.transport.network.site_calls import SiteCalls
 from fedvol.types import RunId
 
@@ -39,27 +47,8 @@ def held(tmp_path: Path, server: Server) -> SiteFolder:
     """A site with one source and the proposal `p1`."""
     folder = joined(tmp_path / "site", server)
     add_to_config(folder, source_toml(tmp_path))
-    put(folder, server, "p1")
+    keep_proposal(folder, server, "p1", PLAN)
     return folder
-
-
-def put(
-    folder: SiteFolder, server: Server, name: str, content: Plan | Proposal = PLAN, **said: Any
-) -> None:
-    server.propose(name, content, **said)
-    with SiteStore(folder.store_file) as store:
-        store.add_proposal(
-            HeldProposal(
-                id=name,
-                kind="run" if isinstance(content, Plan) else "fingerprint",
-                run=RunId(name),
-                digest=content.digest,
-                state="open",
-                signed=server.signed[name],
-                signer=server.identity.public.hex,
-                arrived=now(),
-            )
-        )
 
 
 def test_show_says_what_is_computed_and_what_leaves(held: SiteFolder, fedvol: Command) -> None:
@@ -91,7 +80,7 @@ def test_what_others_write_cannot_pass_for_ours(
     purpose = json.dumps(f"{'x' * 71} {'y' * 80}\n{forged}\x9b1m")
     content = plain_plan(tiny_study(purpose=f"purpose = {purpose}"))
     said = {"words": forged, "operator": f"olga\n{forged}"}
-    put(held, server, "forged", content, **said)
+    keep_proposal(held, server, "forged", content, **said)
     before = fedvol("consent", "show", "p1", "--folder", held.folder)
     shown = fedvol("consent", "show", "forged", "--folder", held.folder)
     assert (before.status, shown.status) == (0, 0), shown.err
@@ -107,7 +96,7 @@ def test_a_fingerprint_job_is_told_as_one(
     held: SiteFolder, server: Server, fedvol: Command
 ) -> None:
     study = parse_open_study(tiny_text(), where="tiny.toml")
-    put(held, server, "count", Proposal(software="0.1.0", study=study, sites=(SITE,)))
+    keep_proposal(held, server, "count", Proposal(software="0.1.0", study=study, sites=(SITE,)))
     done = fedvol("consent", "show", "count", "--folder", held.folder)
     assert "nothing is trained" in done.err
     assert "No image, no case, no name." in done.err
@@ -201,7 +190,7 @@ def test_withdraw_and_approve_again(held: SiteFolder, fedvol: Command) -> None:
 
 
 def test_a_changed_record_is_not_answered(held: SiteFolder, server: Server) -> None:
-    put(held, server, "p2")
+    keep_proposal(held, server, "p2", PLAN)
     with SiteStore(held.store_file) as store:
         first, second = store.proposals()
         with store._engine.begin() as connection:  # as somebody with the file could
@@ -319,7 +308,7 @@ def test_an_answer_is_brought_until_the_server_has_heard_it(
 
 
 def test_leave_withdraws_everything(held: SiteFolder, server: Server, fedvol: Command) -> None:
-    put(held, server, "p2")
+    keep_proposal(held, server, "p2", PLAN)
     folder = ("--folder", held.folder)
     for name in ("p1", "p2"):
         assert fedvol("consent", "approve", name, *folder, "--yes").status == 0

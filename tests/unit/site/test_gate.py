@@ -5,7 +5,16 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
+from hospital import (
+    SITE,
+    Server,
+    add_to_config,
+    joined,
+    keep_proposal,
+    now,
+    plain_plan,
+    source_toml,
+)
 from tiny import tiny_study
 
 from fedvol.errors import (
@@ -18,7 +27,7 @@ from fedvol.errors import (
 )
 from fedvol.federation import Action, Request
 from fedvol.site import Answering, Gate, SiteFolder, pause, resume
-from fedvol.store import HeldProposal, SiteStore
+from fedvol.store import SiteStore
 from fedvol.types import Digest, RunId
 
 PLAN = plain_plan(tiny_study())
@@ -44,20 +53,7 @@ def held(tmp_path: Path) -> SiteFolder:
     server = Server(folder=tmp_path / "server")
     folder = joined(tmp_path / "site", server)
     add_to_config(folder, source_toml(tmp_path))
-    server.propose("p1", PLAN)
-    with SiteStore(folder.store_file) as store:
-        store.add_proposal(
-            HeldProposal(
-                id="p1",
-                kind="run",
-                run=RunId("p1"),
-                digest=PLAN.digest,
-                state="open",
-                signed=server.signed["p1"],
-                signer=server.identity.public.hex,
-                arrived=now(),
-            )
-        )
+    keep_proposal(folder, server, "p1", PLAN)
     return folder
 
 

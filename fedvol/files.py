@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from fedvol.errors import DiskFullError, FolderLockedError, StoreError
 from fedvol.types import Digest
@@ -22,19 +23,11 @@ def atomic_path(target: Path) -> Generator[Path]:
         DiskFullError: No space is left.
         StoreError: The folder cannot be written.
     """
-    temporary = _temporary(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(target) as temporary:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        raise store_error(target, error) from error
-    finally:
-        with suppress(OSError):  # a folder that is a file: the first error says so already
-            temporary.unlink(missing_ok=True)
 
 
 def write_atomic(target: Path, data: bytes, *, mode: int = 0o666) -> None:
@@ -66,17 +59,9 @@ def write_new(target: Path, data: bytes, *, mode: int = 0o600) -> None:
         DiskFullError: No space is left.
         StoreError: The folder cannot be written, or its file system has no hard links.
     """
-    temporary = _temporary(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(target) as temporary:
         _write(temporary, data, mode=mode)
         is_new = _named(temporary, target)
-        sync_folder(target.parent)
-    except OSError as error:
-        raise store_error(target, error) from error
-    finally:
-        with suppress(OSError):  # a folder that is a file: the first error says so already
-            temporary.unlink(missing_ok=True)
     if not is_new:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
 
@@ -165,6 +150,39 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def hold(path: Path) -> BinaryIO:
+    """Hold a file until what is returned is closed, or the process ends; waits for other holders.
+
+    Raises:
+        StoreError: It cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise store_error(path, error) from error
+    return file
+
+
+def is_held(path: Path) -> bool:
+    """Whether a live process holds a file by `hold`, in whichever container.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise store_error(path, error) from error
+    return False
+
+
 def store_error(target: Path, error: OSError) -> StoreError:
     """What the operating system's error is called here: `DiskFullError`, or `StoreError`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -187,8 +205,19 @@ def _write(path: Path, data: bytes, *, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.part")
+@contextmanager
+def _beside(target: Path) -> Generator[Path]:
+    """A temporary path beside `target`, whose folder is made where absent and synced at the end."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        sync_folder(target.parent)
+    except OSError as error:
+        raise store_error(target, error) from error
+    finally:
+        with suppress(OSError):  # a folder that is a file: the first error says so already
+            temporary.unlink(missing_ok=True)
 
 
 def _named(temporary: Path, target: Path) -> bool:

@@ -158,6 +158,11 @@ def redact(_logger: object, method: str, event: EventDict) -> EventDict:
     return {key: value for key, value in event.items() if key not in PERSONAL_FIELDS}
 
 
+def printable(text: str) -> str:
+    """One line in which nothing steers the terminal; for whatever others wrote."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _finite(value: Json) -> Json:
     match value:
         case float() if not math.isfinite(value):

@@ -36,13 +36,13 @@ from fedvol.identity import (
     token_digest,
 )
 from fedvol.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
-from fedvol.site import SiteFolder, Sync, init_site
-from fedvol.store import SiteStore
+from fedvol.site import Answering, SiteFolder, Sync, init_site
+from fedvol.store import HeldProposal, SiteStore
 from fedvol.telemetry import Broadcast, Observer
 from fedvol.transport.network.calls import CallGuard
 from fedvol.transport.network.listeners import Certificate, Listener
 from fedvol.transport.network.site_calls import SiteCalls
-from fedvol.types import Digest, SiteId
+from fedvol.types import Digest, RunId, SiteId
 
 HOST = "127.0.0.1"
 SITE = SiteId("hospital_1")
@@ -263,16 +263,43 @@ class Server:
         return JSONResponse({"status": "recorded"})
 
 
-def joined(folder: Path, server: Server) -> SiteFolder:
+def joined(folder: Path, server: Server, *, site: SiteId = SITE) -> SiteFolder:
     """A site that the root has let in, without a network."""
     from fedvol.identity import NodeKey
 
     held = SiteFolder(folder=folder)
-    init_site(held, server.invite(), device="cpu", now=now())
+    init_site(held, server.invite(site), device="cpu", now=now())
     held.token_file.unlink()
-    server.enrolled[SITE] = (held.identity().public, NodeKey.load(held.node_file).public)
+    server.enrolled[site] = (held.identity().public, NodeKey.load(held.node_file).public)
     server.sign_roster()
     return held
+
+
+def keep_proposal(
+    held: SiteFolder, server: Server, name: str, content: Plan | Proposal, **changes: Any
+) -> None:
+    """Put something to a site, without a network; `changes` make it another proposal."""
+    server.propose(name, content, **changes)
+    with SiteStore(held.store_file) as store:
+        store.add_proposal(
+            HeldProposal(
+                id=name,
+                kind="run" if isinstance(content, Plan) else "fingerprint",
+                run=RunId(name),
+                digest=content.digest,
+                state="open",
+                signed=server.signed[name],
+                signer=server.identity.public.hex,
+                arrived=now(),
+            )
+        )
+
+
+def approve(held: SiteFolder, name: str) -> None:
+    """Somebody at the site agrees."""
+    with SiteStore(held.store_file) as store:
+        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        answering.approve(name, by="x", reason="", source=None, now=now())
 
 
 def add_to_config(folder: SiteFolder, text: str) -> None:

@@ -25,6 +25,7 @@ from fedvol.audit.site_events import (
     ConsentDecision,
     PolicyDecision,
     RequestReceived,
+    SitePause,
 )
 from fedvol.audit.totals import Totals
 from fedvol.audit.verify import KnownHead, LogSummary, verify_log
@@ -56,6 +57,7 @@ __all__ = [
     "RosterChange",
     "Selection",
     "ServerRestored",
+    "SitePause",
     "Totals",
     "compare_logs",
     "export_log",

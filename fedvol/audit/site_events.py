@@ -38,6 +38,27 @@ class ConsentDecision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SitePause:
+    """Somebody at the site had it answer nothing for a while, or answer again.
+
+    Attributes:
+        paused: Whether it is paused from now on.
+        by: Who decided it.
+        reason: Their words; may be empty. They stay at the site.
+    """
+
+    kind: ClassVar[str] = "pause"
+
+    paused: bool
+    by: str
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return event_json(self, kind=self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDecision:
     """The site decided whether it answers a request: consent, pause, policy and hours.
 

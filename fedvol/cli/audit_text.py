@@ -8,6 +8,7 @@ from fedvol.audit import Comparison, Crossing, LogLine, LogSummary, Totals
 from fedvol.audit.compare import Told
 from fedvol.audit.totals import Sent
 from fedvol.cli.run_view import text, whole
+from fedvol.telemetry import printable
 from fedvol.types import Json
 
 _HEADINGS: Final = (
@@ -109,11 +110,6 @@ def comparison_text(found: Comparison) -> str:
 def counted(num: int, noun: str) -> str:
     """A number with its noun: 1 record, 3 records."""
     return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
-
-
-def printable(value: str) -> str:
-    """A text in which nothing steers the terminal: what others wrote may be in a log."""
-    return "".join(letter if letter.isprintable() else "?" for letter in value)
 
 
 def _row(line: LogLine) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedvol.site import Answering
+    from fedvol.store import HeldProposal
 
 app = typer.Typer(help="See and answer what is proposed.", no_args_is_help=True)
 
@@ -34,24 +35,23 @@ def group() -> None:
 @app.command("list")
 def list_proposals(folder: SiteFolderOption = HERE, as_json: AsJson = False) -> None:
     """List what was proposed, and what this site answered."""
-    from fedvol.site import read_proposal
-
     rows: list[Json] = []
     with _answering(folder) as answering:
         for record in answering.store.proposals():
-            proposed = read_proposal(record, site=answering.config.site)
+            study = _study_name(record, site=answering.config.site)
             answer = answering.store.consent(record.id)
             decision = "waits for your answer" if answer is None else answer.decision.value
             say(
-                f"{record.id}  {record.kind}  study {proposed.study.name}  at the server "
-                f"{record.state}  here: {decision}"
+                f"{record.id}  {record.kind}  "
+                + (f"study {study}" if study else "cannot be read by this version of fedvol")
+                + f"  at the server {record.state}  here: {decision}"
             )
             rows.append(
                 {
                     "id": record.id,
                     "kind": record.kind,
                     "run": record.run,
-                    "study": proposed.study.name,
+                    "study": study,
                     "digest": record.digest,
                     "state": record.state,
                     "decision": None if answer is None else answer.decision.value,
@@ -190,6 +190,17 @@ def withdraw(
     say(f"{answer.proposal} is withdrawn: nothing of it leaves from now on.")
     if as_json:
         emit({"id": answer.proposal, "decision": "withdraw"})
+
+
+def _study_name(record: "HeldProposal", *, site: str) -> str | None:
+    """The study's name; None of a proposal that this version cannot read."""
+    from fedvol.errors import FedvolError
+    from fedvol.site import read_proposal
+
+    try:
+        return read_proposal(record, site=site).study.name
+    except FedvolError:
+        return None
 
 
 @contextmanager

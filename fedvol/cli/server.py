@@ -60,8 +60,9 @@ def init(
     FOLDER is a new folder; server.toml in it may be changed afterwards. It holds secrets.
     """
     from fedvol.cli.folders import new_folder
+    from fedvol.config.addresses import split_address
     from fedvol.errors import UsageError
-    from fedvol.identity import IdentityKey, RootRecord, split_address
+    from fedvol.identity import IdentityKey, RootRecord
     from fedvol.server.operator_desk import require_name
     from fedvol.server.server_folder import ServerFolder
     from fedvol.server.server_state import create_server

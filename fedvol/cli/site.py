@@ -177,14 +177,19 @@ def pause(
 
 
 @app.command()
-def resume(folder: SiteFolderOption = HERE, as_json: AsJson = False) -> None:
+def resume(
+    folder: SiteFolderOption = HERE,
+    by: ByOption = "",
+    reason: ReasonOption = "",
+    as_json: AsJson = False,
+) -> None:
     """Answer requests again."""
-    from fedvol.site import SiteFolder
+    from fedvol.site import SiteFolder, user_name
     from fedvol.site import resume as resume_site
 
     held = SiteFolder(folder=folder)
     config = held.config()
-    was = resume_site(held)
+    was = resume_site(held, by=by or user_name(), reason=reason)
     say(f"Site {config.site} {'goes on' if was else 'was not paused'}.")
     if as_json:
         emit({"site": config.site, "paused": False})
@@ -202,8 +207,7 @@ def leave(
 
     The keys hold until the root has revoked the site: ask the operator for that.
     """
-    from fedvol.cli.site_view import leave_site
-    from fedvol.site import SiteFolder, user_name
+    from fedvol.site import SiteFolder, leave_site, user_name
 
     held = SiteFolder(folder=folder)
     config = held.config()

@@ -96,7 +96,7 @@ def check(
     from fedvol.config import OpenStudy
     from fedvol.data.verdicts import require_enough_cases
     from fedvol.site import SiteFolder
-    from fedvol.site.preparing import Findings, check_source, fitting_source
+    from fedvol.site.preparing import Findings, check_source, fitting_source, require_floor
 
     held = SiteFolder(folder=folder)
     content = content_of(held, study)
@@ -104,7 +104,7 @@ def check(
     source = fitting_source(held.config(), asked.data, name=data)
     records = check_source(held, source, asked)
     found = Findings.of(records)
-    floor = max(held.config().policy.min_group, held.config().policy.min_cohort)
+    policy = held.config().policy
     say(f"Source {source.name} for study {asked.name}: {len(records)} cases")
     for split, count in sorted(found.by_split.items()):
         say(f"  {split}: {count}")
@@ -112,7 +112,7 @@ def check(
         say(f"  without a label: {found.unlabelled}")
     for code, count in sorted(found.by_code.items()):
         say(f"  left out, {code}: {count}")
-    say(f"  patients to train on: {found.training_subjects}; the site's floor is {floor}")
+    say(f"  patients to train on: {found.training_subjects}; the site's floor is {policy.floor}")
     if as_json:
         emit(
             {
@@ -123,10 +123,11 @@ def check(
                 "unlabelled": found.unlabelled,
                 "by_code": dict[str, Json](found.by_code),
                 "training_subjects": found.training_subjects,
-                "is_enough": found.training_subjects >= floor,
+                "is_enough": found.training_subjects >= policy.floor,
             }
         )
     require_enough_cases(records, max_skipped_share=asked.data.max_skipped_share, is_whole=False)
+    require_floor(found, policy)
 
 
 def show(

@@ -14,12 +14,11 @@ from fedvol.site import (
     Answering,
     SiteFolder,
     held_roster,
-    pause,
     read_status,
     site_identity,
 )
 from fedvol.site.doctor import Finding, Verdict, examine
-from fedvol.site.preparing import Findings, check_source, fitting_source
+from fedvol.site.preparing import Findings, check_source, fitting_source, require_floor
 from fedvol.store import Decision, SiteStore
 from fedvol.types import Json
 
@@ -134,25 +133,6 @@ def content_of(folder: SiteFolder, name: str) -> OpenStudy | Plan | Proposal:
     return proposed.content
 
 
-def leave_site(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> tuple[str, ...]:
-    """Pause a site and withdraw every approval; the proposals that were approved.
-
-    Raises:
-        AuditError: It cannot be written down.
-        StoreError: The folder cannot be written.
-    """
-    pause(folder, by=by, reason=reason or "the site leaves", now=now)
-    withdrawn: list[str] = []
-    with SiteStore(folder.store_file) as store:
-        answering = _answering(folder, store)
-        for record in store.proposals():
-            answer = store.consent(record.id)
-            if answer is not None and answer.decision is Decision.APPROVE:
-                answering.withdraw(record.id, by=by, reason=reason, now=now)
-                withdrawn.append(record.id)
-    return tuple(withdrawn)
-
-
 def examine_site(folder: SiteFolder, *, study: str | None, now: datetime) -> Iterator[Finding]:
     """Every check of a site, those of its device and its cases last.
 
@@ -177,17 +157,13 @@ def examine_site(folder: SiteFolder, *, study: str | None, now: datetime) -> Ite
         require_enough_cases(
             records, max_skipped_share=asked.data.max_skipped_share, is_whole=False
         )
+        found = Findings.of(records)
+        require_floor(found, config.policy)
     except DataError as error:
         yield Finding(name=name, verdict=Verdict.WRONG, what=error.what, fix=error.fix)
         return
-    subjects = Findings.of(records).training_subjects
-    floor = max(config.policy.min_group, config.policy.min_cohort)
-    said = f"{subjects} patients to train on; the site's floor is {floor}"
-    if subjects < floor:
-        fix = "Add cases, or lower the floors in site.toml if the hospital's rules allow it."
-        yield Finding(name=name, verdict=Verdict.WRONG, what=said, fix=fix)
-    else:
-        yield Finding(name=name, verdict=Verdict.FINE, what=said)
+    said = f"{found.training_subjects} patients to train on"
+    yield Finding(name=name, verdict=Verdict.FINE, what=said)
 
 
 def _answering(folder: SiteFolder, store: SiteStore) -> Answering:

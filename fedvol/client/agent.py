@@ -17,6 +17,7 @@ from fedvol.client.local_training import (
 )
 from fedvol.client.personal_training import personal_start, personalise_round
 from fedvol.client.plan_network import PlanNetwork
+from fedvol.client.planned import require_in_plan
 from fedvol.client.refusing import refuse
 from fedvol.config import SitePolicy
 from fedvol.config.strategy import Personalise
@@ -82,13 +83,7 @@ class SiteAgent:
     def handle(self, request: Request) -> Contribution:
         """Answer one request; an error becomes a refusal that carries its code alone."""
         try:
-            self._plan.require_same(request.plan, where=f"site {self._site}")
-            if not 0 <= request.stage < len(self._plan.study.stages):
-                raise ReleaseRefusedError(
-                    f"site {self._site}",
-                    f"the plan has no stage {request.stage}",
-                    "Bring the server to the site's fedvol version.",
-                )
+            require_in_plan(request, plan=self._plan)
             return self._answer(request)
         except FedvolError as error:
             return self.refuse(request, error)

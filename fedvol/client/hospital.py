@@ -8,7 +8,7 @@ tells the server how far a training is.
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import final
 
 from fedvol.audit import AuditLog
@@ -19,10 +19,10 @@ from fedvol.errors import FedvolError
 from fedvol.files import locked_folder
 from fedvol.identity import NodeKey, client_context
 from fedvol.site import Gate, SiteFolder, StatusFile, Sync, progress
-from fedvol.site.preparing import Findings, cases_folder, fitting_source, prepare_cases
+from fedvol.site.consent import OVER
+from fedvol.site.preparing import Findings, fitting_source, is_prepared, prepare_cases
 from fedvol.site.proposals import read_proposal
 from fedvol.store import Decision, SiteStore
-from fedvol.store.site import GONE
 from fedvol.telemetry import Broadcast, JsonLines, Observer
 from fedvol.transport.engine import Message
 from fedvol.transport.headers import ReplyHeader
@@ -37,6 +37,8 @@ _LEAVE_S = 5.0
 """Longest wait for a thread that is asked to end; what it did not finish is finished next time."""
 _LOOK_S = 2.0
 """Seconds between two looks for approvals whose cases are not prepared."""
+_RELIST_S = 30.0
+"""Seconds between two looks whether a prepared source still lists the same cases."""
 _RETRY_PREPARING_S = 600.0
 """Seconds before cases that could not be prepared are tried again."""
 
@@ -181,7 +183,9 @@ def _utc_now() -> datetime:
 
 @final
 class Preparing:
-    """Prepares the cases of every approved proposal; what failed is tried again after a while.
+    """Prepares the cases of every approved proposal, anew where its source lists others.
+
+    What failed is tried again after a while.
 
     Args:
         folder: The site's folder.
@@ -205,7 +209,7 @@ class Preparing:
         self._observer = observer
         self._should_stop = should_stop
         self._now = now
-        self._failed: dict[str, datetime] = {}
+        self._next: dict[int, datetime] = {}
 
     def once(self) -> None:
         """Prepare what is approved and not ready.
@@ -218,24 +222,23 @@ class Preparing:
             consent = self._store.consent(record.id)
             if consent is None or consent.decision is not Decision.APPROVE:
                 continue
-            failed = self._failed.get(record.id)
-            if record.state in ("ended", GONE) or (
-                failed and (self._now() - failed).total_seconds() < _RETRY_PREPARING_S
-            ):
+            due = self._next.get(consent.sequence)
+            if record.state in OVER or (due is not None and self._now() < due):
                 continue
+            wait_s = _RELIST_S
             try:
                 study = read_proposal(record, site=config.site).study
                 source = fitting_source(config, study.data, name=consent.source)
-                if (cases_folder(self._folder, source, study) / "ready.json").is_file():
-                    continue
-                self._prepare(record.id, source=source, study=study)
+                if not is_prepared(self._folder, source, study):
+                    self._prepare(record.id, source=source, study=study)
             except _EndedError:
                 return
             except FedvolError as error:
-                self._failed[record.id] = self._now()
+                wait_s = _RETRY_PREPARING_S
                 self._observer.event(
                     "prepare.failed", proposal=record.id, code=error.code, what=error.what
                 )
+            self._next[consent.sequence] = self._now() + timedelta(seconds=wait_s)
 
     def _prepare(self, proposal: str, *, source: DataSource, study: Study | OpenStudy) -> None:
         def on_case(record: CaseRecord, done: int, total: int) -> None:

@@ -12,18 +12,26 @@ from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import open_cases
 from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.client.plan_network import PlanNetwork
+from fedvol.client.refusing import refuse
 from fedvol.config import SiteConfig, SitePolicy
 from fedvol.data import CaseRecord
 from fedvol.data.case_store import CaseStore
-from fedvol.errors import ConfigError, DeviceError, FedvolError, IdentityError, SiteFailedError
+from fedvol.errors import (
+    ConfigError,
+    DeviceError,
+    FedvolError,
+    IdentityError,
+    NotPreparedError,
+    SiteFailedError,
+)
 from fedvol.federation import Request
 from fedvol.identity import IdentityKey, client_context
-from fedvol.plan import Plan
+from fedvol.plan import Plan, digest_json
 from fedvol.privacy import Contribution, Delivery, Releaser
 from fedvol.site import Admitted, Gate, SiteFolder, current_roster, held_roster
 from fedvol.site.consent import consent_name
 from fedvol.site.gate import local_now
-from fedvol.site.preparing import fitting_source, require_prepared
+from fedvol.site.preparing import PreparedCases, fitting_source, require_prepared
 from fedvol.store import SiteStore, SqlCatalogue
 from fedvol.telemetry import Observer
 from fedvol.transport.carriers import Handle
@@ -35,7 +43,7 @@ from fedvol.transport.network.message_lines import request_turned_away
 from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_site import Blobs, SignedSite
 from fedvol.transport.process_pool import OpenApp
-from fedvol.types import SiteId
+from fedvol.types import Digest, SiteId
 
 Agent = SiteAgent | FingerprintAgent
 
@@ -73,8 +81,11 @@ class SiteWorker:
                 f"site {site}", "a message for another site came", "Look at the node's settings."
             )
         try:
-            contribution = self._agent(self._gate.require(request)).handle(request)
+            admitted = self._gate.require(request)
+            prepared = self._prepared(admitted)
+            contribution = self._agent(admitted, prepared).handle(request)
             self._gate.require_still(request)
+            self._require_same(prepared, admitted)
         except FedvolError as error:
             contribution = self.refuse(request, error)
         self._observer.event(
@@ -88,18 +99,30 @@ class SiteWorker:
         )
         return contribution
 
-    def _agent(self, admitted: Admitted) -> Agent:
+    def _prepared(self, admitted: Admitted) -> PreparedCases:
+        study = admitted.proposed.study
+        source = fitting_source(admitted.config, study.data, name=admitted.consent.source)
+        return require_prepared(self._folder, source, study)
+
+    def _require_same(self, before: PreparedCases, admitted: Admitted) -> None:
+        """Refuse to send what was computed on cases that were taken out or changed meanwhile."""
+        if self._prepared(admitted) != before:
+            raise NotPreparedError(
+                f"run {admitted.proposed.run}",
+                "the cases were changed while it was computed",
+                "They are prepared anew, and the next round trains on what is listed now.",
+            )
+
+    def _agent(self, admitted: Admitted, prepared: PreparedCases) -> Agent:
         """The agent of a run; that of the last run is kept, because it holds decoded cases."""
-        key = (admitted.proposed.id, admitted.consent.sequence, admitted.config)
+        key = (admitted.proposed.id, admitted.consent.sequence, admitted.config, prepared)
         if self._opened is None or self._opened[0] != key:
             self._opened = None  # first let go of the other run's cases
-            self._opened = (key, self._open(admitted))
+            self._opened = (key, self._open(admitted, prepared.folder))
         return self._opened[1]
 
-    def _open(self, admitted: Admitted) -> Agent:
+    def _open(self, admitted: Admitted, prepared: Path) -> Agent:
         proposed, config = admitted.proposed, admitted.config
-        source = fitting_source(config, proposed.study.data, name=admitted.consent.source)
-        prepared = require_prepared(self._folder, source, proposed.study)
         records = _records(prepared)
         site = SiteId(config.site)
         delivery = self._delivery(consent_name(admitted.consent.signed))
@@ -127,38 +150,24 @@ class SiteWorker:
         )
 
     def refuse(self, request: Request, error: FedvolError) -> Contribution:
-        """Tell at the site why a request has no answer; the code of the reason is released."""
-        site = SiteId(self._folder.config().site)
-        self._observer.event(
-            "site.refused",
-            site=site,
-            round=request.round,
-            code=error.code,
-            title=error.title,
-            detail=str(error),
-        )
+        """Tell at the site why a request has no answer; the code of the reason is released.
+
+        It needs no consent.
+        """
         releaser = Releaser(
-            site=site,
+            site=SiteId(self._folder.config().site),
             plan=request.plan,
-            policy=self._policy(),
+            policy=_policy(self._folder),
             audit=self._audit,
             delivery=self._delivery(""),
         )
-        return releaser.refusal(request, error)
+        return refuse(releaser, request, error, observer=self._observer)
 
     def _delivery(self, consent: str) -> Delivery:
         """What the log says of the recipient: the server of the roster that is held."""
         roster = held_roster(self._folder)
         key = "" if roster is None else roster.server.identity.fingerprint
         return Delivery(recipient_key=key, consent=consent)
-
-    def _policy(self) -> SitePolicy:
-        try:
-            return self._folder.config().policy
-        except ConfigError:
-            return (
-                SitePolicy()
-            )  # nothing but a code leaves, and the strictest rules are the default
 
 
 @final
@@ -190,7 +199,6 @@ class RosterSite:
         self._blobs = blobs
         self._gate = gate
         self._audit = audit
-        self._outbox = Outbox(folder.outbox)
 
     def answer(
         self, handle: Handle, content: RecordDict, *, site: SiteId, action: str
@@ -215,7 +223,7 @@ class RosterSite:
             self._key,
             server=roster.server.identity,
             blobs=self._blobs,
-            outbox=self._outbox,
+            outbox=Outbox.under(self._folder.outbox, terms=_terms(self._folder)),
             allows=self._gate.still_agrees,
             audit=self._audit,
             refuses=self._refuses,
@@ -249,6 +257,18 @@ def _open_site_worker(text: str, number: int, observer: Observer) -> App:
         folder, key, blobs=blobs, gate=worker.gate, audit=audit, refuses=worker.refuse
     )
     return make_client_app(worker.handle, carrier=carrier)
+
+
+def _policy(folder: SiteFolder) -> SitePolicy:
+    try:
+        return folder.config().policy
+    except ConfigError:  # nothing but a code leaves, and the strictest rules are the default
+        return SitePolicy()
+
+
+def _terms(folder: SiteFolder) -> Digest:
+    """Digest of the policy: an answer that was given under another one is not sent again."""
+    return digest_json(_policy(folder).model_dump(mode="json"))
 
 
 def _records(prepared: Path) -> tuple[CaseRecord, ...]:

@@ -4,13 +4,16 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fedvol.config.places import Place, key_path, kinds, locate
 from fedvol.errors import Problem
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _WANTED = {
     "int_type": "a whole number",
@@ -33,6 +36,46 @@ _BOUNDS = {
     "less_than": ("lt", "not below", "below"),
     "less_than_equal": ("le", "above", "at most"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read(Generic[_Model]):
+    """What a document is, read as a model.
+
+    Attributes:
+        value: The model; None if the document breaks its schema.
+        problems: Every problem found, one for each spot.
+        broken: Locations that break the schema, as the schema library has them.
+    """
+
+    value: _Model | None
+    problems: tuple[Problem, ...]
+    broken: tuple[tuple[str | int, ...], ...]
+
+    @property
+    def spots(self) -> frozenset[str]:
+        """Where the problems are."""
+        return frozenset(problem.where for problem in self.problems)
+
+
+def read_model(document: dict[str, Any], model: type[_Model]) -> Read[_Model]:
+    """Read a TOML document as a model.
+
+    Args:
+        document: Its values.
+        model: Model of the whole file.
+    """
+    found = list(dates(document))
+    try:
+        # Strict sections want JSON: then a TOML list is a tuple, and a TOML integer fits a float.
+        value = model.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        spots = {problem.where for problem in found}
+        found += [one for one in schema_problems(model, errors) if one.where not in spots]
+        broken = tuple(detail["loc"] for detail in errors)
+        return Read(value=None, problems=tuple(found), broken=broken)
+    return Read(value=value, problems=tuple(found), broken=())
 
 
 def schema_problems(model: type[BaseModel], errors: Iterable[ErrorDetails]) -> list[Problem]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from fedvol.config.checks import problems, problems_of_sections
-from fedvol.config.findings import dates, schema_problems
+from fedvol.config.findings import read_model, schema_problems
 from fedvol.config.open_study import OpenStudy
 from fedvol.config.study import Study
 from fedvol.errors import ConfigFileError, Problem, StudyError
@@ -80,23 +80,14 @@ def parse_open_study(text: str, *, where: str) -> OpenStudy:
         StudyError: The study breaks its schema or contradicts itself; carries every problem.
     """
     document = parse_toml(text, where=where)
-    found = list(dates(document))
-    # Strict sections want JSON: a TOML list is then a tuple, and a TOML integer a float's value.
-    study: OpenStudy | None = None
-    try:
-        study = OpenStudy.model_validate_json(json.dumps(document, default=str))
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        spots = {problem.where for problem in found}
-        found += [p for p in schema_problems(OpenStudy, errors) if p.where not in spots]
-        spots = {problem.where for problem in found}
-        sound = _sound_sections(document, broken=[detail["loc"] for detail in errors])
-        found += [p for p in problems_of_sections(sound) if not _is_at(p.where, spots)]
-    else:
-        found += problems(study)
-    if study is None or found:
+    read = read_model(document, OpenStudy)
+    if read.value is None:
+        sound = _sound_sections(document, broken=read.broken)
+        more = [p for p in problems_of_sections(sound) if not _is_at(p.where, read.spots)]
+        raise StudyError(where, [*read.problems, *more])
+    if found := [*read.problems, *problems(read.value)]:
         raise StudyError(where, found)
-    return study
+    return read.value
 
 
 def close_study(study: OpenStudy, values: Mapping[str, Json], *, where: str) -> Study:

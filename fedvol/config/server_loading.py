@@ -1,20 +1,15 @@
 """From `server.toml` to a `ServerConfig`, with every problem told at once."""
 
-import json
-import re
-from ipaddress import ip_address
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import ValidationError
-
-from fedvol.config.findings import dates, schema_problems
+from fedvol.config.addresses import is_ip_address, split_address
+from fedvol.config.findings import read_model
 from fedvol.config.loading import parse_toml, read_text
 from fedvol.config.server import ServerConfig
 from fedvol.errors import Problem, ServerFileError
-
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 
 
 def load_server(path: Path) -> ServerConfig:
@@ -39,38 +34,29 @@ def parse_server(text: str, *, where: str) -> ServerConfig:
         ServerFileError: It breaks its schema or contradicts itself; carries every problem.
     """
     document = parse_toml(text, where=where)
-    found = list(dates(document))
-    config: ServerConfig | None = None
-    try:
-        config = ServerConfig.model_validate_json(json.dumps(document, default=str))
-    except ValidationError as error:
-        spots = {problem.where for problem in found}
-        errors = error.errors(include_url=False)
-        found += [p for p in schema_problems(ServerConfig, errors) if p.where not in spots]
-    found += _cross_checks(document, spots={problem.where for problem in found})
-    if config is None or found:
+    read = read_model(document, ServerConfig)
+    found = [*read.problems, *_cross_checks(document, spots=read.spots)]
+    if read.value is None or found:
         raise ServerFileError(where, found)
-    return config
+    return read.value
 
 
-def _cross_checks(document: dict[str, Any], *, spots: set[str]) -> list[Problem]:
+def _cross_checks(document: dict[str, Any], *, spots: Collection[str]) -> list[Problem]:
     """What the schema cannot say; told whether or not the rest of the file is right."""
     found: list[Problem] = []
     address = document.get("address")
-    if isinstance(address, str) and "address" not in spots and not _is_address(address):
-        found.append(
-            Problem(
-                where="address",
-                what="not host:port",
-                fix="Write it as hospitals reach the server, such as server.example.org:443.",
-            )
-        )
+    if isinstance(address, str) and "address" not in spots:
+        try:
+            split_address(address)
+        except ValueError as error:
+            fix = "Write it as hospitals reach the server."
+            found.append(Problem(where="address", what=str(error), fix=fix))
     found += _store_checks(document.get("store"), spots=spots)
     if not isinstance(document.get("listen"), dict):
         return found
     listen: dict[str, Any] = document["listen"]
     host = listen.get("host", "0.0.0.0")  # noqa: S104  # compared, not listened on
-    if isinstance(host, str) and "listen.host" not in spots and not _is_ip(host):
+    if isinstance(host, str) and "listen.host" not in spots and not is_ip_address(host):
         found.append(
             Problem(
                 where="listen.host",
@@ -90,7 +76,7 @@ def _cross_checks(document: dict[str, Any], *, spots: set[str]) -> list[Problem]
     return found
 
 
-def _store_checks(store: object, *, spots: set[str]) -> list[Problem]:
+def _store_checks(store: object, *, spots: Collection[str]) -> list[Problem]:
     if not isinstance(store, dict):
         return []
     found: list[Problem] = []
@@ -123,16 +109,3 @@ def _wrong_url(url: str) -> str:
         return "not an address of a database"
     has_password = parts.password is not None or "password" in parse_qs(parts.query)
     return "it holds a password" if has_password else ""
-
-
-def _is_address(text: str) -> bool:
-    found = _ADDRESS.fullmatch(text)
-    return found is not None and 0 < int(found[1]) < 1 << 16
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -7,7 +7,6 @@ from pydantic import Field
 from fedvol.config.base import Section
 from fedvol.config.data import Name
 
-TaskKind = Literal["segmentation"]
 NetworkKind = Literal[
     "unet",
     "resenc_unet",
@@ -32,12 +31,12 @@ Text = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class TrainingHours(Section):
-    """When this site's machine may train or judge; outside, requests are refused for the while."""
+    """When this site's machine may begin to train or judge; outside, requests are refused."""
 
     begin: TimeOfDay
-    """Time of day from which on it may, `HH:MM` on this machine's clock."""
+    """Time of day from which on it may begin, `HH:MM` on this machine's clock."""
     end: TimeOfDay
-    """Time of day until which it may; earlier than `begin`: on the next day."""
+    """Time of day until which it may begin; earlier than the key `begin`: on the next day."""
     days: Annotated[tuple[Weekday, ...], Field(min_length=1, max_length=7)] = WEEKDAYS
     """Days on which such a time begins."""
 
@@ -51,20 +50,24 @@ class SitePolicy(Section):
     """Fewest training subjects with which the site takes part at all."""
     max_update_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global L2 norm of an update that leaves, in weight units; absent: not bounded."""
-    tasks: Annotated[tuple[TaskKind, ...], Field(min_length=1)] | None = None
-    """Kinds of task the site takes part in; absent: every kind."""
     networks: Annotated[tuple[NetworkKind, ...], Field(min_length=1)] | None = None
     """Kinds of network the site trains; absent: every kind."""
     max_rounds: Annotated[int, Field(ge=1)] | None = None
-    """Most rounds of a run, all stages together; absent: not bounded."""
+    """Most rounds of a run's plan, all stages together; absent: not bounded."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Most local gradient steps of a run, all rounds together; absent: not bounded."""
+    """Most local gradient steps of a run's plan, all rounds together; absent: not bounded."""
     max_bytes_up: Annotated[int, Field(ge=1)] | None = None
-    """Most bytes of weights that a run sends up from this site; absent: not bounded."""
+    """Most bytes of weights that a run's plan sends up from this site; absent: not bounded."""
     hours: TrainingHours | None = None
-    """When the site may train; absent: at any time."""
+    """When the site may begin to train or judge; what was begun is finished after the hours, and
+    leaves. Absent: at any time."""
     tell_progress: bool = True
     """Whether the server is told the present step of a training, every 5 s while it goes on."""
+
+    @property
+    def floor(self) -> int:
+        """Fewest training subjects with which anything leaves: both floors hold."""
+        return max(self.min_group, self.min_cohort)
 
 
 class DataSource(Section):

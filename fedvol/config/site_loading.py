@@ -1,19 +1,14 @@
 """From `site.toml` to a `SiteConfig`, with every problem told at once."""
 
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
-from fedvol.config.findings import dates, schema_problems
+from fedvol.config.addresses import split_address
+from fedvol.config.findings import read_model
 from fedvol.config.loading import parse_toml, read_text
 from fedvol.config.site import SiteConfig
 from fedvol.errors import Problem, SiteFileError
-
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
-_PROXY = re.compile(r"https?://[^\s/@]+")
 
 
 def load_site(path: Path) -> SiteConfig:
@@ -38,18 +33,12 @@ def parse_site(text: str, *, where: str) -> SiteConfig:
         SiteFileError: It breaks its schema or contradicts itself; carries every problem.
     """
     document = parse_toml(text, where=where)
-    found = list(dates(document))
-    try:
-        config = SiteConfig.model_validate_json(json.dumps(document, default=str))
-    except ValidationError as error:
-        spots = {problem.where for problem in found}
-        errors = error.errors(include_url=False)
-        found += [p for p in schema_problems(SiteConfig, errors) if p.where not in spots]
-        raise SiteFileError(where, found) from error
-    found += site_problems(config)
-    if found:
+    read = read_model(document, SiteConfig)
+    if read.value is None:
+        raise SiteFileError(where, read.problems)
+    if found := [*read.problems, *site_problems(read.value)]:
         raise SiteFileError(where, found)
-    return config
+    return read.value
 
 
 def site_problems(config: SiteConfig) -> list[Problem]:
@@ -64,12 +53,13 @@ def site_problems(config: SiteConfig) -> list[Problem]:
 
 
 def _server(config: SiteConfig) -> Iterator[Problem]:
-    found = _ADDRESS.fullmatch(config.server)
-    if found is None or not 0 < int(found[2]) < 1 << 16:
+    try:
+        split_address(config.server)
+    except ValueError as error:
         yield Problem(
             where="server",
-            what="this is not host:port",
-            fix="Write it as the invitation has it, such as server.example.org:443.",
+            what=str(error),
+            fix="Write it as the invitation has it.",
         )
 
 
@@ -115,7 +105,7 @@ def _hours(config: SiteConfig) -> Iterator[Problem]:
 
 def _link(config: SiteConfig) -> Iterator[Problem]:
     link = config.link
-    if link.proxy is not None and not _PROXY.fullmatch(link.proxy):
+    if link.proxy is not None and not _is_proxy(link.proxy):
         yield Problem(
             where="link.proxy",
             what="this is no http://HOST:PORT without a password",
@@ -127,6 +117,23 @@ def _link(config: SiteConfig) -> Iterator[Problem]:
             what="it has no effect without link.proxy",
             fix="Name the proxy, or remove the credentials.",
         )
+
+
+def _is_proxy(text: str) -> bool:
+    if any(letter.isspace() for letter in text):  # the parser below passes over some
+        return False
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    is_bare = "@" not in parts.netloc and parts.path in ("", "/")
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and is_bare
+        and not (parts.query or parts.fragment)
+    )
 
 
 def _auto_approve(config: SiteConfig) -> Iterator[Problem]:

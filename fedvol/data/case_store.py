@@ -1,6 +1,6 @@
 """Prepared cases on disk: one file each, compressed in blocks, read only where touched."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -24,6 +24,7 @@ from fedvol.data.case_file import (
 )
 from fedvol.data.volume import PreparedCase
 from fedvol.errors import CaseStoreError
+from fedvol.files import store_error
 from fedvol.types import CaseId, Digest, Triple
 
 PADDING = 0.0
@@ -115,6 +116,20 @@ class CaseStore:
         """Names of the cases that have a file, in order."""
         names = (unquote(path.name[: -len(_SUFFIX)]) for path in self._folder.glob(f"*{_SUFFIX}"))
         return tuple(CaseId(name) for name in sorted(names))
+
+    def keep_only(self, cases: Collection[CaseId]) -> None:
+        """Remove the file of every other case.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        for case in self.cases():
+            if case not in cases:
+                path = self._path(case)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise store_error(path, error) from error
 
     def _path(self, case: CaseId) -> Path:
         return self._folder / f"{quote(case, safe='')}{_SUFFIX}"

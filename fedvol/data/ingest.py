@@ -38,8 +38,8 @@ def ingest(
     """Read, check and prepare every case, each in a child process.
 
     A case already in its store under the same content and settings is checked again but not
-    prepared again, so that an interrupted ingestion goes on where it was. The stores must not be
-    in use by another process.
+    prepared again, so that an interrupted ingestion goes on where it was. Where cases are
+    prepared, no other process may be writing to the stores; where they are only checked, any may.
 
     Args:
         entries: Cases of each site.
@@ -71,14 +71,15 @@ def ingest(
         for site, cases in entries.items()
         for entry in cases
     ]
-    for folder in stores.values():
+    writes = preprocessing is not None
+    for folder in stores.values() if writes else ():
         _remove_unfinished(folder)
     work = partial(case_outcome, requirement=requirement, preprocessing=preprocessing)
     records: dict[int, CaseRecord] = {}
     with closing(map_limited(work, tasks, workers=workers, limits=limits)) as answers:
         for position, answer in answers:
             task = tasks[position]
-            if isinstance(answer, Fault):
+            if isinstance(answer, Fault) and writes:
                 _remove_unfinished(task.store, process=answer.process)
             record = _record(task, answer)
             records[position] = record

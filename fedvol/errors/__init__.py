@@ -108,6 +108,7 @@ from fedvol.errors.privacy import (
     SitePausedError,
 )
 from fedvol.errors.store import (
+    AnsweredMeanwhileError,
     BackupError,
     BlobDamagedError,
     CheckpointError,
@@ -137,6 +138,7 @@ from fedvol.errors.transport import (
 )
 
 __all__ = [
+    "AnsweredMeanwhileError",
     "FedvolError",
     "Problem",
     "classes_by_code",

@@ -72,3 +72,10 @@ class ResultFileError(StoreError):
 
     code = "FV-STORE-010"
     title = "result file unreadable"
+
+
+class AnsweredMeanwhileError(StoreError):
+    """A proposal was answered by somebody else while this answer was decided."""
+
+    code = "FV-STORE-011"
+    title = "answered meanwhile"

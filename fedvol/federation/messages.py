@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fedvol.errors import FedvolError
 from fedvol.types import Digest, Json, RunId, SiteId, State
 
 
@@ -82,3 +83,20 @@ class Reply:
     values: Mapping[str, Json]
     bytes_up: int
     bytes_down: int
+
+    @classmethod
+    def failed(cls, request: Request, kind: type[FedvolError]) -> "Reply":
+        """The reply in the stead of a site that gave none, with the code that says why."""
+        return cls(
+            run=request.run,
+            stage=request.stage,
+            round=request.round,
+            site=request.site,
+            action=request.action,
+            code=kind.code,
+            title=kind.title,
+            tensors={},
+            values={},
+            bytes_up=0,
+            bytes_down=0,
+        )

@@ -4,7 +4,6 @@ The one door to `cryptography`; no network, no torch. A key signs for one purpos
 """
 
 from fedvol.identity.acceptance import SignedRoster, accept
-from fedvol.identity.addresses import split_address
 from fedvol.identity.certificates import Authority
 from fedvol.identity.drafts import RosterDraft, next_roster
 from fedvol.identity.invitation import Invitation, require_in_time, token_digest
@@ -54,7 +53,6 @@ __all__ = [
     "server_context",
     "sign_body",
     "site_fingerprint",
-    "split_address",
     "tagged_digest",
     "token_digest",
     "write_moment",

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedvol.config.addresses import is_ip_address, require_host
 from fedvol.errors import CertificateError
 from fedvol.files import write_atomic
-from fedvol.identity.addresses import is_ip_address, require_host
 from fedvol.identity.key_files import key_pem, read_key, read_secret, write_secret, wrong_kind
 from fedvol.identity.moments import CLOCK_SLACK
 

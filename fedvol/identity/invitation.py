@@ -13,10 +13,10 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
+from fedvol.config.addresses import Address
 from fedvol.config.base import Section
 from fedvol.config.data import Name
 from fedvol.errors import InvitationError, InvitationExpiredError
-from fedvol.identity.addresses import Address
 from fedvol.identity.certificates import certificate_from_text, certificate_text
 from fedvol.identity.documents import read_document, write_document
 from fedvol.identity.keys import PublicKey, PublicKeyField

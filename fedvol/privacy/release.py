@@ -74,7 +74,7 @@ class Releaser:
         Raises:
             CohortTooSmallError: There are fewer.
         """
-        floor = max(self.policy.min_cohort, self.policy.min_group)
+        floor = self.policy.floor
         if subjects < floor:
             # The number itself stays here: a refusal carries the code alone.
             raise CohortTooSmallError(

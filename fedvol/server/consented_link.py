@@ -35,23 +35,7 @@ class ConsentedLink:
         consenting = self._consenting()
         for request in requests:
             if request.site not in consenting:
-                yield _refusal(request)
+                yield Reply.failed(request, NoConsentError)
         allowed = [request for request in requests if request.site in consenting]
         if allowed:
             yield from self._link.ask(allowed)
-
-
-def _refusal(request: Request) -> Reply:
-    return Reply(
-        run=request.run,
-        stage=request.stage,
-        round=request.round,
-        site=request.site,
-        action=request.action,
-        code=NoConsentError.code,
-        title=NoConsentError.title,
-        tensors={},
-        values={},
-        bytes_up=0,
-        bytes_down=0,
-    )

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, final
 
+from fedvol.config.addresses import split_address
 from fedvol.config.server import CertificateFiles
 from fedvol.errors import FedvolError, UsageError
-from fedvol.identity import Authority, split_address, write_moment
+from fedvol.identity import Authority, write_moment
 from fedvol.server.server_state import ServerState
 from fedvol.telemetry import Observer
 

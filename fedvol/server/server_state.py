@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, cast
 
+from fedvol.config.addresses import split_address
 from fedvol.config.server import CertificateFiles, ServerConfig
 from fedvol.config.server_loading import load_server, parse_server
 from fedvol.errors import CertificateError, RosterError, UsageError
@@ -15,7 +16,6 @@ from fedvol.identity import (
     IdentityKey,
     RootRecord,
     check_server_certificate,
-    split_address,
 )
 from fedvol.plan import canonical_json
 from fedvol.server.server_folder import ServerFolder

@@ -3,10 +3,10 @@
 Knows neither torch nor training; `client` computes what was agreed to here.
 """
 
-from fedvol.site.consent import Answering, approved
+from fedvol.site.consent import Answering, approved, leave_site
 from fedvol.site.explain import Explanation, explain
 from fedvol.site.folder import SiteFolder, user_name
-from fedvol.site.gate import Admitted, Gate, pause, resume
+from fedvol.site.gate import Admitted, Gate
 from fedvol.site.joining import (
     SiteIdentity,
     enrol_site,
@@ -14,6 +14,7 @@ from fedvol.site.joining import (
     site_identity,
     take_invitation,
 )
+from fedvol.site.pausing import pause, resume
 from fedvol.site.policy import is_within, violations
 from fedvol.site.proposals import Proposed, open_proposal, read_proposal
 from fedvol.site.status import StatusFile, read_status
@@ -38,6 +39,7 @@ __all__ = [
     "held_roster",
     "init_site",
     "is_within",
+    "leave_site",
     "open_proposal",
     "pause",
     "read_proposal",

@@ -1,4 +1,7 @@
-"""A hospital's answers: signed, written to the audit log, and only then in force."""
+"""A hospital's answers: signed, written to the audit log, and only then in force.
+
+A withdrawal is in force first, and written down then.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,6 +13,7 @@ from fedvol.errors import ConsentMissingError, PolicyRefusedError, UsageError
 from fedvol.identity import IdentityKey, Tag, sign_body, write_moment
 from fedvol.plan import digest_bytes
 from fedvol.site.folder import SiteFolder
+from fedvol.site.pausing import pause
 from fedvol.site.policy import violations
 from fedvol.site.preparing import fitting_source
 from fedvol.site.proposals import Proposed, read_proposal
@@ -18,7 +22,8 @@ from fedvol.store.site import GONE
 from fedvol.types import Digest, RunId
 
 BY_RULE = "rule auto_approve of site.toml"
-_ENDED = frozenset({"ended", GONE})
+OVER = frozenset({"ended", GONE})
+"""States of a proposal of which nothing more comes."""
 _PAST: Final[dict[Decision, Literal["approved", "refused", "withdrawn"]]] = {
     Decision.APPROVE: "approved",
     Decision.REFUSE: "refused",
@@ -50,15 +55,25 @@ class Answering:
             SignatureError: Its record was changed.
             MessageError: It cannot be read by this version.
         """
-        found = [one for one in self.store.proposals() if one.id == name]
-        found = found or [one for one in self.store.proposals() if one.id.startswith(name)]
+        record = self.record(name)
+        return record, read_proposal(record, site=self.config.site)
+
+    def record(self, name: str) -> HeldProposal:
+        """The record of a proposal by its name, or by the beginning of it; it is not read.
+
+        Raises:
+            UsageError: There is none, or several begin so.
+        """
+        held = self.store.proposals()
+        found = [one for one in held if one.id == name]
+        found = found or [one for one in held if one.id.startswith(name)]
         if len(found) != 1:
             raise UsageError(
                 f"proposal {name}",
                 "several begin so" if found else "there is none of this name",
                 "See `fedvol consent list`.",
             )
-        return found[0], read_proposal(found[0], site=self.config.site)
+        return found[0]
 
     def approve(
         self, name: str, *, by: str, reason: str, source: str | None, now: datetime
@@ -69,26 +84,29 @@ class Answering:
             UsageError: There is no such proposal, or it is over.
             PolicyRefusedError: The site's own policy forbids it; carries every rule.
             NoDataSourceError: No data source fits, or several do.
+            AnsweredMeanwhileError: Another answer was given in this moment; that one holds.
             AuditError: It cannot be written down; then it is not in force.
         """
-        record, proposed = self.find(name)
-        if record.state in _ENDED:
-            raise UsageError(
-                f"proposal {record.id}", "it is over", "There is nothing to approve any more."
-            )
-        if against := violations(proposed.content, self.config):
-            raise PolicyRefusedError(f"proposal {record.id}", against)
-        chosen = fitting_source(self.config, proposed.study.data, name=source)
-        return self._decide(
-            record, Decision.APPROVE, source=chosen.name, by=by, reason=reason, code="", now=now
-        )
+        record = self.record(name)
+        held = self.store.consent(record.id)
+        return self._approve(record, held=held, source=source, by=by, reason=reason, now=now)
+
+    def approve_by_rule(self, record: HeldProposal, *, now: datetime) -> HeldConsent:
+        """Agree to a proposal that nobody has answered yet, as `auto_approve` says.
+
+        Raises:
+            AnsweredMeanwhileError: Somebody answered it; that answer holds.
+            FedvolError: As of `approve`.
+        """
+        return self._approve(record, held=None, source=None, by=BY_RULE, reason="", now=now)
 
     def refuse(self, name: str, *, by: str, reason: str, now: datetime) -> HeldConsent:
         """Decline a proposal; where the policy forbids it, the server learns that code.
 
         Raises:
             UsageError: There is no such proposal, or it is approved.
-            AuditError: It cannot be written down.
+            AnsweredMeanwhileError: Another answer was given in this moment; that one holds.
+            AuditError: It cannot be written down; then it is not in force.
         """
         record, proposed = self.find(name)
         held = self.store.consent(record.id)
@@ -100,7 +118,7 @@ class Answering:
             )
         code = PolicyRefusedError.code if violations(proposed.content, self.config) else ""
         return self._decide(
-            record, Decision.REFUSE, source="", by=by, reason=reason, code=code, now=now
+            record, Decision.REFUSE, held=held, by=by, reason=reason, code=code, now=now
         )
 
     def withdraw(self, name: str, *, by: str, reason: str, now: datetime) -> HeldConsent:
@@ -109,16 +127,36 @@ class Answering:
         Raises:
             UsageError: There is no such proposal.
             ConsentMissingError: It is not approved.
-            AuditError: It cannot be written down.
+            AuditError: It cannot be written down; it holds all the same.
         """
-        record, _ = self.find(name)
+        record = self.record(name)
         held = self.store.consent(record.id)
         if held is None or held.decision is not Decision.APPROVE:
             raise ConsentMissingError(
                 f"proposal {record.id}", "it is not approved", "There is nothing to withdraw."
             )
+        return self._decide(record, Decision.WITHDRAW, held=held, by=by, reason=reason, now=now)
+
+    def _approve(
+        self,
+        record: HeldProposal,
+        *,
+        held: HeldConsent | None,
+        source: str | None,
+        by: str,
+        reason: str,
+        now: datetime,
+    ) -> HeldConsent:
+        proposed = read_proposal(record, site=self.config.site)
+        if record.state in OVER:
+            raise UsageError(
+                f"proposal {record.id}", "it is over", "There is nothing to approve any more."
+            )
+        if against := violations(proposed.content, self.config):
+            raise PolicyRefusedError(f"proposal {record.id}", against)
+        chosen = fitting_source(self.config, proposed.study.data, name=source).name
         return self._decide(
-            record, Decision.WITHDRAW, source="", by=by, reason=reason, code="", now=now
+            record, Decision.APPROVE, held=held, source=chosen, by=by, reason=reason, now=now
         )
 
     def _decide(
@@ -126,13 +164,13 @@ class Answering:
         record: HeldProposal,
         decision: Decision,
         *,
-        source: str,
+        held: HeldConsent | None,
         by: str,
         reason: str,
-        code: str,
         now: datetime,
+        source: str = "",
+        code: str = "",
     ) -> HeldConsent:
-        held = self.store.consent(record.id)
         at = now.astimezone(UTC).replace(microsecond=0)
         if held is not None:
             # The server takes answers in order of their time, which has whole seconds.
@@ -149,18 +187,6 @@ class Answering:
                 "time": write_moment(at),
             },
         )
-        with AuditLog(self.folder.audit_file, signer=self.key) as log:
-            log.append(
-                ConsentDecision(
-                    consent=consent_name(signed),
-                    proposal=record.digest,
-                    proposed=record.kind,
-                    run=record.run,
-                    decision=_PAST[decision],
-                    by=by,
-                    reason=reason,
-                )
-            )
         answer = HeldConsent(
             proposal=record.id,
             decision=decision,
@@ -171,8 +197,51 @@ class Answering:
             at=at,
             signed=signed,
         )
-        self.store.add_consent(answer)
+        if decision is Decision.WITHDRAW:  # whatever becomes of the log, nothing more may leave
+            self.store.add_consent(answer, after=None)
+            self._log(record, answer)
+        else:
+            self.store.add_consent(
+                answer,
+                after=0 if held is None else held.sequence,
+                before_kept=lambda: self._log(record, answer),
+            )
         return answer
+
+    def _log(self, record: HeldProposal, answer: HeldConsent) -> None:
+        with AuditLog(self.folder.audit_file, signer=self.key) as log:
+            log.append(
+                ConsentDecision(
+                    consent=consent_name(answer.signed),
+                    proposal=record.digest,
+                    proposed=record.kind,
+                    run=record.run,
+                    decision=_PAST[answer.decision],
+                    by=answer.by,
+                    reason=answer.reason,
+                )
+            )
+
+
+def leave_site(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> tuple[str, ...]:
+    """Pause a site and withdraw every approval; the proposals that were approved.
+
+    Raises:
+        AuditError: It cannot be written down.
+        StoreError: The folder cannot be written.
+    """
+    pause(folder, by=by, reason=reason or "the site leaves", now=now)
+    withdrawn: list[str] = []
+    with SiteStore(folder.store_file) as store:
+        answering = Answering(
+            folder=folder, store=store, key=folder.identity(), config=folder.config()
+        )
+        for record in store.proposals():
+            answer = store.consent(record.id)
+            if answer is not None and answer.decision is Decision.APPROVE:
+                answering.withdraw(record.id, by=by, reason=reason, now=now)
+                withdrawn.append(record.id)
+    return tuple(withdrawn)
 
 
 def consent_name(signed: bytes) -> Digest:

@@ -18,9 +18,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fedvol.config import SiteConfig
+from fedvol.config.addresses import split_address
 from fedvol.data.layout import read_site_entries
 from fedvol.errors import FedvolError
-from fedvol.identity import NodeKey, SiteStatus, client_context, split_address
+from fedvol.identity import NodeKey, SiteStatus, client_context
 from fedvol.site.folder import SiteFolder
 from fedvol.site.trust import held_roster
 from fedvol.types import SiteId
@@ -69,6 +70,7 @@ def examine(folder: SiteFolder, config: SiteConfig, *, now: datetime) -> Iterato
     """
     yield check_keys(folder)
     yield check_roster(folder, config, now=now)
+    yield check_pause(folder)
     yield check_writing(folder)
     yield check_disk(folder.folder)
     yield check_memory(Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max"))
@@ -110,6 +112,9 @@ def check_roster(folder: SiteFolder, config: SiteConfig, *, now: datetime) -> Fi
     if entry.identity != folder.identity().public:
         fix = "Ask the operator for a new invitation, or restore the keys from a backup."
         return _wrong("roster", "it has another identity key for this site", fix)
+    if now < roster.not_before:
+        fix = "See that this machine's clock is right; else ask the operator from when it holds."
+        return _wrong("roster", "it does not hold yet", fix)
     left = roster.not_after - now
     if left <= timedelta():
         return _wrong("roster", "its time is over", "Ask the operator for a new roster.")
@@ -119,12 +124,19 @@ def check_roster(folder: SiteFolder, config: SiteConfig, *, now: datetime) -> Fi
     return _fine("roster", said)
 
 
+def check_pause(folder: SiteFolder) -> Finding:
+    """Whether somebody has paused the site."""
+    if folder.paused_file.exists():
+        return _wrong("pause", "the site is paused", "Go on with: fedvol site resume")
+    return _fine("pause", "the site is not paused")
+
+
 def check_writing(folder: SiteFolder) -> Finding:
-    """Whether the site's folder can be written."""
-    for part in (folder.folder, folder.folder / "cases", folder.folder / "runs", folder.outbox):
+    """Whether the site's folder, and what lies in it already, can be written."""
+    parts = (folder.folder / "cases", folder.folder / "runs", folder.outbox)
+    for part in (folder.folder, *(one for one in parts if one.exists())):
         probe = part / f".doctor.{os.getpid()}"
         try:
-            part.mkdir(parents=True, exist_ok=True)
             with probe.open("wb") as file:
                 file.write(b"x")
                 file.flush()

@@ -1,5 +1,6 @@
 """A proposal in plain language: what a hospital agrees to if it approves."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,10 @@ from fedvol.site.estimates import RunTraffic, StageTraffic, plain_bytes, run_tra
 from fedvol.site.policy import violations
 from fedvol.site.preparing import fitting_source
 from fedvol.site.proposals import Proposed
+from fedvol.telemetry import printable
+
+_QUOTED_LETTERS = 72
+"""Fewer than a terminal has, so that it breaks no quoted line where the mark would be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +59,11 @@ def explain(
         data, name = f"NONE FITS: {error.what}. {error.fix}", ""
     lines = [
         f"Proposal {proposed.id}: study {study.name}",
-        f"Proposed by {proposed.operator} on {proposed.created}",
-        *([f'They write: "{proposed.words}"'] if proposed.words else []),
-        f"Purpose: {study.purpose}",
+        f"Proposed on {proposed.created} by:",
+        *_quoted(proposed.operator),
+        *(["They write:", *_quoted(proposed.words)] if proposed.words else []),
+        "Purpose:",
+        *_quoted(study.purpose),
         f"Sites asked: {', '.join(proposed.content.sites)}",
         "",
         f"Your data: {data}",
@@ -82,8 +89,17 @@ def explain(
     )
 
 
+def _quoted(text: str) -> list[str]:
+    """What others wrote, marked so that no line of it can pass for one of ours."""
+    return [
+        f"  > {part}"
+        for line in text.splitlines()
+        for part in textwrap.wrap(printable(line), width=_QUOTED_LETTERS) or [""]
+    ]
+
+
 def _fingerprint_lines(config: SiteConfig) -> list[str]:
-    floor = max(config.policy.min_group, config.policy.min_cohort)
+    floor = config.policy.floor
     return [
         "What is computed: your training cases are read and counted; nothing is trained.",
         "What leaves, once: coarse counts of voxel sizes, extents, intensities and class sizes",

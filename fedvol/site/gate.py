@@ -1,6 +1,5 @@
 """`Gate`: whether the site answers a request now, written down each time it decides."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -139,27 +138,6 @@ class Gate:
                 "It goes on by itself; policy.hours says when.",
             )
         return Admitted(proposed=proposed, consent=consent, config=config)
-
-
-def pause(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> None:
-    """Answer no request until `resume`; what is under way is not sent.
-
-    Raises:
-        StoreError: The folder cannot be written.
-    """
-    said = {"by": by, "reason": reason, "since": now.isoformat()}
-    folder.write(folder.paused_file, json.dumps(said).encode())
-
-
-def resume(folder: SiteFolder) -> bool:
-    """Answer requests again; whether the site was paused.
-
-    Raises:
-        StoreError: The folder cannot be written.
-    """
-    was = folder.paused_file.exists()
-    folder.remove(folder.paused_file)
-    return was
 
 
 def _decision(request: Request, error: FedvolError | None = None) -> PolicyDecision:

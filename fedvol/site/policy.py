@@ -20,7 +20,7 @@ def violations(content: Plan | Proposal | Study | OpenStudy, config: SiteConfig)
         config: The site's own file.
     """
     study = content.study if isinstance(content, Plan | Proposal) else content
-    found = [*_kinds(study, config)]
+    found = [*_networks(study, config)]
     if isinstance(content, Proposal):
         return found  # nothing is trained and no weights travel
     found += [*_amounts(study, config), *_threads(study, config)]
@@ -42,15 +42,8 @@ def is_within(hours: TrainingHours | None, now: datetime) -> bool:
     return late or (minute < end and _day(yesterday) in hours.days)
 
 
-def _kinds(study: Study | OpenStudy, config: SiteConfig) -> Iterator[Problem]:
+def _networks(study: Study | OpenStudy, config: SiteConfig) -> Iterator[Problem]:
     policy = config.policy
-    if policy.tasks is not None and study.task.kind not in policy.tasks:
-        yield Problem(
-            where="policy.tasks",
-            what=f"the study's task is {study.task.kind}, and the site takes part in "
-            f"{', '.join(policy.tasks)}",
-            fix="Add it to policy.tasks if the hospital agrees.",
-        )
     if policy.networks is not None and study.network.kind not in policy.networks:
         yield Problem(
             where="policy.networks",

@@ -1,20 +1,24 @@
 """A hospital's own cases for one study: which source fits, what is in it, and ready to train on."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedvol.config import DataSource, OpenStudy, SiteConfig, Study
+from pydantic import ValidationError
+
+from fedvol.config import DataSource, OpenStudy, SiteConfig, SitePolicy, Study
+from fedvol.config.base import Section
 from fedvol.config.data import DataRequirement, Preprocessing
 from fedvol.data import CaseEntry, CaseRecord, assign_splits
+from fedvol.data.case_store import CaseStore
 from fedvol.data.ingest import Cohort, ingest
 from fedvol.data.layout import read_site_entries
-from fedvol.errors import NoDataSourceError, NotPreparedError
-from fedvol.files import write_atomic
+from fedvol.errors import NoCasesError, NoDataSourceError, NotPreparedError
+from fedvol.files import store_error, write_atomic
 from fedvol.plan import digest_json
 from fedvol.site.folder import SiteFolder
+from fedvol.site.listing import listing_digest
 from fedvol.store import SqlCatalogue
 from fedvol.types import Digest, SiteId
 
@@ -22,6 +26,24 @@ _READY = "ready.json"
 
 OnCase = Callable[[CaseRecord, int, int], None]
 """Told each case's record, cases done and their total."""
+
+
+class _Ready(Section):
+    cases: int
+    listing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedCases:
+    """A source's cases, ready for a study, and still those that its folder lists.
+
+    Attributes:
+        folder: Where catalogue and case store lie.
+        listing: Digest of what the source's folder lists.
+    """
+
+    folder: Path
+    listing: Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +74,20 @@ class Findings:
             by_code=dict(Counter(record.verdict for record in records if not record.is_usable)),
             reasons={record.case: record.reason for record in records if not record.is_usable},
             training_subjects=len({r.subject for r in labelled if r.split == "train"}),
+        )
+
+
+def require_floor(found: Findings, policy: SitePolicy) -> None:
+    """Refuse a source with fewer patients than anything may be about that leaves.
+
+    Raises:
+        NoCasesError: There are fewer patients to train on than the site's floor.
+    """
+    if found.training_subjects < policy.floor:
+        raise NoCasesError(
+            "cases",
+            f"{found.training_subjects} patients to train on; the site's floor is {policy.floor}",
+            "Add cases, or lower the floors in site.toml if the hospital's rules allow it.",
         )
 
 
@@ -93,7 +129,7 @@ def fitting_source(
     raise NoDataSourceError(
         "data sources",
         f"none of the site's {len(config.data)} has what the study asks for ({asked})",
-        "Add a folder with `fedvol data add`, or see why with `fedvol data show NAME`.",
+        "Add a folder with `fedvol data add`, or see what there is with `fedvol data list`.",
     )
 
 
@@ -107,7 +143,7 @@ def check_source(
     """
     return _ingested(
         folder,
-        source,
+        listed_cases(folder, source, study),
         study.data,
         preprocessing=None,
         store=cases_folder(folder, source, study) / "cases",
@@ -121,16 +157,21 @@ def prepare_cases(
 ) -> tuple[CaseRecord, ...]:
     """Check, catalogue and prepare the cases of a source for a study; what is ready is left alone.
 
-    For a study that leaves its preprocessing to planning, cases are only checked and counted.
+    The prepared copy of a case that is no longer listed, or no longer usable, is removed. For a
+    study that leaves its preprocessing to planning, cases are only checked and counted.
 
     Raises:
         DataError: The folder's table is wrong, too many cases are faulty, or none is usable.
         StoreError: The site's folder cannot be written.
     """
     target = cases_folder(folder, source, study)
+    entries = listed_cases(folder, source, study)
+    listing = listing_digest(entries)
+    # Until the end nothing there counts as ready, not even if the folder becomes what it was.
+    folder.remove(target / _READY)
     records = _ingested(
         folder,
-        source,
+        entries,
         study.data,
         preprocessing=study.preprocessing if isinstance(study, Study) else None,
         store=target / "cases",
@@ -141,25 +182,71 @@ def prepare_cases(
         catalogue.replace(records)
     finally:
         catalogue.close()
-    write_atomic(target / _READY, json.dumps({"cases": len(records)}).encode())
+    CaseStore(target / "cases").keep_only({one.case for one in records if one.is_usable})
+    ready = _Ready(cases=len(records), listing=listing)
+    write_atomic(target / _READY, ready.model_dump_json().encode())
     return records
 
 
-def require_prepared(folder: SiteFolder, source: DataSource, study: Study | OpenStudy) -> Path:
-    """The folder of a study's prepared cases.
+def is_prepared(folder: SiteFolder, source: DataSource, study: Study | OpenStudy) -> bool:
+    """Whether a study's cases are prepared, and are those that the source's folder lists now.
 
     Raises:
-        NotPreparedError: They are not ready.
+        DataError: The folder is not there, or its table is wrong.
+        StoreError: The site's folder cannot be read.
     """
-    target = cases_folder(folder, source, study)
-    if not (target / _READY).is_file():
+    return _prepared(folder, source, study) is not None
+
+
+def require_prepared(
+    folder: SiteFolder, source: DataSource, study: Study | OpenStudy
+) -> PreparedCases:
+    """A study's prepared cases.
+
+    Raises:
+        NotPreparedError: They are not ready, or the source's folder lists others by now.
+        DataError: The folder is not there, or its table is wrong.
+        StoreError: The site's folder cannot be read.
+    """
+    found = _prepared(folder, source, study)
+    if found is None:
         raise NotPreparedError(
             f"data source {source.name}",
-            "its cases are not prepared for this study yet",
+            "its cases, as they are listed now, are not prepared for this study yet",
             "`fedvol site start` prepares them after the approval; `fedvol site status` says how "
             "far it is.",
         )
-    return target
+    return found
+
+
+def listed_cases(
+    folder: SiteFolder, source: DataSource, study: Study | OpenStudy
+) -> tuple[CaseEntry, ...]:
+    """The cases that a source's folder lists; no volume is opened.
+
+    Raises:
+        DataError: The folder is not there, or its table is wrong.
+    """
+    site = SiteId(folder.config().site)
+    found = read_site_entries(
+        folder.source_folder(source), site=site, num_channels=len(study.data.channels)
+    )
+    return tuple(replace(entry, site=site) for entry in found)
+
+
+def _prepared(
+    folder: SiteFolder, source: DataSource, study: Study | OpenStudy
+) -> PreparedCases | None:
+    target = cases_folder(folder, source, study)
+    path = target / _READY
+    try:
+        ready = _Ready.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):  # what is damaged is prepared anew
+        return None
+    except OSError as error:
+        raise store_error(path, error) from error
+    listing = listing_digest(listed_cases(folder, source, study))
+    return PreparedCases(folder=target, listing=listing) if ready.listing == listing else None
 
 
 def cases_folder(folder: SiteFolder, source: DataSource, study: Study | OpenStudy) -> Path:
@@ -175,7 +262,7 @@ def cases_folder(folder: SiteFolder, source: DataSource, study: Study | OpenStud
 
 def _ingested(
     folder: SiteFolder,
-    source: DataSource,
+    listed: tuple[CaseEntry, ...],
     requirement: DataRequirement,
     *,
     preprocessing: Preprocessing | None,
@@ -185,18 +272,13 @@ def _ingested(
 ) -> tuple[CaseRecord, ...]:
     config = folder.config()
     site = SiteId(config.site)
-    found = read_site_entries(
-        folder.source_folder(source), site=site, num_channels=len(requirement.channels)
-    )
-    entries: dict[SiteId, tuple[CaseEntry, ...]] = {
-        site: tuple(replace(entry, site=site) for entry in found)
-    }
+    entries = {site: listed}
     done = 0
 
     def count(record: CaseRecord) -> None:
         nonlocal done
         done += 1
-        on_case(record, done, len(found))
+        on_case(record, done, len(listed))
 
     return ingest(
         entries,

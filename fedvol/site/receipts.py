@@ -45,7 +45,7 @@ def take_receipt(
     Raises:
         SignatureError: Another key signed it.
         MessageError: It is malformed, or for another site or run.
-        AuditError: It cannot be written down.
+        AuditError: It cannot be written down; then it is not kept, and asked for again.
     """
     where = f"receipt of run {run}"
     payload = open_body(text.encode(), tag=Tag.RECEIPT, signer=server, where=where)
@@ -59,17 +59,8 @@ def take_receipt(
         raise MessageError(
             where, "it is for another site or run", "Ask the operator what it is for."
         )
-    is_new = store.add_receipt(
-        ReceiptRecord(
-            run=run,
-            stage=said.stage,
-            round=said.round,
-            attempt=said.attempt,
-            answer=said.answer or "",
-            signed=text,
-        )
-    )
-    if is_new:
+
+    def log() -> None:
         audit.append(
             Receipt(
                 site=site,
@@ -80,4 +71,15 @@ def take_receipt(
                 receipt=digest_bytes(text.encode()),
             )
         )
-    return is_new
+
+    return store.add_receipt(
+        ReceiptRecord(
+            run=run,
+            stage=said.stage,
+            round=said.round,
+            attempt=said.attempt,
+            answer=said.answer or "",
+            signed=text,
+        ),
+        before_kept=log,
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from fedvol.errors import StoreError
-from fedvol.files import write_atomic
+from fedvol.files import hold, is_held, write_atomic
 from fedvol.site.folder import SiteFolder
 from fedvol.types import Json
 
@@ -39,7 +39,7 @@ def _utc_now() -> datetime:
 
 @final
 class StatusFile:
-    """An observer that keeps the last event of each kind in the status file.
+    """An observer that keeps the last event of each kind in the status file, until it is closed.
 
     Args:
         path: The file.
@@ -57,6 +57,7 @@ class StatusFile:
         self._path = path
         self._now = now
         self._every_s = every_s
+        self._held = hold(_held_file(path))
         self._lock = threading.Lock()
         self._said: dict[str, Json] = {"process": os.getpid(), "since": now().isoformat()}
         self._written: datetime | None = None
@@ -82,7 +83,10 @@ class StatusFile:
         """Say that the process ended by itself."""
         with self._lock:
             self._said |= {"process": None, "ended": self._now().isoformat()}
-            self._write()
+            try:
+                self._write()
+            finally:
+                self._held.close()
 
     def _write(self) -> None:
         self._written = self._now()
@@ -92,7 +96,7 @@ class StatusFile:
 def read_status(folder: SiteFolder) -> dict[str, Any] | None:
     """What the process said last; None if there was none yet.
 
-    `is_running` is added: whether that process holds the folder still.
+    `is_running` is added: whether that process lives.
 
     Raises:
         StoreError: The file is damaged.
@@ -102,19 +106,13 @@ def read_status(folder: SiteFolder) -> dict[str, Any] | None:
         return None
     try:
         said: dict[str, Any] = json.loads(path.read_bytes())
-        process = said.get("process")
-    except (OSError, ValueError, AttributeError) as error:
+        return {**said, "is_running": is_held(_held_file(path))}
+    except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             str(path), "it cannot be read", "Remove it; the running process writes another."
         ) from error
-    return {**said, "is_running": isinstance(process, int) and _is_alive(process)}
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _held_file(path: Path) -> Path:
+    """What the running process holds: a lock ends with it, a number may be another process's."""
+    return path.with_suffix(".lock")

@@ -1,7 +1,7 @@
 """`Sync`: the site asks the server for roster and proposals, and brings its answers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -107,7 +107,9 @@ class Sync:
         self._asked: dict[tuple[str, str], datetime] = {}
 
     def once(self) -> Synced:
-        """Look once.
+        """Bring what was answered, look once, and bring what a rule answers to that.
+
+        Answers go first and hinder nothing: a withdrawal waits for no roster and no proposal.
 
         Raises:
             LinkDownError: The server cannot be reached.
@@ -117,6 +119,15 @@ class Sync:
             StoreError: The site's folder cannot be written.
             AuditError: The audit log was changed, or cannot be written.
         """
+        try:
+            delivered = self.deliver()
+        finally:
+            done = self._look()
+        if not done.is_active:
+            return replace(done, delivered=delivered)
+        return replace(done, delivered=delivered + self.deliver())
+
+    def _look(self) -> Synced:
         roster = self._roster()
         site = self._folder.config().site
         entry = None if roster is None else next((s for s in roster.sites if s.site == site), None)
@@ -127,12 +138,7 @@ class Sync:
         arrived = self._proposals(roster, site=site)
         self._approve_by_rule()
         self._receipts(roster, site=site)
-        return Synced(
-            roster=roster.version,
-            is_active=True,
-            arrived=arrived,
-            delivered=self.deliver(),
-        )
+        return Synced(roster=roster.version, is_active=True, arrived=arrived, delivered=0)
 
     def deliver(self) -> int:
         """Bring every answer that the server has not heard; how many it took."""
@@ -262,13 +268,17 @@ class Sync:
         for record in self._store.proposals():
             if record.state != "open" or self._store.consent(record.id) is not None:
                 continue
-            proposed = read_proposal(record, site=config.site)
-            if not _is_covered(proposed, kind=record.kind, kinds=rule.kinds, studies=rule.studies):
-                continue
-            if violations(proposed.content, config):
-                continue  # a person looks at it
+            if self._folder.paused_file.exists():
+                return  # whoever paused the site, or left, wants nothing new to begin
             try:
-                answering.approve(record.id, by=BY_RULE, reason="", source=None, now=self._now())
+                proposed = read_proposal(record, site=config.site)
+                if not _is_covered(
+                    proposed, kind=record.kind, kinds=rule.kinds, studies=rule.studies
+                ):
+                    continue
+                if violations(proposed.content, config):
+                    continue  # a person looks at it
+                answering.approve_by_rule(record, now=self._now())
             except FedvolError as error:
                 self._observer.event(
                     "proposal.left", proposal=record.id, code=error.code, what=error.what

@@ -15,7 +15,6 @@ server = {server}
 # Fewest subjects behind a statistic that leaves, and fewest to take part at all.
 min_group = 10
 min_cohort = 10
-# tasks = ["segmentation"]
 # networks = ["unet", "resenc_unet"]
 # max_rounds = 500
 # hours = {{ begin = "19:00", end = "07:00" }}

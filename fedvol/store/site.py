@@ -1,14 +1,14 @@
 """`SiteStore`: what was put to a hospital, and what it answered."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
-from fedvol.errors import StoreError
+from fedvol.errors import AnsweredMeanwhileError, StoreError
 from fedvol.store.database import open_engine, reading, writing
 from fedvol.store.federation_records import Decision
 from fedvol.store.schema import prepare_schema
@@ -178,16 +178,36 @@ class SiteStore:
             )
             return tuple(_proposal(row) for row in rows)
 
-    def add_consent(self, record: HeldConsent) -> int:
+    def add_consent(
+        self,
+        record: HeldConsent,
+        *,
+        after: int | None,
+        before_kept: Callable[[], None] = lambda: None,
+    ) -> int:
         """Keep an answer; its number.
 
+        Args:
+            record: The answer.
+            after: Number of the answer that counted when this one was decided, 0 for none: where
+                another counts by now, this one is not kept. None: it counts whatever was said.
+            before_kept: Done when nothing else hinders; if it raises, the answer is not kept.
+
         Raises:
+            AnsweredMeanwhileError: Another answer counts by now.
             StoreError: There is no such proposal.
         """
         with writing(self._engine) as session:
             if session.get(ProposalRow, record.proposal) is None:
                 raise StoreError(
                     self._where, f"there is no proposal {record.proposal}", "See the list of them."
+                )
+            last = session.scalar(_last(record.proposal)) or 0
+            if after not in (None, last):
+                raise AnsweredMeanwhileError(
+                    f"proposal {record.proposal}",
+                    "somebody else, or a rule, answered it in this moment",
+                    "See `fedvol consent list`, then decide again.",
                 )
             row = ConsentRow(
                 proposal=record.proposal,
@@ -203,6 +223,7 @@ class SiteStore:
             )
             session.add(row)
             session.flush()
+            before_kept()
             return row.sequence
 
     def consents(self, proposal: str) -> tuple[HeldConsent, ...]:
@@ -218,9 +239,8 @@ class SiteStore:
     def consent(self, proposal: str) -> HeldConsent | None:
         """The answer that counts; None if there is none yet."""
         with reading(self._engine) as session:
-            last = select(func.max(ConsentRow.sequence)).where(ConsentRow.proposal == proposal)
             row = session.scalar(
-                select(ConsentRow).where(ConsentRow.sequence == last.scalar_subquery())
+                select(ConsentRow).where(ConsentRow.sequence == _last(proposal).scalar_subquery())
             )
             return None if row is None else _consent(row)
 
@@ -248,8 +268,15 @@ class SiteStore:
             if row is not None:
                 row.delivered = None
 
-    def add_receipt(self, record: ReceiptRecord) -> bool:
-        """Keep a receipt; whether it is new."""
+    def add_receipt(
+        self, record: ReceiptRecord, *, before_kept: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Keep a receipt; whether it is new.
+
+        Args:
+            record: The receipt.
+            before_kept: Done where it is new; if it raises, the receipt is not kept.
+        """
         key = (record.run, record.stage, record.round, record.attempt)
         with writing(self._engine) as session:
             if session.get(ReceiptRow, key) is not None:
@@ -264,6 +291,8 @@ class SiteStore:
                     signed=record.signed,
                 )
             )
+            session.flush()
+            before_kept()
             return True
 
     def receipts(self) -> tuple[ReceiptRecord, ...]:
@@ -285,6 +314,10 @@ class SiteStore:
                 )
                 for row in rows
             )
+
+
+def _last(proposal: str) -> Select[int]:
+    return select(func.max(ConsentRow.sequence)).where(ConsentRow.proposal == proposal)
 
 
 def _proposal(row: ProposalRow) -> HeldProposal:

@@ -108,7 +108,7 @@ class FlowerLink:
                 waiting.extend(_taken_back(pending, nodes))
             absent = self._push_all(waiting, pending, nodes=nodes)
             if not self._awaits_return:
-                yield from (_failed(one.request, TransportError) for one in absent)
+                yield from (Reply.failed(one.request, TransportError) for one in absent)
                 absent = []
             waiting = absent
             # A reply is accepted if it is there at a look begun within its limit, or at the first
@@ -179,9 +179,9 @@ class FlowerLink:
         waiting = asked.waiting
         request = waiting.request
         if _is_gone(message):
-            return waiting if self._awaits_return else _failed(request, TransportError)
+            return waiting if self._awaits_return else Reply.failed(request, TransportError)
         if message.has_error():
-            return _failed(request, SiteFailedError)
+            return Reply.failed(request, SiteFailedError)
         try:
             return self._carrier.decode(
                 message.content, request=request, bytes_down=asked.bytes_down
@@ -191,10 +191,10 @@ class FlowerLink:
             if self._awaits_return and waiting.num_forged < MAX_FORGED:
                 # Whoever forged it took the place of the site's own answer.
                 return replace(waiting, num_forged=waiting.num_forged + 1)
-            return _failed(request, SignatureError)
+            return Reply.failed(request, SignatureError)
         except (MessageError, IdentityError) as error:
             _log.warning("reply.malformed", extra={"site": request.site, "what": error.what})
-            return _failed(request, type(error))
+            return Reply.failed(request, type(error))
 
     def _pull(self, message_id: str) -> Sequence[Message]:
         with _translated():
@@ -247,22 +247,6 @@ def _taken_back(pending: dict[str, _Asked], nodes: Mapping[SiteId, NodeInfo]) ->
 
 def _is_gone(message: Message) -> bool:
     return message.has_error() and message.error.code in NODE_GONE_CODES
-
-
-def _failed(request: Request, kind: type[FedvolError]) -> Reply:
-    return Reply(
-        run=request.run,
-        stage=request.stage,
-        round=request.round,
-        site=request.site,
-        action=request.action,
-        code=kind.code,
-        title=kind.title,
-        tensors={},
-        values={},
-        bytes_up=0,
-        bytes_down=0,
-    )
 
 
 @contextmanager

@@ -1,18 +1,17 @@
 """`BlobClient`: a site fetches and brings weights, and goes on where a link was cut."""
 
 import ssl
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
 import httpx
 
-from fedvol.errors import BlobRefusedError, LinkDownError, NotAdmittedError
+from fedvol.errors import BlobRefusedError
 from fedvol.files import digest_file, store_error
 from fedvol.identity import IdentityKey
 from fedvol.transport.network.blob_routes import COMPLETE, ELSEWHERE, OFFSET
 from fedvol.transport.network.calls import sign_call
+from fedvol.transport.network.server_away import link_down, not_admitted, translated
 from fedvol.types import Digest, SiteId
 
 PIECE_BYTES = 1 << 20
@@ -126,7 +125,10 @@ class BlobClient:
         headers = sign_call(self._key, site=self._site, method="GET", path=route)
         if have:
             headers["range"] = f"bytes={have}-"
-        with self._translated(), self._client.stream("GET", route, headers=headers) as response:
+        with (
+            translated(self._where),
+            self._client.stream("GET", route, headers=headers) as response,
+        ):
             self._require_taken(response)
             if have and response.status_code != _PARTIAL:
                 raise self._refused("the server does not go on where the link was cut")
@@ -158,7 +160,7 @@ class BlobClient:
         )
         if offset is not None:
             headers |= {OFFSET: str(offset), COMPLETE: "1" if is_last else "0"}
-        with self._translated():
+        with translated(self._where):
             response = self._client.request(
                 method, path, headers=headers, content=body if offset is not None else None
             )
@@ -170,33 +172,14 @@ class BlobClient:
             return
         status = response.status_code
         if status == _UNAUTHORIZED:
-            raise NotAdmittedError(
-                self._where,
-                "it does not let this site in",
-                "Ask the operator whether the site is enrolled, suspended or revoked, and see "
-                "that the clock is right.",
-            )
+            raise not_admitted(self._where)
         if status >= _SERVER_ERROR:
-            raise self._down(f"it answered {status}")
+            raise link_down(self._where, f"it answered {status}")
         if status == ELSEWHERE:
-            raise self._down("a call that was cut has not ended there yet")
+            raise link_down(self._where, "a call that was cut has not ended there yet")
         raise self._refused(f"the server answered {status}")
 
     def _refused(self, what: str) -> BlobRefusedError:
         return BlobRefusedError(
             self._where, what, "The round goes on without this site; the server's log says why."
         )
-
-    def _down(self, what: str) -> LinkDownError:
-        return LinkDownError(
-            self._where,
-            what,
-            "The site tries again by itself; `fedvol site doctor` says what is in the way.",
-        )
-
-    @contextmanager
-    def _translated(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except httpx.HTTPError as error:
-            raise self._down(f"it cannot be reached ({type(error).__name__})") from error

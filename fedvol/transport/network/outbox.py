@@ -4,6 +4,7 @@ An answer is on disk before it leaves, under the digest of its request. Whoever 
 whatever is cut: the same request gets the same answer, and nothing is trained or released twice.
 """
 
+import shutil
 from pathlib import Path
 from typing import final
 
@@ -13,6 +14,8 @@ from fedvol.identity import SignedBody
 from fedvol.store import write_state
 from fedvol.transport.headers import TensorFile
 from fedvol.types import Digest, State
+
+_TERMS_LETTERS = 16
 
 
 @final
@@ -27,6 +30,28 @@ class Outbox:
     def __init__(self, folder: Path, *, keep: int = 8) -> None:
         self._folder = folder
         self._keep = keep
+
+    @classmethod
+    def under(cls, folder: Path, *, terms: Digest) -> "Outbox":
+        """The answers that were given under these terms; those given under others are removed.
+
+        Args:
+            folder: The outbox of all terms.
+            terms: Digest of what decides which answers may leave.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        own = folder / terms[:_TERMS_LETTERS]
+        try:
+            for other in folder.iterdir() if folder.is_dir() else ():
+                if other.is_dir() and other != own:
+                    shutil.rmtree(other)
+                elif other != own:
+                    other.unlink()
+        except OSError as error:
+            raise store_error(folder, error) from error
+        return cls(own)
 
     def write_tensors(self, request: Digest, tensors: State) -> TensorFile | None:
         """Write an answer's tensors, whole or not at all.

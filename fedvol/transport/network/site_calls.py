@@ -2,8 +2,6 @@
 
 import re
 import ssl
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, final
 
@@ -12,10 +10,11 @@ from pydantic import Field, ValidationError
 
 from fedvol.config.base import Section
 from fedvol.config.data import Name
-from fedvol.errors import LinkDownError, MessageError, NotAdmittedError
+from fedvol.errors import MessageError
 from fedvol.identity import IdentityKey
 from fedvol.transport.headers import DigestText
 from fedvol.transport.network.calls import sign_call
+from fedvol.transport.network.server_away import link_down, not_admitted, translated
 from fedvol.types import SiteId
 
 MAX_ANSWER_BYTES = 16 << 20
@@ -209,7 +208,7 @@ class SiteCalls:
             )
         content = body if method == "POST" else None
         with (
-            self._translated(),
+            translated(self._where),
             self._client.stream(method, path, headers=headers, content=content) as response,
         ):
             given = bytearray()
@@ -219,7 +218,7 @@ class SiteCalls:
                     raise self._malformed(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
         status = response.status_code
         if status >= _SERVER_ERROR:
-            raise self._down(f"it answered {status}")
+            raise link_down(self._where, f"it answered {status}")
         answer = Answer(
             status=status,
             code="" if status == _OK else _code(bytes(given)),
@@ -227,12 +226,7 @@ class SiteCalls:
             date=response.headers.get("date", ""),
         )
         if is_signed and status == _UNAUTHORIZED:
-            raise NotAdmittedError(
-                self._where,
-                "it does not let this site in",
-                "Ask the operator whether the site is enrolled, suspended or revoked, and see "
-                "that the clock is right.",
-            )
+            raise not_admitted(self._where)
         return answer
 
     def _require_taken(self, answer: Answer) -> Answer:
@@ -249,31 +243,8 @@ class SiteCalls:
             self._where, f"{what} cannot be read", "Compare the versions of server and site."
         )
 
-    def _down(self, what: str) -> LinkDownError:
-        return LinkDownError(
-            self._where,
-            what,
-            "Try again later; `fedvol site doctor` says what is in the way.",
-        )
-
-    @contextmanager
-    def _translated(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except httpx.HTTPError as error:
-            raise self._down(f"it cannot be reached ({_reason(error)})") from error
-
 
 def _code(body: bytes) -> str:
     """The error code of a refusal, where it is one of ours; nothing else of it is passed on."""
     found = _CODE.search(body)
     return found[1].decode() if found else ""
-
-
-def _reason(error: httpx.HTTPError) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"TLS: {cause.verify_message.rstrip('.')}"
-        cause = cause.__cause__ or cause.__context__
-    return type(error).__name__

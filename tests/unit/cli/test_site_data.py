@@ -47,12 +47,17 @@ def test_add_list_and_check(
     study = tmp_path / "tiny.toml"
     study.write_text(tiny_text())
     done = fedvol("data", "check", study, "--folder", held.folder, "--json")
-    assert done.status == 0, done.err
-    said = json.loads(done.out)
+    assert done.status == 3, done.err
+    assert "3 patients to train on; the site's floor is 10" in done.err
+    said = json.loads(done.out.splitlines()[0])
     assert sum(said["by_split"].values()) == said["cases"] == 6
     assert said["by_code"] == {}
     assert not said["is_enough"]
     assert not (held.folder / "cases").exists()
+    held.config_file.write_text(held.config_file.read_text().replace("= 10", "= 1"))
+    done = fedvol("data", "check", study, "--folder", held.folder, "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["is_enough"]
 
 
 def test_what_is_left_out_is_counted_and_named(
@@ -63,6 +68,7 @@ def test_what_is_left_out_is_counted_and_named(
     broken.write_bytes(b"no volume")
     study = tmp_path / "tiny.toml"
     study.write_text(tiny_text())
+    held.config_file.write_text(held.config_file.read_text().replace("= 10", "= 1"))
     said = json.loads(fedvol("data", "check", study, "--folder", held.folder, "--json").out)
     assert sum(said["by_code"].values()) == 1
     shown = fedvol("data", "show", study, "--folder", held.folder, "--json")

@@ -1,15 +1,18 @@
 """The worker answers what was approved and prepared, and sends nothing whose approval is gone."""
 
+import csv
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from audit_logs import Noted
-from hospital import SITE, Server, add_to_config, joined, now, source_toml
+from hospital import SITE, Server, add_to_config, joined, keep_proposal, now, source_toml
 from tiny import tiny_study, tiny_text
 
 from fedvol.audit import UNNAMED, AuditLog, RequestReceived
+from fedvol.client.hospital import Preparing
 from fedvol.client.site_worker import RosterSite, SiteWorker
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import RosterError
@@ -19,7 +22,7 @@ from fedvol.privacy import Contribution
 from fedvol.simulation.federate import make_plan
 from fedvol.site import Answering, Gate, SiteFolder
 from fedvol.site.preparing import fitting_source, prepare_cases
-from fedvol.store import HeldProposal, SiteStore
+from fedvol.store import SiteStore
 from fedvol.transport.engine import RecordDict
 from fedvol.types import Digest, Json, RunId, SiteId, State
 
@@ -30,6 +33,7 @@ class Watching:
 
     held: SiteFolder
     withdraws: bool = False
+    takes_out: Path | None = None
     seen: list[str] = field(default_factory=list)
 
     def event(self, name: str, /, **fields: Json) -> None:
@@ -39,6 +43,9 @@ class Watching:
             self.withdraws = False
             with SiteStore(self.held.store_file) as store:
                 answering(self.held, store).withdraw("p1", by="x", reason="", now=now())
+        if self.takes_out is not None and name == "site.training":
+            take_out(self.takes_out)
+            self.takes_out = None
 
 
 def answering(held: SiteFolder, store: SiteStore) -> Answering:
@@ -60,30 +67,38 @@ def held(tmp_path: Path, server: Server, tiny_data: Path) -> SiteFolder:
     return folder
 
 
-def put(held: SiteFolder, server: Server, store: SiteStore, content: Plan | Proposal) -> None:
-    server.propose("p1", content)
-    store.add_proposal(
-        HeldProposal(
-            id="p1",
-            kind="run" if isinstance(content, Plan) else "fingerprint",
-            run=RunId("p1"),
-            digest=content.digest,
-            state="open",
-            signed=server.signed["p1"],
-            signer=server.identity.public.hex,
-            arrived=now(),
-        )
-    )
+@pytest.fixture
+def volumes(held: SiteFolder, tmp_path: Path) -> Path:
+    """The same volumes in a folder that a test may change."""
+    (source,) = held.config().data
+    copied = Path(shutil.copytree(source.folder, tmp_path / "volumes"))
+    held.config_file.write_text(held.config_file.read_text().replace(source.folder, str(copied)))
+    return copied
+
+
+def take_out(volumes: Path) -> str:
+    """The first case for training goes out of the table; its name."""
+    table = volumes / "cases.csv"
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    gone = next(row["case"] for row in rows if row["fold"] not in ("0", "1"))
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(one for one in lines if not one.startswith(f"{gone},")) + "\n")
+    return gone
 
 
 def ask(
-    worker: SiteWorker, content: Plan | Proposal, action: Action, state: State | None = None
+    worker: SiteWorker,
+    content: Plan | Proposal,
+    action: Action,
+    state: State | None = None,
+    *,
+    number: int = 1,
 ) -> Contribution:
     request = Request(
         run=RunId("p1"),
         plan=content.digest,
         stage=0,
-        round=0 if action in (Action.HEALTH, Action.FINGERPRINT) else 1,
+        round=0 if action in (Action.HEALTH, Action.FINGERPRINT) else number,
         site=SITE,
         action=action,
         state=state or {},
@@ -105,7 +120,7 @@ def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
     study = parse_open_study(tiny_text(), where="tiny.toml")
     proposal = Proposal(software="0.1.0", study=study, sites=(SITE,))
     with SiteStore(held.store_file) as store:
-        put(held, server, store, proposal)
+        keep_proposal(held, server, "p1", proposal)
         worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
         assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-PRIV-021"
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
@@ -128,7 +143,7 @@ def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
     plan, initial = make_plan(study, sites=(SITE,))
     watching = Watching(held, withdraws=True)
     with SiteStore(held.store_file) as store:
-        put(held, server, store, plan)
+        keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
@@ -139,6 +154,7 @@ def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
         assert (withdrawn.code, dict(withdrawn.tensors)) == ("FV-PRIV-021", {})
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         assert ask(worker, plan, Action.FINETUNE, initial).code == ""
+        assert ask(worker, plan, Action.FINETUNE, initial, number=4).code == "FV-PRIV-002"
 
 
 def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
@@ -150,7 +166,7 @@ def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
     plan, _ = make_plan(study, sites=(SITE,))
     held.config_file.write_text(held.config_file.read_text().replace('"cpu"', '"cuda"'))
     with SiteStore(held.store_file) as store:
-        put(held, server, store, plan)
+        keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
@@ -189,3 +205,39 @@ def test_what_comes_before_a_roster_is_turned_away_and_told(tmp_path: Path, serv
     assert isinstance(line, RequestReceived)
     assert (line.code, line.site, line.action) == (RosterError.code, SITE, Action.HEALTH.value)
     assert line.message == UNNAMED
+
+
+def test_a_patient_who_is_taken_out_is_trained_on_no_more(
+    held: SiteFolder, server: Server, volumes: Path
+) -> None:
+    study = tiny_study()
+    plan, initial = make_plan(study, sites=(SITE,))
+    with SiteStore(held.store_file) as store:
+        keep_proposal(held, server, "p1", plan)
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        Preparing(held, store, observer=Watching(held)).once()
+        worker = SiteWorker(held, store, observer=Watching(held))
+        before = ask(worker, plan, Action.FINETUNE, initial)
+        gone = take_out(volumes)
+        assert ask(worker, plan, Action.FINETUNE, initial).code == "FV-DATA-030"
+        assert list(held.folder.glob(f"cases/*/cases/{gone}.case")) != []
+        Preparing(held, store, observer=Watching(held)).once()
+        after = ask(worker, plan, Action.FINETUNE, initial)
+    assert (before.values["cases"], after.values["cases"]) == (3, 2)
+    assert list(held.folder.glob(f"cases/*/cases/{gone}.case")) == []
+
+
+def test_what_was_trained_on_a_patient_taken_out_meanwhile_stays_here(
+    held: SiteFolder, server: Server, volumes: Path
+) -> None:
+    study = tiny_study()
+    plan, initial = make_plan(study, sites=(SITE,))
+    watching = Watching(held, takes_out=volumes)
+    with SiteStore(held.store_file) as store:
+        keep_proposal(held, server, "p1", plan)
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        Preparing(held, store, observer=watching).once()
+        worker = SiteWorker(held, store, observer=watching)
+        refused = ask(worker, plan, Action.FINETUNE, initial)
+    assert watching.takes_out is None
+    assert (refused.code, dict(refused.tensors)) == ("FV-DATA-030", {})

@@ -67,11 +67,12 @@ url = "mysql://host/name"
 
 
 @pytest.mark.parametrize(
-    "address", ["", "host", "host:0", "host:70000", "host:https", "ho st:443", "::1:443"]
+    "address",
+    ["", "host", "host:0", "host:70000", "host:https", "ho st:443", "::1:443", "1.2.3:443"],
 )
 def test_what_is_no_address(address: str) -> None:
     text = GOOD.replace("server.example.org:443", address)
-    assert problems(text) == {"address": "not host:port"}
+    assert set(problems(text)) == {"address"}
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:443", "[::1]:443", "fl.hospital.example:9999"])

@@ -77,3 +77,35 @@ def test_every_kind_of_network_can_be_allowed() -> None:
     from fedvol.config.site import NetworkKind
 
     assert set(get_args(NetworkKind)) == set(kinds(Network))
+
+
+@pytest.mark.parametrize("server", ["server.example", "1.2.3:443", "server.example:0", "[::g]:443"])
+def test_what_is_no_server(server: str) -> None:
+    assert set(_wrong(HEAD.replace("server.example:443", server))) == {"server"}
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://proxy:3128", "https://10.0.0.1", "http://[::1]:3128", "http://proxy:3128/"]
+)
+def test_what_is_a_proxy(proxy: str) -> None:
+    text = f'{HEAD}[link]\nproxy = "{proxy}"\n'
+    assert parse_site(text, where="site.toml").link.proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "proxy:3128",
+        "socks5://proxy:3128",
+        "http://user@proxy:3128",
+        "http://proxy:port",
+        "http://proxy:99999",
+        "http://:3128",
+        "http://[::g]:3128",
+        "http://proxy:3128/path",
+        "http://proxy:3128?query",
+        "http://proxy: 3128",
+    ],
+)
+def test_what_is_no_proxy(proxy: str) -> None:
+    assert set(_wrong(f'{HEAD}[link]\nproxy = "{proxy}"\n')) == {"link.proxy"}

@@ -8,16 +8,30 @@ from pathlib import Path
 import pytest
 from audit_logs import Noted
 from conftest import Command
-from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
+from hospital import (
+    SITE,
+    Server,
+    add_to_config,
+    joined,
+    keep_proposal,
+    now,
+    plain_plan,
+    source_toml,
+)
 from tiny import Events, tiny_study, tiny_text
 
 from fedvol.audit import verify_log
 from fedvol.config.loading import parse_open_study
-from fedvol.errors import ConsentMissingError, MessageError
+from fedvol.errors import (
+    AnsweredMeanwhileError,
+    AuditError,
+    ConsentMissingError,
+    MessageError,
+)
 from fedvol.identity import Tag, client_context, open_body
 from fedvol.plan import Proposal
 from fedvol.site import Answering, SiteFolder, Sync, approved
-from fedvol.store import HeldProposal, SiteStore
+from fedvol.store import Decision, SiteStore
 from fedvol.transport.network.site_calls import SiteCalls
 from fedvol.types import RunId
 
@@ -34,34 +48,16 @@ def held(tmp_path: Path, server: Server) -> SiteFolder:
     """A site with one source and the proposal `p1`."""
     folder = joined(tmp_path / "site", server)
     add_to_config(folder, source_toml(tmp_path))
-    put(folder, server, "p1")
+    keep_proposal(folder, server, "p1", PLAN)
     return folder
-
-
-def put(folder: SiteFolder, server: Server, name: str, content: object = PLAN) -> None:
-    assert isinstance(content, type(PLAN) | Proposal)
-    server.propose(name, content)
-    with SiteStore(folder.store_file) as store:
-        store.add_proposal(
-            HeldProposal(
-                id=name,
-                kind="run" if isinstance(content, type(PLAN)) else "fingerprint",
-                run=RunId(name),
-                digest=content.digest,
-                state="open",
-                signed=server.signed[name],
-                signer=server.identity.public.hex,
-                arrived=now(),
-            )
-        )
 
 
 def test_show_says_what_is_computed_and_what_leaves(held: SiteFolder, fedvol: Command) -> None:
     done = fedvol("consent", "show", "p1", "--folder", held.folder, "--json")
     assert done.status == 0, done.err
     for words in (
-        "Proposed by olga",
-        "Purpose: A federation small enough for a test.",
+        "by:\n  > olga\n",
+        "Purpose:\n  > A federation small enough for a test.\n",
         "source ct",
         "3 rounds of 3 training steps each",
         "3 rounds x 2 tensors, 420 bytes a round",
@@ -81,11 +77,31 @@ def test_show_says_what_is_computed_and_what_leaves(held: SiteFolder, fedvol: Co
     assert "while it trains" not in fedvol("consent", "show", "p1", "--folder", held.folder).err
 
 
+def test_what_others_write_cannot_pass_for_ours(
+    held: SiteFolder, server: Server, fedvol: Command
+) -> None:
+    """Escapes, line ends of every kind, and a line long enough for the terminal to break it."""
+    forged = "\x1b[2J\x1b[1mYour policy allows it.\nBytes up in all: 0\rNothing leaves.\u2028No."
+    purpose = json.dumps(f"{'x' * 71} {'y' * 80}\n{forged}\x9b1m")
+    content = plain_plan(tiny_study(purpose=f"purpose = {purpose}"))
+    said = {"words": forged, "operator": f"olga\n{forged}"}
+    keep_proposal(held, server, "forged", content, **said)
+    before = fedvol("consent", "show", "p1", "--folder", held.folder)
+    shown = fedvol("consent", "show", "forged", "--folder", held.folder)
+    assert (before.status, shown.status) == (0, 0), shown.err
+    assert not any(letter in shown.err for letter in "\x1b\r\x9b\u2028")
+    ours = [line for line in shown.err.splitlines() if not line.startswith("  > ")]
+    usual = [line for line in before.err.splitlines() if not line.startswith("  > ")]
+    assert [line.replace("forged", "p1") for line in ours] == usual
+    assert "  > ?[2J?[1mYour policy allows it." in shown.err
+    assert max(len(line) for line in shown.err.splitlines() if line.startswith("  > ")) <= 76
+
+
 def test_a_fingerprint_job_is_told_as_one(
     held: SiteFolder, server: Server, fedvol: Command
 ) -> None:
     study = parse_open_study(tiny_text(), where="tiny.toml")
-    put(held, server, "count", Proposal(software="0.1.0", study=study, sites=(SITE,)))
+    keep_proposal(held, server, "count", Proposal(software="0.1.0", study=study, sites=(SITE,)))
     done = fedvol("consent", "show", "count", "--folder", held.folder)
     assert "nothing is trained" in done.err
     assert "No image, no case, no name." in done.err
@@ -179,7 +195,7 @@ def test_withdraw_and_approve_again(held: SiteFolder, fedvol: Command) -> None:
 
 
 def test_a_changed_record_is_not_answered(held: SiteFolder, server: Server) -> None:
-    put(held, server, "p2")
+    keep_proposal(held, server, "p2", PLAN)
     with SiteStore(held.store_file) as store:
         first, second = store.proposals()
         with store._engine.begin() as connection:  # as somebody with the file could
@@ -193,6 +209,69 @@ def test_a_changed_record_is_not_answered(held: SiteFolder, server: Server) -> N
         with pytest.raises(SignatureError):
             answering.approve("p1", by="x", reason="", source=None, now=now())
         assert first.id == "p1"
+
+
+@pytest.fixture
+def unreadable(held: SiteFolder) -> SiteFolder:
+    """The site, after `p1` was approved and its record became another than the server signed."""
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        with store._engine.begin() as connection:
+            connection.exec_driver_sql("update site_proposals set signed = ?", (b"{}",))
+    return held
+
+
+def answering(held: SiteFolder, store: SiteStore) -> Answering:
+    return Answering(folder=held, store=store, key=held.identity(), config=held.config())
+
+
+def test_what_cannot_be_read_can_be_listed_and_withdrawn(
+    unreadable: SiteFolder, fedvol: Command
+) -> None:
+    folder = ("--folder", unreadable.folder)
+    assert fedvol("consent", "show", "p1", *folder).status != 0
+    listed = fedvol("consent", "list", *folder, "--json")
+    assert json.loads(listed.out)["proposals"][0]["study"] is None
+    assert "cannot be read by this version" in listed.err
+    assert fedvol("consent", "withdraw", "p1", *folder).status == 0
+    with SiteStore(unreadable.store_file) as store:
+        assert approved(store, RunId("p1"), digest=PLAN.digest) is None
+
+
+def test_a_site_leaves_whatever_was_proposed(unreadable: SiteFolder, fedvol: Command) -> None:
+    done = fedvol("site", "leave", "--folder", unreadable.folder, "--yes", "--json")
+    assert json.loads(done.out)["withdrawn"] == ["p1"]
+
+
+def test_without_a_log_an_approval_fails_and_a_withdrawal_holds(held: SiteFolder) -> None:
+    def decision() -> Decision | None:
+        answer = store.consent("p1")
+        return None if answer is None else answer.decision
+
+    with SiteStore(held.store_file) as store:
+        site = answering(held, store)
+        held.audit_file.write_text("no log\n")
+        with pytest.raises(AuditError):
+            site.approve("p1", by="x", reason="", source=None, now=now())
+        assert decision() is None
+        held.audit_file.unlink()
+        site.approve("p1", by="x", reason="", source=None, now=now())
+        held.audit_file.write_text("no log\n")
+        with pytest.raises(AuditError):
+            site.withdraw("p1", by="x", reason="", now=now())
+        assert decision() is Decision.WITHDRAW
+
+
+def test_a_rule_does_not_answer_over_a_person(held: SiteFolder) -> None:
+    """Somebody refuses after the rule saw that nobody had answered."""
+    with SiteStore(held.store_file) as store:
+        site = answering(held, store)
+        record = site.record("p1")
+        site.refuse("p1", by="x", reason="", now=now())
+        with pytest.raises(AnsweredMeanwhileError):
+            site.approve_by_rule(record, now=now())
+        assert [one.decision for one in store.consents("p1")] == [Decision.REFUSE]
+    assert held.audit_file.read_text().count('"kind":"consent"') == 1
 
 
 def test_what_is_over_cannot_be_approved(held: SiteFolder, fedvol: Command) -> None:
@@ -234,7 +313,7 @@ def test_an_answer_is_brought_until_the_server_has_heard_it(
 
 
 def test_leave_withdraws_everything(held: SiteFolder, server: Server, fedvol: Command) -> None:
-    put(held, server, "p2")
+    keep_proposal(held, server, "p2", PLAN)
     folder = ("--folder", held.folder)
     for name in ("p1", "p2"):
         assert fedvol("consent", "approve", name, *folder, "--yes").status == 0

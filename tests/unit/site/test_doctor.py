@@ -9,7 +9,7 @@ from conftest import Command
 from hospital import Server, add_to_config, joined, now, source_toml
 
 from fedvol.identity import SiteStatus
-from fedvol.site import SiteFolder, take_roster
+from fedvol.site import SiteFolder, pause, take_roster
 from fedvol.site.doctor import (
     Finding,
     Verdict,
@@ -18,6 +18,7 @@ from fedvol.site.doctor import (
     check_keys,
     check_memory,
     check_names,
+    check_pause,
     check_port,
     check_roster,
     check_server,
@@ -72,6 +73,9 @@ def test_rosters(held: SiteFolder, server: Server) -> None:
     assert server.roster is not None
     take_roster(held, server.roster, audit=Noted(), now=now())
     assert check_roster(held, config, now=now() + timedelta(days=290)).verdict is Verdict.SOON
+    early = check_roster(held, config, now=now() - timedelta(days=1))
+    require_fix(early)
+    assert early.what == "it does not hold yet"
     require_fix(check_roster(held, config, now=now() + timedelta(days=400)))
     server.sign_roster(status=SiteStatus.SUSPENDED)
     take_roster(held, server.roster, audit=Noted(), now=now())
@@ -83,6 +87,18 @@ def test_rosters(held: SiteFolder, server: Server) -> None:
 def test_a_folder_that_cannot_be_written(held: SiteFolder) -> None:
     (held.folder / "cases").write_text("a file where a folder should be")
     require_fix(check_writing(held))
+
+
+def test_looking_makes_no_folder(held: SiteFolder) -> None:
+    before = sorted(held.folder.rglob("*"))
+    assert check_writing(held).verdict is Verdict.FINE
+    assert sorted(held.folder.rglob("*")) == before
+
+
+def test_a_paused_site(held: SiteFolder) -> None:
+    assert check_pause(held).verdict is Verdict.FINE
+    pause(held, by="x", reason="", now=now())
+    require_fix(check_pause(held))
 
 
 def test_too_little_room(tmp_path: Path) -> None:

@@ -1,11 +1,21 @@
 """Nothing runs before approval; withdrawal, pause, policy and hours hold from the next request."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from audit_logs import Noted
-from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml
+from hospital import (
+    SITE,
+    Server,
+    add_to_config,
+    joined,
+    keep_proposal,
+    now,
+    plain_plan,
+    source_toml,
+)
 from tiny import tiny_study
 
 from fedvol.audit import AuditEvent, PolicyDecision
@@ -19,7 +29,7 @@ from fedvol.errors import (
 )
 from fedvol.federation import Action, Request
 from fedvol.site import Answering, Gate, SiteFolder, pause, resume
-from fedvol.store import HeldProposal, SiteStore
+from fedvol.store import SiteStore
 from fedvol.types import Digest, RunId
 
 PLAN = plain_plan(tiny_study())
@@ -45,20 +55,7 @@ def held(tmp_path: Path) -> SiteFolder:
     server = Server(folder=tmp_path / "server")
     folder = joined(tmp_path / "site", server)
     add_to_config(folder, source_toml(tmp_path))
-    server.propose("p1", PLAN)
-    with SiteStore(folder.store_file) as store:
-        store.add_proposal(
-            HeldProposal(
-                id="p1",
-                kind="run",
-                run=RunId("p1"),
-                digest=PLAN.digest,
-                state="open",
-                signed=server.signed["p1"],
-                signer=server.identity.public.hex,
-                arrived=now(),
-            )
-        )
+    keep_proposal(folder, server, "p1", PLAN)
     return folder
 
 
@@ -111,9 +108,21 @@ def test_a_paused_site_answers_and_sends_nothing(held: SiteFolder) -> None:
         with pytest.raises(SitePausedError):
             gate.require(request())
         assert not gate.still_agrees(request())
-        assert resume(held)
-        assert not resume(held)
+        assert resume(held, by="y", reason="done")
+        assert not resume(held, by="y", reason="")
         gate.require(request())
+    lines = [json.loads(line)["event"] for line in held.audit_file.read_text().splitlines()]
+    said = [(one["paused"], one["by"], one["reason"]) for one in lines if one["kind"] == "pause"]
+    assert said == [(True, "x", "maintenance"), (False, "y", "done")]
+
+
+def test_without_a_log_a_site_can_pause_and_not_go_on(held: SiteFolder) -> None:
+    held.audit_file.write_text("no log\n")
+    with pytest.raises(AuditError):
+        pause(held, by="x", reason="", now=now())
+    with pytest.raises(AuditError):
+        resume(held, by="x", reason="")
+    assert held.paused_file.exists()
 
 
 def test_the_policy_of_today_counts(held: SiteFolder) -> None:

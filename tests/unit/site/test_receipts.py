@@ -9,6 +9,7 @@ from conftest import Command
 from hospital import Server, add_to_config, joined, now, plain_plan, source_toml, syncing
 from tiny import Events, tiny_study
 
+from fedvol.errors import AuditError
 from fedvol.identity import IdentityKey
 from fedvol.site import Answering, SiteFolder
 from fedvol.store import SiteStore
@@ -68,3 +69,17 @@ def test_a_receipt_that_does_not_count(
     assert len(events.named("receipt.refused")) == 1
     with SiteStore(held.store_file) as store:
         assert [(one.run, one.round) for one in store.receipts()] == [("p1", 2)]
+
+
+def test_a_receipt_that_cannot_be_written_down_is_asked_for_again(
+    held: SiteFolder, server: Server
+) -> None:
+    server.give_receipt("p1")
+    log = held.audit_file.read_text()
+    held.audit_file.write_text("no log\n")
+    with server.listening(), syncing(held) as sync, pytest.raises(AuditError):
+        sync.once()
+    held.audit_file.write_text(log)
+    with server.listening(), syncing(held) as sync:
+        sync.once()
+    assert held.audit_file.read_text().count('"kind":"receipt"') == 1

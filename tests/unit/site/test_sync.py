@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from hospital import Server, add_to_config, joined, plain_plan, source_toml, syncing
+from hospital import Server, add_to_config, joined, now, plain_plan, source_toml, syncing
 from tiny import Events, tiny_study
 
 from fedvol.errors import NotAdmittedError, RosterOutdatedError, RosterRootError
 from fedvol.identity import IdentityKey, SiteStatus
-from fedvol.site import held_roster
+from fedvol.site import Answering, held_roster, pause, resume
 from fedvol.site.consent import BY_RULE
 from fedvol.store import Decision, SiteStore
 from fedvol.store.site import GONE
@@ -187,6 +187,36 @@ def test_the_rule_does_not_widen_the_policy(tmp_path: Path) -> None:
     with server.listening(), syncing(held) as sync:
         sync.once()
     assert server.consents == []
+
+
+def test_the_rule_rests_while_the_site_is_paused(tmp_path: Path) -> None:
+    server = Server(folder=tmp_path / "server")
+    held = joined(tmp_path / "site", server)
+    add_to_config(held, RULE + source_toml(tmp_path))
+    server.propose("named", plain_plan(tiny_study()))
+    pause(held, by="x", reason="", now=now())
+    with server.listening(), syncing(held) as sync:
+        assert (sync.once().arrived, server.consents) == (1, [])
+        resume(held, by="x", reason="")
+        assert sync.once().delivered == 1
+
+
+def test_answers_are_brought_whatever_else_fails(tmp_path: Path) -> None:
+    server = Server(folder=tmp_path / "server")
+    held = joined(tmp_path / "site", server)
+    add_to_config(held, source_toml(tmp_path))
+    server.propose("p1", plain_plan(tiny_study()))
+    with server.listening(), syncing(held) as sync:
+        sync.once()
+        with SiteStore(held.store_file) as store:
+            Answering(folder=held, store=store, key=held.identity(), config=held.config()).approve(
+                "p1", by="x", reason="", source=None, now=now()
+            )
+        server.root = IdentityKey.generate()
+        server.sign_roster()
+        with pytest.raises(RosterRootError):
+            sync.once()
+        assert [one["decision"] for one in server.consents] == ["approve"]
 
 
 def test_without_a_rule_nothing_is_approved(tmp_path: Path) -> None:

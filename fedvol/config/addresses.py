@@ -23,10 +23,10 @@ def split_address(address: str) -> tuple[str, int]:
     port = int(found["port"]) if found else 0
     if found is None or not 0 < port < 1 << 16:
         raise ValueError("not host:port, such as server.example.org:443")
-    if found["six"] is not None:
-        IPv6Address(found["six"])
-    else:
+    if found["six"] is None:
         require_host(found["host"])
+    elif not _is_six(found["six"]):
+        raise ValueError("in the brackets is no IPv6 address")
     return found["six"] or found["host"], port
 
 
@@ -47,6 +47,14 @@ def is_ip_address(host: str) -> bool:
     """Whether a host is given by its IP address."""
     try:
         ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_six(host: str) -> bool:
+    try:
+        IPv6Address(host)
     except ValueError:
         return False
     return True

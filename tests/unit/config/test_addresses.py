@@ -2,8 +2,7 @@
 
 import pytest
 
-from fedvol.identity import split_address
-from fedvol.identity.addresses import require_host
+from fedvol.config.addresses import require_host, split_address
 
 
 @pytest.mark.parametrize(

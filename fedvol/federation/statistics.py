@@ -37,7 +37,8 @@ class MetricSums:
     Attributes:
         keys: Metric names such as `dice` or `dice/liver`; one row each.
         sums: Sums over cases, float64, (metric, 1 + replicate).
-        counts: Cases summed, int64, (metric, 1 + replicate).
+        counts: Cases summed, float64, (metric, 1 + replicate): whole numbers in column 0, sums of
+            the weights of the cases drawn in the others.
         undefined: Cases left out because neither mask holds the class, int64, (metric,).
         penalised: Cases where one mask alone is empty, int64, (metric,).
         lone_sites: Sites whose cases summed are all of one subject, int64, (metric,); 0 or 1 for
@@ -46,7 +47,7 @@ class MetricSums:
 
     keys: tuple[str, ...]
     sums: NDArray[np.float64]
-    counts: NDArray[np.int64]
+    counts: NDArray[np.float64]
     undefined: NDArray[np.int64]
     penalised: NDArray[np.int64]
     lone_sites: NDArray[np.int64]

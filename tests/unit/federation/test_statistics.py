@@ -21,7 +21,7 @@ def sums_of(
     return MetricSums(
         keys=keys,
         sums=np.array(sums, dtype=np.float64),
-        counts=np.array(counts, dtype=np.int64),
+        counts=np.array(counts, dtype=np.float64),
         undefined=np.full(len(keys), 2, dtype=np.int64),
         penalised=np.full(len(keys), 1, dtype=np.int64),
         lone_sites=np.full(len(keys), is_lone, dtype=np.int64),

@@ -25,6 +25,7 @@ from fedvol.report.wording import (
     difference_words,
     model_order,
     model_words,
+    unequal_steps,
     verdict,
     verdict_words,
 )
@@ -37,7 +38,7 @@ class Comparison:
     Attributes:
         model: The other model.
         words: What the interval shows.
-        detail: Difference with interval and n, in one line.
+        detail: Difference with interval and n, and unequal gradient steps, in one line.
         value: The difference with its unit.
         interval: Its interval.
         n: `n=41`; empty where it was not recorded.
@@ -288,7 +289,9 @@ def _comparison(result: Result, name: str, metric: str) -> Comparison | None:
             return Comparison(
                 model=model_words(name, result=result),
                 words=verdict_words(item),
-                detail=difference_words(item),
+                detail="; ".join(
+                    filter(None, (difference_words(item), unequal_steps(name, result=result)))
+                ),
                 value=quantity(item.value, metric=info, signed=True),
                 interval=paired_interval(item, metric=info),
                 n=f"n={item.n}" if item.n is not None else "",

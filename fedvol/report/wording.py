@@ -135,6 +135,14 @@ def difference_words(difference: Difference) -> str:
     return f"{value} {info.label} ({named}{cases})"
 
 
+def unequal_steps(key: str, *, result: Result) -> str:
+    """That a model took other numbers of gradient steps than the federated one; empty if not."""
+    model, federated = result.models.get(key), result.models.get(FEDERATED)
+    if model is None or federated is None or model.steps == federated.steps:
+        return ""
+    return f"unequal gradient steps: federated {federated.steps:,}, the other {model.steps:,}"
+
+
 def code_title(code: str) -> str:
     """The fixed words of an error code, or that they are unknown."""
     kind = classes_by_code().get(code)
@@ -176,12 +184,15 @@ def _steps(key: str, result: Result) -> str:
     federated = result.models.get(FEDERATED)
     if model is None:
         return ""
+    steps = count(model.steps, "gradient step")
     if key == FEDERATED or federated is None:
-        return f" ({count(model.steps, 'gradient step')} over all sites)"
+        return f" ({steps} over all sites)"
     if key == ENSEMBLE:
-        return f" ({count(model.steps, 'gradient step')} over all of them)"
+        return f" ({steps} over all of them)"
+    if key == PERSONALISED:
+        return f" ({steps} over all sites, the federated model's {federated.steps:,} among them)"
     if model.steps == federated.steps:
-        return f" (same number of gradient steps as the whole federation: {model.steps:,})"
-    return (
-        f" ({count(model.steps, 'gradient step')}; the whole federation took {federated.steps:,})"
-    )
+        return f" (same number of gradient steps as the federated model: {model.steps:,})"
+    personal = result.models.get(PERSONALISED)
+    total = f", and with the personalised models {personal.steps:,}" if personal else ""
+    return f" ({steps}; the federated model took {federated.steps:,} over all sites{total})"

@@ -157,7 +157,7 @@ def test_the_federated_model_comes_first_and_the_others_are_folded(text, page):
 def test_no_model_is_shown_by_its_bare_key(page):
     shown = page.text.split("Models and their files")[0]
     assert "local/" not in shown
-    assert "trained at north alone (same number of gradient steps as the whole federation" in shown
+    assert "trained at north alone (same number of gradient steps as the federated model" in shown
 
 
 def test_pictures_are_embedded_with_a_caption_and_an_alternative(text, page):

@@ -1,6 +1,6 @@
 """Every model of a simulation, judged on every hospital's test cases under one resampling."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,10 +54,11 @@ class Judged:
     sums: Mapping[SiteId, MetricSums]
 
 
-def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judged, ...]:
+def train_and_judge(session: Session, *, baselines: Sequence[str]) -> Iterator[Judged]:
     """Train the federated model and the baselines asked for, and judge each on all test cases.
 
-    Baselines that an earlier call has judged already are judged models of this one too.
+    One after the other, the federated one first: what was judged is there, should a later one
+    fail. Baselines that an earlier call has judged already are judged models of this one too.
     """
     baselines = [*baselines, *_held_baselines(session)]
     if baselines:
@@ -67,24 +68,22 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
     runs = [FEDERATED, *(local_run(site) for site in sites), *pooled]
     session.observer.event("runs.planned", names=[*map(str, runs)])
     federated = session.federated()
-    judged = [_federated(session, federated)]
+    yield _federated(session, federated)
     if session.has_local_tensors:
         outcome = federated.outcome
-        judged.append(_release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites))
+        yield _release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites)
     if federated.outcome.personal_round is not None:
-        judged.append(_personalised(session, federated))
-    outcomes = {site: session.local(site).outcome for site in sites}
-    if LOCAL in baselines:
-        judged += [
-            _release_of(session, local_model(site), local_run(site), outcome, sites=[site])
-            for site, outcome in outcomes.items()
-        ]
+        yield _personalised(session, federated)
+    outcomes: dict[SiteId, Outcome] = {}
+    for site in sites:
+        outcomes[site] = outcome = session.local(site).outcome
+        if LOCAL in baselines:
+            yield _release_of(session, local_model(site), local_run(site), outcome, sites=[site])
     if ENSEMBLE in baselines:
-        judged.append(_ensemble(session, outcomes))
+        yield _ensemble(session, outcomes)
     if POOLED in baselines:
         outcome = session.pooled().outcome
-        judged.append(_release_of(session, POOLED, RunId(POOLED), outcome, sites=session.sites))
-    return tuple(judged)
+        yield _release_of(session, POOLED, RunId(POOLED), outcome, sites=session.sites)
 
 
 def _held_baselines(session: Session) -> list[str]:

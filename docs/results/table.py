@@ -69,7 +69,7 @@ def _with_numbers(site: str, results: dict[str, Any]) -> str:
         " or ".join(map(str, sorted({one[key] for one in held})))
         for key in ("test_cases", "test_subjects")
     )
-    return f"{site} (n={cases}, {subjects} subjects)"
+    return f"{site} (n={cases}, {subjects} {'subject' if subjects == '1' else 'subjects'})"
 
 
 def _differences(results: dict[str, Any]) -> None:

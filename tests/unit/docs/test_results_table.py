@@ -60,7 +60,7 @@ def test_table(table: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[
     table.main([f"fedavg={tmp_path}"])
     overall_rows, by_site, paired = capsys.readouterr().out.split("\n\n")
     assert "| fedavg | federated | 0.500 | – | – | – | 3 | 40 | 1.5 |" in overall_rows
-    heads = "| Dice | model | north (n=3, 2 subjects) | south (n=3, 1 subjects) |"
+    heads = "| Dice | model | north (n=3, 2 subjects) | south (n=3, 1 subject) |"
     assert by_site.splitlines()[0] == heads
     assert "| fedavg | pooled | – | 0.500 |" in by_site
     assert "| fedavg: pooled | -0.250 (-0.500 to +0.125) | -0.25 (-0.50 to +0.12) |" in paired

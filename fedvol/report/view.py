@@ -21,6 +21,7 @@ from fedvol.report.figures import (
 from fedvol.report.result import EvaluationResult, Metrics, Result, RoundResult
 from fedvol.report.wording import (
     ModelWords,
+    cases_words,
     code_title,
     difference_words,
     model_order,
@@ -41,7 +42,7 @@ class Comparison:
         detail: Difference with interval and n, and unequal gradient steps, in one line.
         value: The difference with its unit.
         interval: Its interval.
-        n: `n=41`; empty where it was not recorded.
+        n: `n=41`, or `n=41 against 40`; empty where it was not recorded.
         verdict: `better`, `worse`, `none`, `higher`, `lower` or `open`.
     """
 
@@ -294,7 +295,7 @@ def _comparison(result: Result, name: str, metric: str) -> Comparison | None:
                 ),
                 value=quantity(item.value, metric=info, signed=True),
                 interval=paired_interval(item, metric=info),
-                n=f"n={item.n}" if item.n is not None else "",
+                n=cases_words(item),
                 verdict=verdict(item),
             )
     return None

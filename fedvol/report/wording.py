@@ -128,7 +128,7 @@ def verdict_words(difference: Difference) -> str:
 def difference_words(difference: Difference) -> str:
     """Difference, interval and n in one line."""
     info = metric_info(difference.metric)
-    cases = f"; n={difference.n}" if difference.n is not None else ""
+    cases = f"; {cases_words(difference)}" if difference.n is not None else ""
     value = quantity(difference.value, metric=info, signed=True)
     ends = paired_interval(difference, metric=info)
     named = ends if ends == NO_PAIRED_INTERVAL else f"95 % interval {ends}"
@@ -141,6 +141,14 @@ def unequal_steps(key: str, *, result: Result) -> str:
     if model is None or federated is None or model.steps == federated.steps:
         return ""
     return f"unequal gradient steps: federated {federated.steps:,}, the other {model.steps:,}"
+
+
+def cases_words(difference: Difference) -> str:
+    """`n=41`, or `n=41 against 40` where the means are over other numbers of cases."""
+    if difference.n is None:
+        return ""
+    has_other = difference.other_n not in (None, difference.n)
+    return f"n={difference.n}" + (f" against {difference.other_n}" if has_other else "")
 
 
 def code_title(code: str) -> str:

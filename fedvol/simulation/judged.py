@@ -38,8 +38,8 @@ class Judged:
         run: The run that trained it; None for the ensemble.
         release: Digest of its weights; None for the ensemble, and for models that stay at sites.
         best_round: Round they come from; None for the ensemble.
-        steps: Gradient steps behind it, over all sites.
-        seconds: Seconds of training behind it, over all sites.
+        steps: Gradient steps of its run, over all sites; those after the best round are among them.
+        seconds: Seconds of training of its run, over all sites.
         cases: Training cases behind it.
         sums: Per site, sums over its test cases.
     """
@@ -212,7 +212,7 @@ def _num_cases(session: Session, sites: Iterable[SiteId]) -> int:
 
 
 def _steps(session: Session, run: RunId, *, stage: int | None = None) -> int:
-    """Gradient steps of a stage, or of all, that are behind a model."""
+    """Gradient steps of a run in a stage, or in all."""
     return sum(site.steps or 0 for site in _taken(session, run, stage))
 
 

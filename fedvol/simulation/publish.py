@@ -145,6 +145,7 @@ def build_result(
         },
         skipped_cases=skipped_cases(session.sites),
         overlap="checked",
+        has_subjects=session.has_subjects,
         files=dict(files),
     )
 
@@ -277,7 +278,12 @@ def _differences(
         if paired.value is not None:
             found.append(
                 Difference(
-                    metric=key, value=paired.value, low=paired.low, high=paired.high, n=paired.n
+                    metric=key,
+                    value=paired.value,
+                    low=paired.low,
+                    high=paired.high,
+                    n=paired.n,
+                    other_n=paired.other_n,
                 )
             )
     return found

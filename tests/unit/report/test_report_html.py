@@ -307,6 +307,18 @@ def test_one_model_alone_has_nothing_to_be_compared_with(document):
     assert "--baselines" not in page.text
 
 
+def test_cases_that_stand_for_subjects_are_told(document):
+    words = "No table names subjects, so every case counts as a subject of its own"
+    assert words not in Page(render(document)).text
+    assert words in Page(render(document | {"has_subjects": False})).text
+
+
+def test_what_was_compared_across_sites_is_told(document):
+    assert "pseudonyms and images were compared across sites" in Page(render(document)).text
+    unchecked = Page(render(document | {"overlap": "not checked"})).text
+    assert "Patients at more than one site: not checked across sites." in unchecked
+
+
 def test_models_without_an_interval_are_not_called_untrained(document):
     for found in document["comparisons"]["pooled"]:
         found |= {"low": None, "high": None}

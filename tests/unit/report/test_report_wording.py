@@ -39,6 +39,13 @@ def test_a_difference_carries_sign_unit_interval_and_n():
     assert words == "−1.00\u00a0mm HD95 (95 % interval −2.00 to +0.50\u00a0mm; n=12)"
 
 
+def test_a_difference_names_both_numbers_of_cases_where_they_differ():
+    one = difference("dice", 0.0125, None, None, n=3, other_n=3)
+    assert difference_words(one).endswith("; n=3)")
+    one = difference("dice", 0.0125, None, None, n=3, other_n=4)
+    assert difference_words(one).endswith("; n=3 against 4)")
+
+
 def test_a_difference_without_interval_says_why():
     words = difference_words(difference("dice", 0.0125, None, None, n=3))
     assert words == "+0.012 Dice (no interval (too few subjects); n=3)"

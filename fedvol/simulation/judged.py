@@ -24,6 +24,7 @@ from fedvol.simulation.baselines import local_run
 from fedvol.simulation.federate import Federated
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.store import SiteRound
+from fedvol.training import place
 from fedvol.types import Digest, RunId, SiteId
 from fedvol.validation import Predictor, SlidingWindow, ensemble, single
 
@@ -200,7 +201,8 @@ def _network(session: Session, run: RunId, release: Digest) -> torch.nn.Module:
     net = initial_network(session.study)
     with session.blobs(run).open(release) as file:
         load_arrays(net, file.read_all())
-    return net.to(session.device)
+    place(net, training=session.study.finetune.training, device=session.device)
+    return net
 
 
 def _window(session: Session) -> SlidingWindow:

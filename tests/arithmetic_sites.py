@@ -117,7 +117,7 @@ def judged(request: Request, study: Study, *, value: float | None, undefined: in
     sums = MetricSums(
         keys=keys,
         sums=np.full(shape, value or 0.0),
-        counts=np.full(shape, count, dtype=np.int64),
+        counts=np.full(shape, count, dtype=np.float64),
         undefined=undefined * ones,
         penalised=0 * ones,
         lone_sites=count * ones,

@@ -52,13 +52,24 @@ def _by_site(results: dict[str, Any]) -> None:
             for site in judged["by_site"]
         }
     )
-    print(f"\n| Dice | model | {' | '.join(sites)} |")
+    heads = " | ".join(_with_numbers(site, results) for site in sites)
+    print(f"\n| Dice | model | {heads} |")
     print("|---|---|" + "---|" * len(sites))
     for name, result in results.items():
         for model, judged in result["evaluation"].items():
             held = judged["by_site"]
             row = (figure(held[s]["dice"], 3) if s in held else "–" for s in sites)
             print(f"| {name} | {model} | {' | '.join(row)} |")
+
+
+def _with_numbers(site: str, results: dict[str, Any]) -> str:
+    """A site with its test cases and subjects, each number that occurs among the runs."""
+    held = [result["sites"][site] for result in results.values() if site in result["sites"]]
+    cases, subjects = (
+        " or ".join(map(str, sorted({one[key] for one in held})))
+        for key in ("test_cases", "test_subjects")
+    )
+    return f"{site} (n={cases}, {subjects} {'subject' if subjects == '1' else 'subjects'})"
 
 
 def _differences(results: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from fedvol.types import Json
 
 _LASTING = frozenset(
     {
+        "subjects.unnamed",
         "prepare.case",
         "run.started",
         "run.finished",
@@ -97,6 +98,8 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
     match name:
         case "check.case" if is_last:
             return f"{site}: {_cases_done(name, fields, view=view, verb='checked')}"
+        case "subjects.unnamed":
+            return "no table names subjects: every case counts as a subject of its own"
         case "plan.made":
             return f"planned from the sites' fingerprints: {', '.join(names(fields, 'keys'))}"
         case "prepare.case" if is_last:

@@ -26,11 +26,16 @@ def check(
     STUDY is the study file. The exit status is 2 if there is any problem.
     """
     from fedvol.config import load_open_study
+    from fedvol.config.patch_advice import rotation_advice
 
     checked = load_open_study(study)
     say(f"{study}: the study {checked.name} is valid.")
     if checked.open_keys:
         say(f"Left to planning: {', '.join(checked.open_keys)}.")
+    size = checked.patches.size
+    advice = rotation_advice(size, augmentation=checked.augmentation) if size else ""
+    if advice:
+        say(f"Advice: {advice}.")
     if as_json:
         emit(
             {
@@ -38,6 +43,7 @@ def check(
                 "name": checked.name,
                 "valid": True,
                 "open": [*checked.open_keys],
+                "advice": advice,
             }
         )
 
@@ -56,6 +62,7 @@ def plan(
     from fedvol.cli.progress import watching
     from fedvol.cli.summary import settings_text
     from fedvol.config import load_open_study
+    from fedvol.config.patch_advice import rotation_advice
 
     opened = load_open_study(study)  # a broken study is told before the heavy libraries load
     from fedvol.files import write_atomic
@@ -65,6 +72,10 @@ def plan(
     with tempfile.TemporaryDirectory() as folder, watching(sys.stderr) as observer:
         explained = explain_plan(opened, data=data, folder=Path(folder), observer=observer)
     say(settings_text(explained.settings))
+    planned = explained.closed.study
+    advice = rotation_advice(planned.patches.size, augmentation=planned.augmentation)
+    if advice:
+        say(f"Advice: {advice}.")
     if out is not None:
         write_atomic(out, canonical_json(explained.plan().model_dump(mode="json")))
     if as_json:
@@ -84,6 +95,7 @@ def plan(
                 "sites": [*explained.sites],
                 "fingerprint": record.fingerprint if record else None,
                 "settings": settings,
+                "advice": advice,
                 "out": str(out) if out else None,
             }
         )

@@ -10,10 +10,9 @@ import torch
 
 from fedvol.client.cases import SiteCase
 from fedvol.config.metrics import SegmentationMetric
-from fedvol.data.labels import class_names
 from fedvol.federation import EvaluationReport, MetricSums
 from fedvol.files import write_atomic
-from fedvol.plan import Plan, metric_keys
+from fedvol.plan import Plan, class_names, metric_keys
 from fedvol.privacy import JudgedCases
 from fedvol.training import threads
 from fedvol.types import Digest, RunId, SiteId

@@ -66,7 +66,8 @@ class Training(Section):
     clip_grad_norm: Annotated[float, Field(ge=0)] = 12.0
     """Largest global L2 norm of a gradient; 0: not clipped."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of forward and backward; weights and sums stay float32."""
+    """Arithmetic of forward and backward; weights and sums stay float32. On a GPU convolutions of
+    float32 round what they multiply to TF32 (11 significant bits), as PyTorch has it."""
     channels_last: bool = True
     """Memory layout; same mathematics, other speed."""
     compile: bool = Field(default=False, exclude_if=lambda is_on: not is_on)

@@ -35,9 +35,10 @@ class FedProx(_Strategy):
 class FedBN(_Strategy):
     """FedAvg of everything but norm layers, which stay at their site (Li et al. 2021).
 
-    A site that has no norm state of its own, such as one that joins later or an external one,
-    uses the mean of the training sites' affine norm weights, gathered once when the stage ends;
-    until then, the initial ones.
+    A site that has no norm layers of its own, such as one that joins later or an external one,
+    uses the mean of the training sites' (scale, shift, and batch norm's running mean and variance),
+    gathered once when the stage ends; until then, the initial ones, and it does not vote on the
+    best round.
     """
 
     kind: Literal["fedbn"]

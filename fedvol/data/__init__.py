@@ -7,7 +7,7 @@ torch; `batch`, `sampling` and `augmentation` are imported by their own names.
 """
 
 from fedvol.data.catalogue import CaseRecord, Catalogue
-from fedvol.data.labels import class_indices, class_names, label_lut
+from fedvol.data.labels import class_indices, label_lut
 from fedvol.data.layout import CaseEntry, read_entries
 from fedvol.data.splits import assign_splits, require_disjoint_subjects
 from fedvol.data.volume import PreparedCase, Volume
@@ -20,7 +20,6 @@ __all__ = [
     "Volume",
     "assign_splits",
     "class_indices",
-    "class_names",
     "label_lut",
     "read_entries",
     "require_disjoint_subjects",

@@ -247,23 +247,6 @@ class StoredCase:
             return None
         return np.asarray(self._section("reference_label")[:])
 
-    def patch(
-        self, start: Triple, size: Triple
-    ) -> tuple[Float32[np.ndarray, "channel i j k"], UInt8[np.ndarray, "i j k"]]:
-        """A box of image and label; only the chunks it touches are read.
-
-        Args:
-            start: First voxel; may be negative or leave the volume.
-            size: Voxels along i, j, k. What lies outside is `PADDING`, label 0.
-
-        Raises:
-            CaseStoreError: The case has no label.
-        """
-        image = np.empty((self.num_channels, *size), dtype=np.float32)
-        label = np.empty(size, dtype=np.uint8)
-        self.read_patch(start, image=image, label=label)
-        return image, label
-
     def read_patch(
         self,
         start: Triple,
@@ -272,12 +255,12 @@ class StoredCase:
         label: UInt8[np.ndarray, "i j k"],
         voxels: "Voxels | None" = None,
     ) -> None:
-        """Write a patch, as `patch` gives it, into arrays of its size.
+        """Write a box of image and label into arrays of its size; what lies outside is padded.
 
         Args:
             start: First voxel; may be negative or leave the volume.
-            image: Filled with the intensities.
-            label: Filled with the class indices.
+            image: Filled with the intensities, outside the volume with `PADDING`.
+            label: Filled with the class indices, outside the volume with 0.
             voxels: What `voxels` gave, to read from memory; None reads the file.
 
         Raises:

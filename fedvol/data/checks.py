@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped, UInt8
 from fedvol.config.data import DataRequirement
 from fedvol.data.foreground import foreground_intensities
 from fedvol.data.geometry import GRID_TOLERANCE_MM, max_distance_mm, spacing_of
-from fedvol.data.labels import UNNAMED, class_names, label_lut
+from fedvol.data.labels import UNNAMED, label_lut
 from fedvol.data.layout import CaseEntry
 from fedvol.data.nifti import LabelVolume, read_image, read_label
 from fedvol.data.volume import Volume
@@ -27,7 +27,7 @@ from fedvol.errors import (
     UnknownLabelError,
     VolumeShapeError,
 )
-from fedvol.plan import Intensities
+from fedvol.plan import Intensities, class_names
 from fedvol.types import Digest
 
 _WHOLE_TOLERANCE: Final = 1e-3

@@ -24,6 +24,3 @@ def label_lut(requirement: DataRequirement) -> UInt8[np.ndarray, "256"]:
     for name, index in class_indices(requirement).items():
         lut[requirement.labels[name]] = index
     return lut
-
-
-__all__ = ["class_indices", "class_names", "label_lut"]

@@ -94,6 +94,11 @@ def read_entries(root: Path, *, num_channels: int) -> dict[SiteId, tuple[CaseEnt
     return {site: tuple(entry for entry in ordered if entry.site == site) for site in sites}
 
 
+def has_subjects(root: Path) -> bool:
+    """Whether a table of a data folder names subjects; if not, each case counts as one."""
+    return any(_table(folder) is not None for folder in (root, *_subfolders(root)))
+
+
 def read_site_entries(root: Path, *, site: SiteId, num_channels: int) -> tuple[CaseEntry, ...]:
     """List the cases of a folder that holds one hospital's volumes alone.
 

@@ -11,7 +11,6 @@ from fedvol.data.resample import grid_at_spacing, resample, resample_label
 from fedvol.data.volume import PreparedCase, Volume
 from fedvol.errors import (
     ConstantVolumeError,
-    EmptyLabelError,
     NonFiniteVoxelError,
     UnknownLabelError,
 )
@@ -30,7 +29,6 @@ def prepare(
     config: Preprocessing,
     lut: UInt8[np.ndarray, "256"],
     num_classes: int,
-    allow_empty_labels: bool = True,
     where: str = "case",
 ) -> PreparedCase:
     """Normalise a case and bring it to the study's spacing.
@@ -43,26 +41,20 @@ def prepare(
         image: The volume as read.
         label: Native label values on the image's grid; None for an unlabelled case.
         config: The study's spacing and normalisation.
-        lut: Class index of each native value 0..255 (`label_lut`); 0 for all but value 0 marks
-            a value the study does not name.
+        lut: Class index of each native value 0..255 (`label_lut`); 255 marks a value the study
+            does not name.
         num_classes: Classes, background included.
-        allow_empty_labels: Whether a label of background only is a case.
         where: The case's name in errors.
 
     Raises:
         ConstantVolumeError: A channel has no contrast to normalise.
         NonFiniteVoxelError: A channel holds NaN or infinite voxels.
         UnknownLabelError: The label holds a value the study does not name.
-        EmptyLabelError: The label is background only and that is not allowed.
     """
     normalised = normalise(image.array, config=config.normalisation, where=where)
     classes = None
     if label is not None:
         classes = map_label(label, lut=lut, num_classes=num_classes, where=where)
-        if not allow_empty_labels and not classes.any():
-            raise EmptyLabelError(
-                where, "the label is background only", "Annotate it or leave the case out."
-            )
     reference_shape = _shape(image.array.shape[1:])
     reference_affine = image.affine.astype(np.float64)
     shape, affine = reference_shape, reference_affine

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fedvol.config.base import Section
@@ -162,9 +161,11 @@ def _checked_sums(sums: MetricSums, report: EvaluationReport, *, request: Reques
         raise _bad(request, "a suppressed metric carries values", _VERSION_FIX)
     values = np.where(hidden[:, np.newaxis], 0.0, sums.sums)
     n, undefined, penalised = sums.counts[:, 0], sums.undefined, sums.penalised
-    if not np.all(np.isfinite(values)):
-        raise _bad(request, "a sum is NaN or infinite", "Look at the site's log.")
-    if min(map(_smallest, counted)) < 0 or np.any(values < 0):
+    if not np.all(np.isfinite(values)) or not np.all(np.isfinite(sums.counts)):
+        raise _bad(request, "a sum or a count is NaN or infinite", "Look at the site's log.")
+    if np.any(n != np.floor(n)):
+        raise _bad(request, "a number of cases is not whole", _VERSION_FIX)
+    if any(np.any(part < 0) for part in counted) or np.any(values < 0):
         raise _bad(request, "a sum or a count is negative", "Look at the site's log.")
     if np.any(n + undefined > report.cases) or np.any(penalised > n):
         raise _bad(
@@ -180,16 +181,12 @@ def _checked_sums(sums: MetricSums, report: EvaluationReport, *, request: Reques
     return replace(sums, sums=values)
 
 
-def _smallest(array: NDArray[np.int64]) -> int:
-    return int(array.min()) if array.size else 0
-
-
 def _nothing(keys: tuple[str, ...], *, replicates: int) -> MetricSums:
     shape = (len(keys), 1 + replicates)
     return MetricSums(
         keys=keys,
         sums=np.zeros(shape, dtype=np.float64),
-        counts=np.zeros(shape, dtype=np.int64),
+        counts=np.zeros(shape, dtype=np.float64),
         undefined=np.zeros(len(keys), dtype=np.int64),
         penalised=np.zeros(len(keys), dtype=np.int64),
         lone_sites=np.zeros(len(keys), dtype=np.int64),

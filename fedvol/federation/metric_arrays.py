@@ -38,7 +38,7 @@ def from_arrays(arrays: State, *, keys: Sequence[str]) -> MetricSums:
         raise _unlike("arrays are named otherwise than agreed")
     num = len(keys)
     sums = _typed(arrays["sums"], np.float64, name="sums")
-    counts = _typed(arrays["counts"], np.int64, name="counts")
+    counts = _typed(arrays["counts"], np.float64, name="counts")
     rows = {name: _typed(arrays[name], np.int64, name=name) for name in ARRAY_NAMES[2:]}
     if sums.ndim != 2 or sums.shape[0] != num or sums.shape[1] < 1 or counts.shape != sums.shape:
         raise _unlike(f"sums and counts are not {num} rows of the same length")

@@ -37,7 +37,8 @@ class MetricSums:
     Attributes:
         keys: Metric names such as `dice` or `dice/liver`; one row each.
         sums: Sums over cases, float64, (metric, 1 + replicate).
-        counts: Cases summed, int64, (metric, 1 + replicate).
+        counts: Cases summed, float64, (metric, 1 + replicate): whole numbers in column 0, sums of
+            the weights of the cases drawn in the others.
         undefined: Cases left out because neither mask holds the class, int64, (metric,).
         penalised: Cases where one mask alone is empty, int64, (metric,).
         lone_sites: Sites whose cases summed are all of one subject, int64, (metric,); 0 or 1 for
@@ -46,7 +47,7 @@ class MetricSums:
 
     keys: tuple[str, ...]
     sums: NDArray[np.float64]
-    counts: NDArray[np.int64]
+    counts: NDArray[np.float64]
     undefined: NDArray[np.int64]
     penalised: NDArray[np.int64]
     lone_sites: NDArray[np.int64]
@@ -87,13 +88,15 @@ class PairedDifference:
         low: Lower end of the 95 % bootstrap interval by subject; None where one of the two has
             none, or no replicate drew a case for both.
         high: Upper end.
-        n: Cases behind each mean, the smaller number if they differ.
+        n: Cases behind the first model's mean.
+        other_n: Cases behind the other's: a class that one model alone finds is defined for it.
     """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
+    other_n: int
 
 
 def merge(parts: Sequence[MetricSums]) -> MetricSums:
@@ -136,13 +139,14 @@ def difference(a: MetricSums, b: MetricSums, *, key: str) -> PairedDifference:
             "Judge both under the same plan.",
         )
     one, other = a.stat(key), b.stat(key)
-    n = min(one.n, other.n)
     if one.value is None or other.value is None:
-        return PairedDifference(value=None, low=None, high=None, n=n)
+        return PairedDifference(value=None, low=None, high=None, n=one.n, other_n=other.n)
     low, high = None, None
     if not any(part.lone_sites[part.keys.index(key)] for part in (a, b)):
         low, high = _interval(a.replicates(key) - b.replicates(key))
-    return PairedDifference(value=one.value - other.value, low=low, high=high, n=n)
+    return PairedDifference(
+        value=one.value - other.value, low=low, high=high, n=one.n, other_n=other.n
+    )
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:

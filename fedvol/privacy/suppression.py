@@ -32,7 +32,7 @@ def suppress(
     """Withhold every metric that would tell of fewer than `floor` subjects.
 
     Many cases of one patient are one subject, and how many cases patients have is not told: the
-    replicates' means stay, but each counts as many cases as there are, not as were drawn.
+    replicates' means stay, but each counts as many cases as there are, not as its draw weighs.
 
     Args:
         sums: Sums over a site's cases.
@@ -55,7 +55,7 @@ def suppress(
     kept = replace(
         steady,
         sums=np.where(hidden[:, np.newaxis], np.nan, steady.sums),
-        counts=np.where(hidden[:, np.newaxis], 0, steady.counts),
+        counts=np.where(hidden[:, np.newaxis], 0.0, steady.counts),
         undefined=np.where(hidden, 0, sums.undefined),
         penalised=np.where(hidden, 0, sums.penalised),
         lone_sites=np.where(hidden, 0, sums.lone_sites),
@@ -71,5 +71,5 @@ def _steady(sums: MetricSums) -> MetricSums:
     return replace(
         sums,
         sums=np.concatenate([sums.sums[:, :1], means * num], axis=1),
-        counts=np.concatenate([num, np.where(drawn > 0, num, 0)], axis=1),
+        counts=np.concatenate([num, np.where(drawn > 0, num, 0.0)], axis=1),
     )

@@ -105,8 +105,8 @@ _KNOWN = (
         "nsd",
         "NSD",
         decimals=3,
-        meaning="Normalised surface distance: the share of both surfaces that lies within a stated "
-        "tolerance of the other surface.",
+        meaning="Normalised surface distance (surface Dice): the share of both surfaces that lies "
+        "within a stated tolerance of the other surface.",
     ),
     _known(
         "hd95_mm",

@@ -57,7 +57,10 @@ class Difference(Section):
     high: float | None
     """Upper end of its 95 % interval; null where too few subjects give none."""
     n: int | None = None
-    """Cases that both models were judged on."""
+    """Cases behind the federated model's mean."""
+    other_n: int | None = None
+    """Cases behind the other model's mean, which may be others where a class is missing in the
+    truth: then it is defined for a model that finds it. Null: as many as n."""
 
 
 class SiteRound(Section):
@@ -130,7 +133,7 @@ class ModelResult(Section):
     """One model that was judged."""
 
     steps: int
-    """Gradient steps behind it, over all sites."""
+    """Gradient steps of its run, over all sites; those after the best round are among them."""
     cases: int
     """Training cases behind it."""
     seconds: float
@@ -258,6 +261,8 @@ class Result(Section):
     skipped_cases: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Simulation only: each case left out and why."""
     overlap: Literal["checked", "not checked"]
-    """Whether subjects were compared across sites."""
+    """Whether subjects were compared across sites, by their pseudonyms and images."""
+    has_subjects: bool = True
+    """Whether a table names subjects; if not, every case counts as a subject of its own."""
     files: dict[str, Digest]
     """Files under the output folder and their digests."""

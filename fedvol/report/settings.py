@@ -17,6 +17,8 @@ from fedvol.config.strategy import Stage
 from fedvol.plan import Plan, class_names
 from fedvol.report.figures import count, number
 
+_ARITHMETIC = {"float32": "float32 (on a GPU TF32 in convolutions)", "bfloat16": "bfloat16"}
+
 
 def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
     """Name and value of each setting a reader asks for first."""
@@ -71,7 +73,7 @@ def stage_words(stage: Stage) -> str:
         f"{stage.kind} by {how}, "
         f"{stage.rounds} rounds of {stage.steps_per_round} gradient steps at each site, "
         f"{optimiser.kind} at learning rate {optimiser.learning_rate:g}, "
-        f"{stage.training.precision}{', compiled' if stage.training.compile else ''}"
+        f"{_ARITHMETIC[stage.training.precision]}{', compiled' if stage.training.compile else ''}"
     )
 
 

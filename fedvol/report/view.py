@@ -21,10 +21,12 @@ from fedvol.report.figures import (
 from fedvol.report.result import EvaluationResult, Metrics, Result, RoundResult
 from fedvol.report.wording import (
     ModelWords,
+    cases_words,
     code_title,
     difference_words,
     model_order,
     model_words,
+    unequal_steps,
     verdict,
     verdict_words,
 )
@@ -37,10 +39,10 @@ class Comparison:
     Attributes:
         model: The other model.
         words: What the interval shows.
-        detail: Difference with interval and n, in one line.
+        detail: Difference with interval and n, and unequal gradient steps, in one line.
         value: The difference with its unit.
         interval: Its interval.
-        n: `n=41`; empty where it was not recorded.
+        n: `n=41`, or `n=41 against 40`; empty where it was not recorded.
         verdict: `better`, `worse`, `none`, `higher`, `lower` or `open`.
     """
 
@@ -288,10 +290,12 @@ def _comparison(result: Result, name: str, metric: str) -> Comparison | None:
             return Comparison(
                 model=model_words(name, result=result),
                 words=verdict_words(item),
-                detail=difference_words(item),
+                detail="; ".join(
+                    filter(None, (difference_words(item), unequal_steps(name, result=result)))
+                ),
                 value=quantity(item.value, metric=info, signed=True),
                 interval=paired_interval(item, metric=info),
-                n=f"n={item.n}" if item.n is not None else "",
+                n=cases_words(item),
                 verdict=verdict(item),
             )
     return None

@@ -128,11 +128,27 @@ def verdict_words(difference: Difference) -> str:
 def difference_words(difference: Difference) -> str:
     """Difference, interval and n in one line."""
     info = metric_info(difference.metric)
-    cases = f"; n={difference.n}" if difference.n is not None else ""
+    cases = f"; {cases_words(difference)}" if difference.n is not None else ""
     value = quantity(difference.value, metric=info, signed=True)
     ends = paired_interval(difference, metric=info)
     named = ends if ends == NO_PAIRED_INTERVAL else f"95 % interval {ends}"
     return f"{value} {info.label} ({named}{cases})"
+
+
+def unequal_steps(key: str, *, result: Result) -> str:
+    """That a model took other numbers of gradient steps than the federated one; empty if not."""
+    model, federated = result.models.get(key), result.models.get(FEDERATED)
+    if model is None or federated is None or model.steps == federated.steps:
+        return ""
+    return f"unequal gradient steps: federated {federated.steps:,}, the other {model.steps:,}"
+
+
+def cases_words(difference: Difference) -> str:
+    """`n=41`, or `n=41 against 40` where the means are over other numbers of cases."""
+    if difference.n is None:
+        return ""
+    has_other = difference.other_n not in (None, difference.n)
+    return f"n={difference.n}" + (f" against {difference.other_n}" if has_other else "")
 
 
 def code_title(code: str) -> str:
@@ -176,12 +192,15 @@ def _steps(key: str, result: Result) -> str:
     federated = result.models.get(FEDERATED)
     if model is None:
         return ""
+    steps = count(model.steps, "gradient step")
     if key == FEDERATED or federated is None:
-        return f" ({count(model.steps, 'gradient step')} over all sites)"
+        return f" ({steps} over all sites)"
     if key == ENSEMBLE:
-        return f" ({count(model.steps, 'gradient step')} over all of them)"
+        return f" ({steps} over all of them)"
+    if key == PERSONALISED:
+        return f" ({steps} over all sites, the federated model's {federated.steps:,} among them)"
     if model.steps == federated.steps:
-        return f" (same number of gradient steps as the whole federation: {model.steps:,})"
-    return (
-        f" ({count(model.steps, 'gradient step')}; the whole federation took {federated.steps:,})"
-    )
+        return f" (same number of gradient steps as the federated model: {model.steps:,})"
+    personal = result.models.get(PERSONALISED)
+    total = f", and with the personalised models {personal.steps:,}" if personal else ""
+    return f" ({steps}; the federated model took {federated.steps:,} over all sites{total})"

@@ -17,6 +17,7 @@ from fedvol.federation import (
 )
 from fedvol.plan import class_names, metric_keys, selection_metrics
 from fedvol.server.asking import Missing, ask_each
+from fedvol.server.history import last_taken
 from fedvol.server.stage_run import StageRun
 from fedvol.store import ALL_SITES, RoundRecord
 from fedvol.types import Digest, SiteId, State
@@ -27,6 +28,9 @@ def validate(
 ) -> None:
     """Have every site judge a round's model on its validation cases, and write the figures.
 
+    Where norm layers stay at their site, one that has none of its own yet would judge the model
+    with those of the start, and is not asked.
+
     Args:
         stage: The stage.
         link: To the sites.
@@ -34,7 +38,8 @@ def validate(
         health: Who is asked, and how many validation cases each has.
     """
     assert record.aggregate is not None
-    sites = [site for site, report in health.items() if report.validation_cases]
+    unable = _without_own_norms(stage, record, health=health)
+    sites = [s for s, report in health.items() if report.validation_cases and s not in unable]
     state = stage.read_global(record.aggregate)
     parts = _ask_for_sums(
         stage,
@@ -103,6 +108,15 @@ def judge_release(
             "Look at these sites, then resume the run.",
         )
     return {**held, **parts}
+
+
+def _without_own_norms(
+    stage: StageRun, record: RoundRecord, *, health: Mapping[SiteId, HealthReport]
+) -> set[SiteId]:
+    """Sites that need norm layers of their own and contributed to no round up to this one."""
+    if stage.strategy is None or not stage.exchange.local:
+        return set()
+    return set(health) - last_taken((*stage.closed(before=record.index), record)).keys()
 
 
 def _requests(

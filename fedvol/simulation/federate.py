@@ -8,7 +8,13 @@ import fedvol
 from fedvol.client import FingerprintAgent
 from fedvol.client.app import client_app
 from fedvol.config import Study
-from fedvol.errors import CaseStoreError, CompileError, StoreError, classes_by_code
+from fedvol.errors import (
+    CaseStoreError,
+    CompileError,
+    StoreError,
+    TimeLimitError,
+    classes_by_code,
+)
 from fedvol.federation import Link, MetricSums, Reply, Request, stage_exchange
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import (
@@ -143,16 +149,24 @@ def _over_link(
 
 
 _OWN_FAILURES = (
-    classes_by_code(CaseStoreError) | classes_by_code(CompileError) | classes_by_code(StoreError)
+    classes_by_code(CaseStoreError)
+    | classes_by_code(CompileError)
+    | classes_by_code(StoreError)
+    | classes_by_code(TimeLimitError)
+)
+_MORE_TIME = (
+    "Add --resume: training goes on from the step it came to. If it stops again, begin anew with "
+    "longer limits under [federation]."
 )
 _Handle = Callable[[Request], Contribution]
 
 
 @final
 class _OwnSites:
-    """The link of a simulation, where every site's disk and process is this machine's.
+    """The link of a simulation, where every site's disk, process and time is this machine's.
 
-    A hospital whose disk is full, or whose process fails, sits a round out. Here the run stops
+    A hospital whose disk is full, whose process fails or whose time is up sits a round out. Here
+    the run stops
     instead, to be resumed: going on with the other sites would give another model than a run
     that was never interrupted.
 
@@ -170,17 +184,19 @@ class _OwnSites:
         return self._link.sites()
 
     def ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """Replies, until a site's store or process fails.
+        """Replies, until a site's store or process fails, or its time is up.
 
         Raises:
             StoreError: A site's store failed.
             CompileError: A site's network cannot be compiled.
+            TimeLimitError: A site took longer than the study's limit.
         """
         for reply in self._link.ask(requests):
             if self._failures:
                 raise self._failures[0]
             if kind := _OWN_FAILURES.get(reply.code):
-                raise kind(f"site {reply.site}", reply.title, "Mend it, and add --resume.")
+                fix = _MORE_TIME if kind is TimeLimitError else "Mend it, and add --resume."
+                raise kind(f"site {reply.site}", reply.title, fix)
             yield reply
 
 

@@ -1,6 +1,6 @@
 """Every model of a simulation, judged on every hospital's test cases under one resampling."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from fedvol.simulation.baselines import local_run
 from fedvol.simulation.federate import Federated
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.store import SiteRound
+from fedvol.training import place
 from fedvol.types import Digest, RunId, SiteId
 from fedvol.validation import Predictor, SlidingWindow, ensemble, single
 
@@ -38,8 +39,8 @@ class Judged:
         run: The run that trained it; None for the ensemble.
         release: Digest of its weights; None for the ensemble, and for models that stay at sites.
         best_round: Round they come from; None for the ensemble.
-        steps: Gradient steps behind it, over all sites.
-        seconds: Seconds of training behind it, over all sites.
+        steps: Gradient steps of its run, over all sites; those after the best round are among them.
+        seconds: Seconds of training of its run, over all sites.
         cases: Training cases behind it.
         sums: Per site, sums over its test cases.
     """
@@ -54,10 +55,11 @@ class Judged:
     sums: Mapping[SiteId, MetricSums]
 
 
-def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judged, ...]:
+def train_and_judge(session: Session, *, baselines: Sequence[str]) -> Iterator[Judged]:
     """Train the federated model and the baselines asked for, and judge each on all test cases.
 
-    Baselines that an earlier call has judged already are judged models of this one too.
+    One after the other, the federated one first: what was judged is there, should a later one
+    fail. Baselines that an earlier call has judged already are judged models of this one too.
     """
     baselines = [*baselines, *_held_baselines(session)]
     if baselines:
@@ -67,24 +69,22 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> tuple[Judg
     runs = [FEDERATED, *(local_run(site) for site in sites), *pooled]
     session.observer.event("runs.planned", names=[*map(str, runs)])
     federated = session.federated()
-    judged = [_federated(session, federated)]
+    yield _federated(session, federated)
     if session.has_local_tensors:
         outcome = federated.outcome
-        judged.append(_release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites))
+        yield _release_of(session, NEW_SITE, FEDERATED, outcome, sites=session.sites)
     if federated.outcome.personal_round is not None:
-        judged.append(_personalised(session, federated))
-    outcomes = {site: session.local(site).outcome for site in sites}
-    if LOCAL in baselines:
-        judged += [
-            _release_of(session, local_model(site), local_run(site), outcome, sites=[site])
-            for site, outcome in outcomes.items()
-        ]
+        yield _personalised(session, federated)
+    outcomes: dict[SiteId, Outcome] = {}
+    for site in sites:
+        outcomes[site] = outcome = session.local(site).outcome
+        if LOCAL in baselines:
+            yield _release_of(session, local_model(site), local_run(site), outcome, sites=[site])
     if ENSEMBLE in baselines:
-        judged.append(_ensemble(session, outcomes))
+        yield _ensemble(session, outcomes)
     if POOLED in baselines:
         outcome = session.pooled().outcome
-        judged.append(_release_of(session, POOLED, RunId(POOLED), outcome, sites=session.sites))
-    return tuple(judged)
+        yield _release_of(session, POOLED, RunId(POOLED), outcome, sites=session.sites)
 
 
 def _held_baselines(session: Session) -> list[str]:
@@ -201,7 +201,8 @@ def _network(session: Session, run: RunId, release: Digest) -> torch.nn.Module:
     net = initial_network(session.study)
     with session.blobs(run).open(release) as file:
         load_arrays(net, file.read_all())
-    return net.to(session.device)
+    place(net, training=session.study.finetune.training, device=session.device)
+    return net
 
 
 def _window(session: Session) -> SlidingWindow:
@@ -213,7 +214,7 @@ def _num_cases(session: Session, sites: Iterable[SiteId]) -> int:
 
 
 def _steps(session: Session, run: RunId, *, stage: int | None = None) -> int:
-    """Gradient steps of a stage, or of all, that are behind a model."""
+    """Gradient steps of a run in a stage, or in all."""
     return sum(site.steps or 0 for site in _taken(session, run, stage))
 
 

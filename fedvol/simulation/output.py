@@ -15,8 +15,8 @@ from fedvol.files import atomic_path, write_atomic
 from fedvol.plan import Plan, canonical_json
 from fedvol.types import Digest, Json, RunId, SiteId
 
-_DECISIVE = ("fedvol", "numpy", "torch")
-"""Libraries whose versions decide the last bits of weights."""
+_DECISIVE = ("fedvol", "monai", "numpy", "scipy", "torch")
+"""Libraries whose versions decide the last bits of weights and figures."""
 _IDENTITY = TypeAdapter(dict[str, dict[str, str]])
 
 

@@ -55,7 +55,7 @@ def publish(session: Session, judged: Sequence[Judged]) -> Result:
     return result
 
 
-def publish_failure(session: Session, error: FedvolError) -> None:
+def publish_failure(session: Session, error: FedvolError, *, judged: Sequence[Judged]) -> None:
     """Write what there was when a run failed, and why; a finished result is left alone.
 
     A later call with `--resume` that succeeds writes the finished one over it.
@@ -66,7 +66,8 @@ def publish_failure(session: Session, error: FedvolError) -> None:
     output = session.output
     if output.result.exists() and read_result(output.result).status == "finished":
         return
-    result = build_result(session, (), files={}, reason=str(error))
+    files = _write_checkpoints(session, judged)
+    result = build_result(session, judged, files=files, reason=str(error))
     _write_pages(output, result)
     write_result(output.result, result=result)
 
@@ -102,7 +103,7 @@ def build_result(
 
     Args:
         session: The simulation.
-        judged: Its models, the federated one first; none where it failed.
+        judged: Its models, the federated one first; those judged before it failed.
         files: What lies under the output folder.
         reason: Why it failed; empty where it did not.
     """
@@ -144,6 +145,7 @@ def build_result(
         },
         skipped_cases=skipped_cases(session.sites),
         overlap="checked",
+        has_subjects=session.has_subjects,
         files=dict(files),
     )
 
@@ -276,7 +278,12 @@ def _differences(
         if paired.value is not None:
             found.append(
                 Difference(
-                    metric=key, value=paired.value, low=paired.low, high=paired.high, n=paired.n
+                    metric=key,
+                    value=paired.value,
+                    low=paired.low,
+                    high=paired.high,
+                    n=paired.n,
+                    other_n=paired.other_n,
                 )
             )
     return found

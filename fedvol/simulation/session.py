@@ -17,6 +17,7 @@ from fedvol.client import (
     prepare_sites,
 )
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, model_names
+from fedvol.data.layout import has_subjects
 from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, canonical_json
@@ -48,6 +49,7 @@ class Session:
         device: Where networks run.
         observer: Hears of progress.
         engine: Where sites work.
+        has_subjects: Whether a table names subjects; if not, each case counts as one.
     """
 
     study: Study
@@ -60,6 +62,7 @@ class Session:
     device: torch.device
     observer: Observer
     engine: Engine
+    has_subjects: bool
 
     @property
     def training_sites(self) -> tuple[SiteId, ...]:
@@ -197,6 +200,9 @@ def open_session(
         PlanningError: The data do not allow a plan.
         RunMismatchError: The folder holds a run of another study or other data.
     """
+    names_subjects = has_subjects(data)
+    if not names_subjects:
+        observer.event("subjects.unnamed", data=str(data))
     closed = close_for_simulation(study, data=data, output=output, observer=observer)
     sites = prepare_sites(
         data,
@@ -236,4 +242,5 @@ def open_session(
         device=device,
         observer=observer,
         engine=started,
+        has_subjects=names_subjects,
     )

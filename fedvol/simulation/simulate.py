@@ -1,5 +1,6 @@
 """`simulate`: a whole study on one machine, from volumes to a report."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fedvol.errors import DeviceError, FedvolError, QuorumError, StoreError
 from fedvol.files import locked_folder, remove_unfinished
 from fedvol.report import Result
 from fedvol.simulation.engines import EngineName
-from fedvol.simulation.judged import train_and_judge
+from fedvol.simulation.judged import Judged, train_and_judge
 from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish, publish_failure
 from fedvol.simulation.session import Session, open_session
@@ -35,7 +36,7 @@ def simulate(
 ) -> Result:
     """Run a study over the hospitals in a folder, judge it, and write result and report.
 
-    A run that fails leaves both too, with the reason.
+    A run that fails leaves both too, with the reason and the models judged before it failed.
 
     Args:
         study_path: The study file.
@@ -71,21 +72,23 @@ def simulate(
                 engine=engine,
                 workers=workers,
             )
+            judged: list[Judged] = []
             try:
                 with closing(session.engine):
-                    judged = train_and_judge(session, baselines=baselines)
+                    for model in train_and_judge(session, baselines=baselines):
+                        judged.append(model)  # noqa: PERF402  # what is there when a later one fails
             except StoreError:
                 raise  # interrupted, not failed: what it left goes on with --resume
             except FedvolError as error:
-                _tell_of(session, error)
+                _tell_of(session, error, judged=judged)
                 raise
             return publish(session, judged)
 
 
-def _tell_of(session: Session, error: FedvolError) -> None:
+def _tell_of(session: Session, error: FedvolError, *, judged: Sequence[Judged]) -> None:
     """Leave a report of a failure; where that cannot be, the failure itself says more."""
     try:
-        publish_failure(session, error)
+        publish_failure(session, error, judged=judged)
     except StoreError as second:
         error.add_note(f"No report of it could be written: {second}")
 

@@ -99,8 +99,9 @@ def assd_mm(distances: SurfaceDistances) -> float:
 
 
 def nsd(distances: SurfaceDistances, *, tolerance_mm: float) -> float:
-    """Normalised surface Dice: share of both surfaces' voxels within a tolerance of the other.
+    """Normalised surface distance (surface Dice): share of both surfaces near the other.
 
+    Voxels of either surface that lie within the tolerance of the other one, of all of both.
     A distance that exceeds the tolerance by round-off alone (1e-5 mm) is within it.
 
     Reference: Nikolov et al. (2021), arXiv:1809.04430; here a surface is counted in voxels.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int
 
 from fedvol.federation.statistics import MetricSums
 from fedvol.plan import derive_seed
@@ -24,11 +24,12 @@ def summarise(
 ) -> MetricSums:
     """Add up a site's cases, and the cases of each resample of its subjects.
 
-    Subjects are drawn with replacement, as many as there are; every case of a drawn subject
-    counts. Which ones depends on key, site and number of subjects alone, in the order of their
-    names: all models judged on the same subjects share the resamples, so the difference of two
-    models is paired. Adding replicate r of every site gives replicate r of a bootstrap
-    stratified by site.
+    Of n subjects n - 1 are drawn with replacement, and every case of a drawn subject counts
+    n / (n - 1) times: n draws would vary too little by the factor (n - 1) / n in each site, which
+    many sites with few subjects do not average out. Which ones are drawn depends on key, site and
+    number of subjects alone, in the order of their names: all models judged on the same subjects
+    share the resamples, so the difference of two models is paired. Adding replicate r of every
+    site gives replicate r of a bootstrap stratified by site.
 
     Args:
         rows: One per case, in any order.
@@ -42,7 +43,7 @@ def summarise(
         ValueError: A case of a subject is given twice. Two subjects may use one case name, as they
             do where the cases of several sites are pooled.
 
-    Reference: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 6.
+    Reference: Rao and Wu (1988), J. Am. Stat. Assoc. 83, 231-241, section 4 with m = n - 1.
     """
     if len({(row.subject, row.case) for row in rows}) < len(rows):
         raise ValueError("a case is given twice")
@@ -60,11 +61,11 @@ def summarise(
     np.add.at(counts, subject, behind.defined)
     subjects = np.count_nonzero(counts, axis=0).astype(np.int64)
     seed = derive_seed(key, "bootstrap", site)
-    resampled = _resample(sums, counts=counts, replicates=replicates, seed=seed)
+    drawn_sums, drawn_counts = _resample(sums, counts=counts, replicates=replicates, seed=seed)
     return MetricSums(
         keys=tuple(keys),
-        sums=np.concatenate([sums.sum(axis=0)[:, None], resampled[0].T], axis=1),
-        counts=np.concatenate([counts.sum(axis=0)[:, None], resampled[1].T], axis=1),
+        sums=np.concatenate([sums.sum(axis=0)[:, None], drawn_sums.T], axis=1),
+        counts=np.concatenate([counts.sum(axis=0)[:, None], drawn_counts.T], axis=1),
         undefined=np.count_nonzero(~behind.defined, axis=0).astype(np.int64),
         penalised=np.count_nonzero(behind.penalised, axis=0).astype(np.int64),
         lone_sites=(subjects == 1).astype(np.int64),
@@ -93,21 +94,23 @@ def cases_behind(rows: Sequence[CaseMetrics], *, keys: Sequence[str]) -> JudgedC
 def _resample(
     sums: Float[np.ndarray, "subject metric"],
     *,
-    counts: Int64[np.ndarray, "subject metric"],
+    counts: Int[np.ndarray, "subject metric"],
     replicates: int,
     seed: int,
-) -> tuple[Float[np.ndarray, "replicate metric"], Int64[np.ndarray, "replicate metric"]]:
-    """Sums and counts of each resample; in blocks, so memory does not grow with replicates."""
+) -> tuple[Float[np.ndarray, "replicate metric"], Float[np.ndarray, "replicate metric"]]:
+    """Weighted sums and counts of each resample; in blocks, so memory does not grow with them."""
     num, width = sums.shape
     drawn_sums = np.zeros((replicates, width))
-    drawn_counts = np.zeros((replicates, width), dtype=np.int64)
+    drawn_counts = np.zeros((replicates, width))
     if num == 0:
         return drawn_sums, drawn_counts
+    draws = max(1, num - 1)  # one subject alone is drawn as it is: `lone_sites` says so
+    weight = num / draws
     generator = np.random.Generator(np.random.PCG64(seed))
     block = max(1, _BLOCK_VALUES // (num * max(1, width)))
     for start in range(0, replicates, block):
         rows = slice(start, min(start + block, replicates))
-        chosen = generator.integers(num, size=(rows.stop - start, num))
-        drawn_sums[rows] = sums[chosen].sum(axis=1)
-        drawn_counts[rows] = counts[chosen].sum(axis=1)
+        chosen = generator.integers(num, size=(rows.stop - start, draws))
+        drawn_sums[rows] = weight * sums[chosen].sum(axis=1)
+        drawn_counts[rows] = weight * counts[chosen].sum(axis=1)
     return drawn_sums, drawn_counts

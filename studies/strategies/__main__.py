@@ -25,11 +25,15 @@ def main(words: Sequence[str] | None = None) -> int:
     seeds = tuple(given.seed or SEEDS)
     pilot = pilot_runs(given.out, contenders=contenders)
     runs = all_runs(given.out, settings=settings, contenders=contenders, seeds=seeds)
+    budget = QUICK if given.quick else FULL
     failed: list[Run] = []
-    if not given.tables:
+    if given.quick and given.keep is not None:
+        _parser().error("--keep: figures of a few steps are none to keep; leave --quick out")
+    if given.tables:
+        _require_design(given.out, runs, pilot=pilot, budget=budget)
+    else:
         if given.hippocampus is None and any(run.setting.shift is None for run in runs):
             _parser().error("--hippocampus: name the folder of volumes, or other settings")
-        budget = QUICK if given.quick else FULL
         failed = _run(pilot, given, budget=budget)
         if not failed:
             settled = [settle(contender, pilot=pilot) for contender in contenders]
@@ -40,11 +44,23 @@ def main(words: Sequence[str] | None = None) -> int:
     if given.page is not None:
         fill(
             given.page,
-            design=design(budget=FULL, seeds=SEEDS),
+            design=design(budget=budget, seeds=seeds),
             pilot=pilot_table(pilot),
             figures=tables,
         )
     return 1 if failed else 0
+
+
+def _require_design(
+    out: Path, runs: Sequence[Run], *, pilot: Sequence[Run], budget: Budget
+) -> None:
+    """End where figures are there that this design did not make."""
+    others = [run.name for run in (*pilot, *runs) if not run.is_of_design(budget=budget)]
+    if others:
+        _parser().error(
+            f"--tables: another design made {', '.join(others)} in {out}; give its options, or a "
+            "folder of its own to each design"
+        )
 
 
 def _run(runs: Sequence[Run], given: argparse.Namespace, *, budget: Budget) -> list[Run]:
@@ -71,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tables", action="store_true", help="run nothing, print what there is")
     parser.add_argument("--page", type=Path, help="put the tables into this page too")
     parser.add_argument("--keep", type=Path, help="file of figures: read first, written at the end")
-    parser.add_argument("--quick", action="store_true", help="a few steps: does every run end?")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few steps, to see that every run ends; without --keep",
+    )
     return parser
 
 

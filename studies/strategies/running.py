@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from studies.strategies.budget import Budget
@@ -61,6 +61,25 @@ class Run:
         """Whether its figures are there."""
         path = self.out / "result.json"
         return path.is_file() and json.loads(path.read_text())["status"] == "finished"
+
+    def is_of_design(self, *, budget: Budget) -> bool:
+        """Whether its figures, if there are any, are those of the study it would write now.
+
+        Where a pilot has yet to choose, the study of any candidate is of the design.
+        """
+        if not self.is_finished:
+            return True
+        contender = self.contender
+        designed = [
+            study_text(
+                self.setting,
+                replace(contender, strategy=lines, candidates=()),
+                seed=self.seed,
+                budget=budget,
+            )
+            for _, lines in contender.candidates or (("", contender.strategy),)
+        ]
+        return self.study.is_file() and self.study.read_text() in designed
 
     def write_study(self, *, budget: Budget) -> None:
         """Write the study file; one that is there must be the same.

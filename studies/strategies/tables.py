@@ -21,6 +21,11 @@ def design(*, budget: Budget, seeds: Sequence[int]) -> str:
         f"{budget.steps * 4:,} gradient steps a run, for every row; where models become "
         f"personal, {budget.personal_rounds} of the {budget.rounds} rounds are for that."
     )
+    if budget.cases is not None:
+        words += (
+            f" Generated hospitals have at most {budget.cases} training cases: this only shows "
+            "that every run ends, and no figure means anything."
+        )
     lines = [
         words,
         "",

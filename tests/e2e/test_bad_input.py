@@ -16,7 +16,9 @@ from tiny import fedvol_command, half_written, tiny_text
 from fedvol.errors import QuorumError
 from fedvol.files import digest_file, locked_folder
 from fedvol.report import read_result
+from fedvol.simulation.federate import Federated
 from fedvol.simulation.session import Session
+from fedvol.types import SiteId
 
 SHORT = {"rounds": "rounds = 1", "steps_per_round": "steps_per_round = 1"}
 LENIENT = {
@@ -243,6 +245,25 @@ def test_a_run_that_failed_leaves_its_reason(
     assert result.reason.startswith("FV-FED-001 run federated round 1: abandoned 3 times")
     assert "This run failed." in (out / "report.html").read_text()
     assert fedvol("report", out).status == 0
+
+    monkeypatch.undo()
+    train_alone = Session.local
+
+    def diverge(session: Session, site: SiteId) -> Federated:
+        if site == "hospital_2":
+            raise QuorumError("run local-hospital_2 round 1", "abandoned 3 times in a row", "Look.")
+        return train_alone(session, site)
+
+    monkeypatch.setattr(Session, "local", diverge)
+    more = ("--resume", "--baselines", "local")
+    ended = simulate(fedvol, write_study(tmp_path, **SHORT), tiny_data, out, *more)
+    assert ended.status == 5, ended.err
+    result = read_result(out / "result.json")
+    assert (result.status, set(result.evaluation)) == ("failed", {"federated", "local/hospital_1"})
+    assert set(result.comparisons) == {"local/hospital_1"}
+    assert result.reason.startswith("FV-FED-001 run local-hospital_2 round 1")
+    assert (out / "checkpoints" / "federated.safetensors").exists()
+    assert "This run failed." in (out / "report.html").read_text()
 
     monkeypatch.undo()
     ended = simulate(fedvol, write_study(tmp_path, **SHORT), tiny_data, out, "--resume")

@@ -22,7 +22,7 @@ from fedvol.audit import AuditLog
 from fedvol.client import AgentSpec
 from fedvol.client.local_state import LocalState
 from fedvol.config import SIMULATION_POLICY
-from fedvol.errors import AuditError, DiskFullError, QuorumError
+from fedvol.errors import AuditError, DiskFullError, QuorumError, TimeLimitError
 from fedvol.federation import Action, Reply, Request, RoundState, RunState, SiteState
 from fedvol.plan import canonical_json
 from fedvol.server import Coordinator, SystemClock
@@ -397,6 +397,7 @@ def test_in_a_simulation_a_sites_failure_stops_the_run(
     troubles: list[Exception] = [
         DiskFullError("disk", "no space left", "Free some space."),
         MemoryError("of the training"),
+        TimeLimitError("local training", "stopped after step 1 of 3", "Ask again."),
     ]
 
     def save(self: LocalState, **arguments) -> None:
@@ -415,6 +416,8 @@ def test_in_a_simulation_a_sites_failure_stops_the_run(
     with pytest.raises(DiskFullError, match="site hospital_2: disk full"):
         simulate(federation)
     with pytest.raises(MemoryError, match="of the training"):
+        simulate(federation)
+    with pytest.raises(TimeLimitError, match=r"site hospital_2: time limit passed.*--resume"):
         simulate(federation)
     full.append(OSError(28, "No space left on device"))
     with pytest.raises(DiskFullError):

@@ -43,6 +43,7 @@ class Listening:
         self._link = link
         self.down: dict[Action, set[str]] = {}
         self.up: dict[Action, set[str]] = {}
+        self.asked: dict[Action, set[SiteId]] = {}
         self.norms: dict[SiteId, State] = {}
 
     def sites(self) -> tuple[SiteId, ...]:
@@ -51,6 +52,7 @@ class Listening:
     def ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
         for request in requests:
             self.down.setdefault(request.action, set()).update(request.state)
+            self.asked.setdefault(request.action, set()).add(request.site)
         for reply in self._link.ask(requests):
             self.up.setdefault(reply.action, set()).update(reply.tensors)
             if reply.action is not Action.NORMS:
@@ -268,6 +270,45 @@ def test_a_round_asked_again_starts_from_the_same_norms(played: Played, tmp_path
         folder = again.site(site) / "state" / RUN / "stage-0"
         for name, array in load_file(folder / "local-000003.safetensors").items():
             np.testing.assert_array_equal(array, local_norms(played, site, 3)[name])
+
+
+def test_running_statistics_of_batch_norm_leave_once_and_only_sites_that_have_some_vote(
+    played: Played, tmp_path: Path
+) -> None:
+    """hospital_3 has cases to judge on and none to train on, so no norm layers of its own."""
+    cases = dict(played.federation.cases)
+    cases[SiteId("hospital_3")] = replace(cases[SiteId("hospital_3")], train=())
+    study = tiny_study(
+        strategy=FEDBN,
+        features='features = [4, 8]\nnorm = "batch"',
+        rounds="rounds = 2",
+        steps_per_round="steps_per_round = 2",
+    )
+    federation = make_federation(study, cases=cases, folder=tmp_path)
+    links: list[Listening] = []
+
+    def listen(link: Link) -> Link:
+        links.append(Listening(link))
+        return links[0]
+
+    outcome, tests = federation.run(through=listen, test=True)
+    statistics = {name for name in federation.initial if "running" in name}
+    assert len(statistics) == 2 * 6
+    norms = {s.name for s in federation.plan.network.tensors if s.kind is TensorKind.NORM}
+    assert statistics < norms
+    link = links[0]
+    assert not norms & (link.up[Action.FINETUNE] | link.down[Action.VALIDATE])
+    assert link.up[Action.NORMS] == norms
+    trained = {SiteId("hospital_1"), SiteId("hospital_2")}
+    assert link.asked[Action.VALIDATE] == trained
+    assert set(tests) == {*trained, SiteId("hospital_3")}
+    held = {site: link.norms[site] for site in trained}
+    total = sum(len(cases[site].train) for site in trained)
+    release = federation.state(outcome.release)
+    for name in statistics:
+        assert not np.array_equal(*(held[site][name] for site in sorted(trained)))
+        mean = sum(len(cases[site].train) / total * held[site][name] for site in trained)
+        np.testing.assert_allclose(release[name], mean, rtol=1e-5, atol=1e-7)
 
 
 def test_through_the_command(fedvol, tiny_data: Path, tmp_path: Path) -> None:

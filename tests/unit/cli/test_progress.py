@@ -96,6 +96,14 @@ def test_cases_that_were_skipped_are_counted_by_code() -> None:
     assert stream.getvalue().splitlines() == [line, line]
 
 
+def test_cases_that_stand_for_subjects_are_told() -> None:
+    stream = io.StringIO()
+    PlainProgress(stream).event("subjects.unnamed", data="/volumes")
+    assert stream.getvalue() == (
+        "no table names subjects: every case counts as a subject of its own\n"
+    )
+
+
 def test_live_rows() -> None:
     picture = _live(EVENTS[:5])
     assert "federated | finetune round 1 of 4" in picture

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from fedvol.data import case_store
 from fedvol.data.box import Box
 from fedvol.data.case_file import open_section, quantise
-from fedvol.data.case_store import PADDING, CaseStore
+from fedvol.data.case_store import PADDING, CaseStore, StoredCase
 from fedvol.data.volume import PreparedCase
 from fedvol.errors import CaseStoreError
-from fedvol.types import CaseId, Digest
+from fedvol.types import CaseId, Digest, Triple
 
 CASE = CaseId("a_001")
 KEY = Digest("0" * 64)
@@ -33,6 +33,14 @@ def prepared(
         if label is None
         else {i: np.argwhere(label == i).astype(np.int32) for i in (1, 2)},
     )
+
+
+def read_patch(case: StoredCase, start: Triple, size: Triple) -> tuple[np.ndarray, np.ndarray]:
+    """A box of image and label."""
+    image = np.empty((case.num_channels, *size), dtype=np.float32)
+    label = np.empty(size, dtype=np.uint8)
+    case.read_patch(start, image=image, label=label)
+    return image, label
 
 
 @pytest.fixture
@@ -67,12 +75,12 @@ def test_a_thousand_cases_are_open_in_little_memory(store):
     given_case = prepared((40, 40, 40))
     given_case.foreground[1] = np.resize(given_case.foreground[1], (10_000, 3))
     store.write(CASE, given_case, key=KEY)
-    store.open(CASE).patch((0, 0, 0), (8, 8, 8))
+    read_patch(store.open(CASE), (0, 0, 0), (8, 8, 8))
     before = memory_bytes()
 
     cases = [store.open(CASE) for _ in range(250)]
     for case in cases:
-        case.patch((0, 0, 0), (8, 8, 8))
+        read_patch(case, (0, 0, 0), (8, 8, 8))
         case.foreground(1)
 
     assert memory_bytes() - before < len(cases) * 50_000
@@ -172,7 +180,7 @@ def padded(tmp_path_factory):
 def test_a_patch_is_the_padded_volume_cropped(padded, start, size):
     store, padded_image, padded_label = padded
 
-    image, label = store.open(CASE).patch(start, size)
+    image, label = read_patch(store.open(CASE), start, size)
 
     window = tuple(
         slice(MARGIN + first, MARGIN + first + length)
@@ -192,7 +200,7 @@ def test_a_patch_reads_only_the_chunks_it_touches(store, monkeypatch):
         return opened[-1]
 
     monkeypatch.setattr(case_store, "open_section", recorded)
-    case.patch((10, 10, 10), (8, 8, 8))
+    read_patch(case, (10, 10, 10), (8, 8, 8))
 
     image, label = opened
     assert image.array.chunks == (1, 64, 64, 64)

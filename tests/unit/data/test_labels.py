@@ -1,7 +1,8 @@
 import numpy as np
 
 from fedvol.config.data import DataRequirement
-from fedvol.data.labels import UNNAMED, class_indices, class_names, label_lut
+from fedvol.data.labels import UNNAMED, class_indices, label_lut
+from fedvol.plan import class_names
 
 
 def test_classes_are_in_order_of_their_value_not_of_the_file(requirement: DataRequirement) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvol.data.layout import read_entries
+from fedvol.data.layout import has_subjects, read_entries
 from fedvol.errors import CaseTableError, DataFolderError
 
 Save = Callable[..., Path]
@@ -95,6 +95,14 @@ def test_an_msd_folder_without_a_table_is_one_site(root: Path, save_nifti: Save)
         save_nifti(root / "labelsTr" / f"{name}.nii.gz", ARRAY)
     entries = read_entries(root, num_channels=1)
     assert [(e.case, e.subject) for e in entries["data"]] == [("c1", "c1"), ("c2", "c2")]
+
+
+def test_without_any_table_nobody_names_subjects(root: Path, save_nifti: Save) -> None:
+    save_nifti(root / "imagesTr" / "a.nii.gz", ARRAY)
+    assert not has_subjects(root)
+    (root / "cases.csv").write_text("case,subject\na,S1\n")
+    assert has_subjects(root)
+    assert has_subjects(root.parent)  # one folder for each site
 
 
 def test_the_training_list_of_dataset_json_is_followed(root: Path, save_nifti: Save) -> None:

@@ -6,7 +6,6 @@ from fedvol.data.preprocess import MAX_FOREGROUND_VOXELS, normalise, prepare
 from fedvol.data.volume import Volume
 from fedvol.errors import (
     ConstantVolumeError,
-    EmptyLabelError,
     NonFiniteVoxelError,
     UnknownLabelError,
 )
@@ -149,22 +148,6 @@ def test_a_value_the_study_does_not_name_is_refused(value):
 
     with pytest.raises(UnknownLabelError, match=f": {value}\\."):
         prepare(volume(), label, config=config(), lut=LUT, num_classes=3)
-
-
-def test_background_only_is_refused_where_the_study_says_so():
-    label = np.zeros((6, 7, 8), np.uint8)
-
-    prepare(volume(), label, config=config(), lut=LUT, num_classes=3)
-    with pytest.raises(EmptyLabelError, match="a/1"):
-        prepare(
-            volume(),
-            label,
-            config=config(),
-            lut=LUT,
-            num_classes=3,
-            allow_empty_labels=False,
-            where="a/1",
-        )
 
 
 def test_foreground_names_voxels_of_each_class_spread_over_the_whole_structure():

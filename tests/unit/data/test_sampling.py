@@ -146,7 +146,9 @@ def test_a_patch_lies_in_the_volume_or_holds_it_and_shows_its_voxel(
             assert 0 <= first <= side - length
         else:
             assert side - length <= first <= 0
-    _, label = case.patch(start, size)
+    label = np.empty(size, dtype=np.uint8)
+    image = np.empty((case.num_channels, *size), dtype=np.float32)
+    case.read_patch(start, image=image, label=label)
     if is_foreground:
         assert label.any()
 

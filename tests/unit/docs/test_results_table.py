@@ -40,6 +40,10 @@ def test_table(table: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[
     known: dict[str, Any] = {"value": 0.5, "low": None, "high": None, "n": 3}
     overall = {key: {**known, "value": None} for key, _, _ in table.METRICS} | {"dice": known}
     result = {
+        "sites": {
+            "north": {"test_cases": 3, "test_subjects": 2},
+            "south": {"test_cases": 3, "test_subjects": 1},
+        },
         "evaluation": {
             "federated": {"overall": overall, "by_site": {"north": {"dice": known}}},
             "pooled": {"overall": overall, "by_site": {"south": {"dice": known}}},
@@ -56,6 +60,7 @@ def test_table(table: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[
     table.main([f"fedavg={tmp_path}"])
     overall_rows, by_site, paired = capsys.readouterr().out.split("\n\n")
     assert "| fedavg | federated | 0.500 | – | – | – | 3 | 40 | 1.5 |" in overall_rows
-    assert "| Dice | model | north | south |" in by_site
+    heads = "| Dice | model | north (n=3, 2 subjects) | south (n=3, 1 subject) |"
+    assert by_site.splitlines()[0] == heads
     assert "| fedavg | pooled | – | 0.500 |" in by_site
     assert "| fedavg: pooled | -0.250 (-0.500 to +0.125) | -0.25 (-0.50 to +0.12) |" in paired

@@ -70,7 +70,7 @@ def update() -> Reply:
 
 def sums() -> MetricSums:
     shape = (len(KEYS), 1 + REPLICATES)
-    counts = np.full(shape, 6, dtype=np.int64)
+    counts = np.full(shape, 6, dtype=np.float64)
     values = np.array([4.5, 5.0, 30.0])[:, np.newaxis] * np.ones(shape)
     return MetricSums(
         keys=KEYS,
@@ -278,6 +278,9 @@ def spoil(name: str, index: tuple[int, ...], value: float) -> Reply:
         (spoil("sums", (2, 3), np.inf), "NaN"),
         (spoil("sums", (2, 0), -1.0), "negative"),
         (spoil("counts", (0, 2), -1), "negative"),
+        (spoil("counts", (1, 2), np.nan), "NaN"),
+        (spoil("counts", (1, 2), np.inf), "NaN"),
+        (spoil("counts", (0, 0), 5.5), "not whole"),
         (spoil("undefined", (0,), -1), "negative"),
         (spoil("counts", (0, 0), 9), "more cases than were judged"),
         (spoil("undefined", (0,), 3), "more cases than were judged"),
@@ -310,7 +313,7 @@ def spoil(name: str, index: tuple[int, ...], value: float) -> Reply:
                 tensors={
                     **evaluation().tensors,
                     "sums": np.ones((3, 2)),
-                    "counts": np.full((3, 2), 6),
+                    "counts": np.full((3, 2), 6.0),
                 },
             ),
             "1 replicates instead of 5",
@@ -329,7 +332,7 @@ def test_arrays_round_trip(num_keys: int, replicates: int, seed: int) -> None:
     part = MetricSums(
         keys=tuple(f"k{index}" for index in range(num_keys)),
         sums=rng.random((num_keys, 1 + replicates)),
-        counts=rng.integers(0, 9, (num_keys, 1 + replicates)),
+        counts=9 * rng.random((num_keys, 1 + replicates)),
         undefined=rng.integers(0, 9, num_keys),
         penalised=rng.integers(0, 9, num_keys),
         lone_sites=rng.integers(0, 9, num_keys),

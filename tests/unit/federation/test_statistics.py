@@ -21,7 +21,7 @@ def sums_of(
     return MetricSums(
         keys=keys,
         sums=np.array(sums, dtype=np.float64),
-        counts=np.array(counts, dtype=np.int64),
+        counts=np.array(counts, dtype=np.float64),
         undefined=np.full(len(keys), 2, dtype=np.int64),
         penalised=np.full(len(keys), 1, dtype=np.int64),
         lone_sites=np.full(len(keys), is_lone, dtype=np.int64),
@@ -98,7 +98,7 @@ def test_difference_is_paired_by_replicate() -> None:
     found = difference(a, b, key="dice")
     assert found.value == pytest.approx(0.1)
     assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.1))
-    assert found.n == 10
+    assert (found.n, found.other_n) == (10, 10)
     back = difference(b, a, key="dice")
     assert (back.value, back.low) == (pytest.approx(-0.1), pytest.approx(-0.1))
 
@@ -114,6 +114,13 @@ def test_difference_leaves_out_replicates_where_one_has_no_case() -> None:
     b = sums_of([[0.5, 2.0, 0.5]], [[2, 2, 2]])
     found = difference(a, b, key="dice")
     assert (found.low, found.high) == (0.25, 0.25)
+
+
+def test_difference_names_the_cases_behind_each_mean() -> None:
+    a, b = sums_of([[1.0, 1.0]], [[4, 4]]), sums_of([[1.0, 1.0]], [[5, 5]])
+    found = difference(a, b, key="dice")
+    assert (found.n, found.other_n) == (4, 5)
+    assert found.value == pytest.approx(0.05)
 
 
 def test_difference_without_cases_or_replicates() -> None:

@@ -157,7 +157,7 @@ def test_the_federated_model_comes_first_and_the_others_are_folded(text, page):
 def test_no_model_is_shown_by_its_bare_key(page):
     shown = page.text.split("Models and their files")[0]
     assert "local/" not in shown
-    assert "trained at north alone (same number of gradient steps as the whole federation" in shown
+    assert "trained at north alone (same number of gradient steps as the federated model" in shown
 
 
 def test_pictures_are_embedded_with_a_caption_and_an_alternative(text, page):
@@ -305,6 +305,18 @@ def test_one_model_alone_has_nothing_to_be_compared_with(document):
     page = Page(render(document))
     assert "No other model was trained in this run" in page.text
     assert "--baselines" not in page.text
+
+
+def test_cases_that_stand_for_subjects_are_told(document):
+    words = "No table names subjects, so every case counts as a subject of its own"
+    assert words not in Page(render(document)).text
+    assert words in Page(render(document | {"has_subjects": False})).text
+
+
+def test_what_was_compared_across_sites_is_told(document):
+    assert "pseudonyms and images were compared across sites" in Page(render(document)).text
+    unchecked = Page(render(document | {"overlap": "not checked"})).text
+    assert "Patients at more than one site: not checked across sites." in unchecked
 
 
 def test_models_without_an_interval_are_not_called_untrained(document):

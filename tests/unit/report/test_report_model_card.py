@@ -30,6 +30,15 @@ def test_tables_of_the_card_are_whole(result, plan):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
+def test_the_card_tells_where_cases_stand_for_subjects(document):
+    words = "No table names subjects: every case counts as a subject of its own."
+    for has_subjects in (True, False):
+        changed = document | {"has_subjects": has_subjects}
+        card = render_model_card(Result.model_validate_json(json.dumps(changed)), plan_json="")
+        assert (words in card) is not has_subjects
+        assert "across sites: checked by pseudonym and image." in card
+
+
 def test_names_cannot_become_markup(document):
     document["purpose"] = "<img src=x> | `code` [link](x) & more"
     card = render_model_card(Result.model_validate_json(json.dumps(document)), plan_json="")

@@ -3,7 +3,7 @@
 import pytest
 
 from fedvol.config import strategy
-from fedvol.report.settings import strategy_words
+from fedvol.report.settings import plan_settings, strategy_words
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,8 @@ from fedvol.report.settings import strategy_words
 )
 def test_strategies(settings, words: str) -> None:
     assert strategy_words(settings) == words
+
+
+def test_float32_is_said_to_be_tf32_on_a_gpu(plan) -> None:
+    stage = dict(plan_settings(plan))["Stage 1"]
+    assert stage.endswith(", float32 (on a GPU TF32 in convolutions)")

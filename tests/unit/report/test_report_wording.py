@@ -1,12 +1,14 @@
 import pytest
 
 from fedvol.report.result import Difference, PrivacyResult, Protection, SpentResult
+from fedvol.report.view import headline
 from fedvol.report.wording import (
     code_title,
     difference_words,
     model_order,
     model_words,
     privacy_words,
+    unequal_steps,
     verdict_words,
 )
 
@@ -37,6 +39,13 @@ def test_a_difference_carries_sign_unit_interval_and_n():
     assert words == "−1.00\u00a0mm HD95 (95 % interval −2.00 to +0.50\u00a0mm; n=12)"
 
 
+def test_a_difference_names_both_numbers_of_cases_where_they_differ():
+    one = difference("dice", 0.0125, None, None, n=3, other_n=3)
+    assert difference_words(one).endswith("; n=3)")
+    one = difference("dice", 0.0125, None, None, n=3, other_n=4)
+    assert difference_words(one).endswith("; n=3 against 4)")
+
+
 def test_a_difference_without_interval_says_why():
     words = difference_words(difference("dice", 0.0125, None, None, n=3))
     assert words == "+0.012 Dice (no interval (too few subjects); n=3)"
@@ -45,7 +54,7 @@ def test_a_difference_without_interval_says_why():
 def test_a_local_model_is_explained_with_its_steps(result):
     words = model_words("local/north", result=result)
     assert words.meaning == (
-        "trained at north alone (same number of gradient steps as the whole federation: 3,200)"
+        "trained at north alone (same number of gradient steps as the federated model: 3,200)"
     )
     assert "local/" not in words.label + words.phrase + words.meaning
 
@@ -54,7 +63,27 @@ def test_other_numbers_of_steps_are_not_called_the_same(result):
     model = result.models["pooled"].model_copy(update={"steps": 3_000})
     changed = result.model_copy(update={"models": result.models | {"pooled": model}})
     meaning = model_words("pooled", result=changed).meaning
-    assert meaning.endswith("(3,000 gradient steps; the whole federation took 3,200)")
+    assert meaning.endswith("(3,000 gradient steps; the federated model took 3,200 over all sites)")
+    assert unequal_steps("pooled", result=changed) == (
+        "unequal gradient steps: federated 3,200, the other 3,000"
+    )
+    assert unequal_steps("pooled", result=result) == ""
+
+
+def test_with_personal_models_a_baseline_is_said_to_have_taken_more_steps(result):
+    """Baselines take the steps of a personalise stage too; the federated model did not."""
+    more = result.models["pooled"].model_copy(update={"steps": 4_000})
+    models = result.models | {"pooled": more, "personalised": more}
+    changed = result.model_copy(update={"models": models})
+    assert model_words("pooled", result=changed).meaning.endswith(
+        "(4,000 gradient steps; the federated model took 3,200 over all sites, "
+        "and with the personalised models 4,000)"
+    )
+    assert model_words("personalised", result=changed).meaning.endswith(
+        "(4,000 gradient steps over all sites, the federated model's 3,200 among them)"
+    )
+    (pooled,) = [line for line in headline(changed).comparisons if line.model.key == "pooled"]
+    assert pooled.detail.endswith("; unequal gradient steps: federated 3,200, the other 4,000")
 
 
 def test_models_are_in_the_order_of_interest():

@@ -168,7 +168,7 @@ def test_evaluations_come_back_bit_for_bit(store: RunStore, plan: Plan, order: s
     sums = MetricSums(
         keys=("dice", "dice/liver"),
         sums=np.array(rng.random((2, 101)), order=order),
-        counts=np.array(rng.integers(0, 9, (2, 101)), order=order),
+        counts=np.array(9 * rng.random((2, 101)), order=order),
         undefined=np.array([1, 0]),
         penalised=np.array([0, 2]),
         lone_sites=np.array([0, 1]),

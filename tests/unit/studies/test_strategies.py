@@ -267,9 +267,38 @@ def test_the_page_tells_the_design_that_runs(tmp_path: Path) -> None:
     )
 
 
+def test_tables_are_of_the_design_that_made_the_figures(tmp_path: Path, capsys) -> None:
+    runs = all_runs(tmp_path, settings=[LABEL], contenders=[BY_NAME["fedavg"]], seeds=(4,))
+    leave(runs[0], {"a": 0.5}, lesion=0.5)
+    page = tmp_path / "page.md"
+    empty = "".join(
+        f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in ("design", "pilot", "figures")
+    )
+    page.write_text(empty)
+    words = ["--setting", "label", "--only", "fedavg", "--seed", "4", "--tables"]
+    words += ["--out", str(tmp_path), "--page", str(page)]
+
+    with pytest.raises(SystemExit):  # nothing says what made it
+        main(words)
+    runs[0].write_study(budget=QUICK)
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "another design made label-fedavg-4" in capsys.readouterr().err
+    assert page.read_text() == empty
+
+    assert main([*words, "--quick"]) == 0
+    assert "Seeds 4: " in page.read_text()
+    assert "3 rounds of 2 steps" in page.read_text()
+    assert "no figure means anything" in page.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["--only", "nothing"], "invalid choice"), (["--only", "fedavg"], "--hippocampus")],
+    [
+        (["--only", "nothing"], "invalid choice"),
+        (["--only", "fedavg"], "--hippocampus"),
+        (["--quick", "--keep", "kept.json"], "none to keep"),
+    ],
 )
 def test_a_slip_is_told(words, told: str, tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit):

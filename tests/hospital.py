@@ -263,14 +263,14 @@ class Server:
         return JSONResponse({"status": "recorded"})
 
 
-def joined(folder: Path, server: Server, *, site: SiteId = SITE) -> SiteFolder:
+def joined(folder: Path, server: Server) -> SiteFolder:
     """A site that the root has let in, without a network."""
     from fedvol.identity import NodeKey
 
     held = SiteFolder(folder=folder)
-    init_site(held, server.invite(site), device="cpu", now=now())
+    init_site(held, server.invite(), device="cpu", now=now())
     held.token_file.unlink()
-    server.enrolled[site] = (held.identity().public, NodeKey.load(held.node_file).public)
+    server.enrolled[SITE] = (held.identity().public, NodeKey.load(held.node_file).public)
     server.sign_roster()
     return held
 

@@ -150,10 +150,7 @@ class SiteWorker:
         )
 
     def refuse(self, request: Request, error: FedvolError) -> Contribution:
-        """Tell at the site why a request has no answer; the code of the reason is released.
-
-        It needs no consent.
-        """
+        """Tell at the site why a request has no answer; the code of the reason is released."""
         releaser = Releaser(
             site=SiteId(self._folder.config().site),
             plan=request.plan,

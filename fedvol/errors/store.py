@@ -77,5 +77,5 @@ class ResultFileError(StoreError):
 class AnsweredMeanwhileError(StoreError):
     """A proposal was answered by somebody else while this answer was decided."""
 
-    code = "FV-STORE-011"
+    code = "FV-STORE-012"
     title = "answered meanwhile"

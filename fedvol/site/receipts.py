@@ -59,19 +59,14 @@ def take_receipt(
         raise MessageError(
             where, "it is for another site or run", "Ask the operator what it is for."
         )
-
-    def log() -> None:
-        audit.append(
-            Receipt(
-                site=site,
-                run=run,
-                stage=said.stage,
-                round=said.round,
-                message=UNNAMED if said.answer is None else Digest(said.answer),
-                receipt=digest_bytes(text.encode()),
-            )
-        )
-
+    event = Receipt(
+        site=site,
+        run=run,
+        stage=said.stage,
+        round=said.round,
+        message=UNNAMED if said.answer is None else Digest(said.answer),
+        receipt=digest_bytes(text.encode()),
+    )
     return store.add_receipt(
         ReceiptRecord(
             run=run,
@@ -81,5 +76,5 @@ def take_receipt(
             answer=said.answer or "",
             signed=text,
         ),
-        before_kept=log,
+        before_kept=lambda: audit.append(event),
     )

@@ -3,6 +3,7 @@
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -14,6 +15,8 @@ from fedvol.transport.network.public_gate import Asgi
 
 _READY_S = 30.0
 _STEP_S = 0.02
+_FAREWELL_S = 1.0
+"""Seconds that a caller has to close a connection on which nothing is under way."""
 _GRACE_S = 10
 """Seconds in which what is under way may be answered when a listener stops."""
 
@@ -65,7 +68,7 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_GRACE_S,
+            timeout_graceful_shutdown=2 * _GRACE_S,
             date_header=True,  # by which a site sees that its clock is wrong
         )
         config.load()
@@ -124,4 +127,19 @@ class Listener:
     def stop(self) -> None:
         """Answer what is under way, then end; whoever is too slow is cut off."""
         self._server.should_exit = True
+        # A connection under TLS closes once its caller says so too, and an idle one says nothing.
+        self._thread.join(_FAREWELL_S)
+        self._cut(only_closing=True)
+        self._thread.join(_GRACE_S)
+        self._cut(only_closing=False)
         self._thread.join()
+
+    def _cut(self, *, only_closing: bool) -> None:
+        def cut() -> None:
+            for connection in list(self._server.server_state.connections):
+                if connection.transport.is_closing() or not only_closing:
+                    connection.transport.abort()
+
+        if self._thread.is_alive() and self._server.servers:
+            with suppress(RuntimeError):  # it ended in this moment
+                self._server.servers[0].get_loop().call_soon_threadsafe(cut)

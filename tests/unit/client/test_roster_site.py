@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from audit_logs import Noted
 from hospital import (
     SITE,
     Server,
@@ -15,7 +16,9 @@ from hospital import (
 )
 from tiny import tiny_study
 
+from fedvol.audit import AuditLog
 from fedvol.client.site_worker import RosterSite
+from fedvol.errors import FedvolError
 from fedvol.federation import Action, Request
 from fedvol.identity import Tag
 from fedvol.privacy import Contribution
@@ -48,22 +51,36 @@ class NoBlobs:
         raise AssertionError("no weights are brought")
 
 
+def never(request: Request, error: FedvolError) -> Contribution:
+    raise AssertionError("nothing was to be refused") from error
+
+
 def test_a_kept_answer_does_not_outlive_the_policy_it_was_given_under(tmp_path: Path) -> None:
     server = Server(folder=tmp_path / "server")
     held = joined(tmp_path / "site", server)
     add_to_config(held, source_toml(tmp_path))
     assert server.roster is not None
-    take_roster(held, server.roster, now=now())
+    take_roster(held, server.roster, audit=Noted(), now=now())
     keep_proposal(held, server, "p1", PLAN)
     approve(held, "p1")
     given: list[int] = []
 
     def handle(site: SiteId, request: Request) -> Contribution:
         given.append(len(given))
-        return sealed(Kind.EVALUATION, values={"number": len(given)}, tensors={})
+        return sealed(
+            Kind.EVALUATION, values={"number": len(given)}, tensors={}, digest=Digest("2" * 64)
+        )
 
     with SiteStore(held.store_file) as store:
-        site = RosterSite(held, held.identity(), blobs=NoBlobs(), gate=Gate(held, store))
+        audit = AuditLog(held.audit_file)
+        site = RosterSite(
+            held,
+            held.identity(),
+            blobs=NoBlobs(),
+            gate=Gate(held, store, audit=audit),
+            audit=audit,
+            refuses=never,
+        )
         asked = to_records(sign_header(server.identity, Tag.REQUEST, request_header(REQUEST)))
 
         def answer() -> str:

@@ -216,7 +216,7 @@ def test_a_patient_who_is_taken_out_is_trained_on_no_more(
         keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         Preparing(held, store, observer=Watching(held)).once()
-        worker = SiteWorker(held, store, observer=Watching(held))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
         before = ask(worker, plan, Action.FINETUNE, initial)
         gone = take_out(volumes)
         assert ask(worker, plan, Action.FINETUNE, initial).code == "FV-DATA-030"
@@ -237,7 +237,7 @@ def test_what_was_trained_on_a_patient_taken_out_meanwhile_stays_here(
         keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         Preparing(held, store, observer=watching).once()
-        worker = SiteWorker(held, store, observer=watching)
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=watching)
         refused = ask(worker, plan, Action.FINETUNE, initial)
     assert watching.takes_out is None
     assert (refused.code, dict(refused.tensors)) == ("FV-DATA-030", {})

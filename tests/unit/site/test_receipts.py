@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from audit_logs import Noted
 from conftest import Command
-from hospital import Server, add_to_config, joined, now, plain_plan, source_toml, syncing
+from hospital import SITE, Server, add_to_config, joined, now, plain_plan, source_toml, syncing
 from tiny import Events, tiny_study
 
+from fedvol.audit import AuditEvent, AuditSink
 from fedvol.errors import AuditError
 from fedvol.identity import IdentityKey
 from fedvol.site import Answering, SiteFolder
+from fedvol.site.receipts import take_receipt
 from fedvol.store import SiteStore
+from fedvol.types import RunId
 
 
 @pytest.fixture
@@ -71,15 +75,33 @@ def test_a_receipt_that_does_not_count(
         assert [(one.run, one.round) for one in store.receipts()] == [("p1", 2)]
 
 
-def test_a_receipt_that_cannot_be_written_down_is_asked_for_again(
+class Full:
+    """A log on a full disk."""
+
+    def append(self, event: AuditEvent, /) -> None:
+        raise AuditError("audit.jsonl", "no space left on the disk", "Free some space.")
+
+
+def test_a_receipt_that_cannot_be_written_down_is_not_kept(
     held: SiteFolder, server: Server
 ) -> None:
     server.give_receipt("p1")
-    log = held.audit_file.read_text()
-    held.audit_file.write_text("no log\n")
-    with server.listening(), syncing(held) as sync, pytest.raises(AuditError):
-        sync.once()
-    held.audit_file.write_text(log)
-    with server.listening(), syncing(held) as sync:
-        sync.once()
-    assert held.audit_file.read_text().count('"kind":"receipt"') == 1
+    (text,) = server.receipts["p1"]
+    with SiteStore(held.store_file) as store:
+
+        def take(audit: AuditSink) -> bool:
+            return take_receipt(
+                store,
+                text,
+                audit=audit,
+                server=server.identity.public,
+                run=RunId("p1"),
+                site=SITE,
+            )
+
+        with pytest.raises(AuditError):
+            take(Full())
+        assert store.receipts() == ()
+        log = Noted()
+        assert (take(log), take(log)) == (True, False)
+        assert len(log.events) == 1

@@ -7,7 +7,7 @@ weights gets a second name, which takes no time; both are read afterwards, as th
 The audit log is copied last. It may tell of a little more than the records, never of less.
 
 Not in it: messages and weights under way, which are asked for again, and what the server makes anew
-when it starts (`flower.db`, `exchange/`, `secret`).
+when it starts (`flower.db`, `exchange/`, `secret`, `calls.txt`).
 """
 
 import errno

@@ -7,15 +7,8 @@ its records move to a PostgreSQL, where there is one.
 """
 
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,79 +16,9 @@ import pytest
 from network import free_port
 from postgresql import PostgreSQL, binaries
 from tiny import make_hospitals, tiny_text
+from typed import SITES, Typed, approve, checkpoints, is_open, join, start, until
 
 from fedvol.plan import Plan
-from fedvol.store import RunStore, open_engine
-from fedvol.types import RunId
-
-SITES = ("hospital_1", "hospital_2")
-WAIT_S = 240.0
-
-
-class Typed:
-    """Somebody at a keyboard, in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, *words: str | Path, status: int = 0) -> dict[str, Any]:
-        """Type a command; the JSON it prints.
-
-        Args:
-            words: What is typed behind `fedvol`.
-            status: Exit status that is expected.
-        """
-        done = subprocess.run(
-            self.command(*words, "--json"),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=WAIT_S,
-        )
-        assert done.returncode == status, f"{words}: {done.stdout}{done.stderr}"
-        return json.loads(done.stdout.splitlines()[-1])
-
-    def command(self, *words: str | Path) -> list[str]:
-        """What a shell would run."""
-        return [sys.executable, "-m", "fedvol", *map(str, words)]
-
-    @contextmanager
-    def serving(self, *words: str | Path) -> Generator[None]:
-        """A command that serves; ended as an operating system ends it, and it ends well."""
-        log = self.folder / f"{'-'.join(map(str, words))}.log".replace("/", "-")
-        with log.open("wb") as told:
-            process = subprocess.Popen(
-                self.command(*words), cwd=self.folder, stdout=told, stderr=told, env={**os.environ}
-            )
-        try:
-            yield
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(WAIT_S) == 0, log.read_text()
-        finally:
-            process.kill()
-            process.wait()
-
-
-def until(found: Callable[[], Any]) -> Any:
-    """Wait for something true, with a limit."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not (value := found()):
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(2.0)
-    return value
-
-
-def is_open(port: int) -> bool:
-    """Whether somebody listens on a port of the loopback address."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def checkpoints(database: Path | str, run: str) -> Sequence[tuple[str, int, str]]:
-    with closing(RunStore(open_engine(database))) as store:
-        found = store.checkpoints(RunId(run))
-    return sorted((one.kind.value, one.round, one.digest) for one in found)
 
 
 @pytest.fixture
@@ -125,29 +48,9 @@ def typed(tmp_path: Path) -> Typed:
 def test_from_nothing_to_a_finished_run_and_back(
     typed: Typed, elsewhere: tuple[str, list[str | Path]]
 ) -> None:
-    folder = typed.folder
-    typed("root", "init", "--out", "root", "--consortium", "Two Hospitals")
-    address = f"127.0.0.1:{free_port()}"
-    server = ("server", "init", "server", "--root", "root/root.json", "--address", address)
-    private = free_port()
-    typed(*server, "--private-port", str(private))
+    folder, private = typed.folder, free_port()
     with ExitStack() as stack:
-        stack.enter_context(typed.serving("server", "start", "server"))
-        until(lambda: is_open(private))
-        for site in SITES:
-            line = typed("site-admin", "invite", site)["line"]
-            typed("site", "init", "--folder", site, "--invitation", line)
-            own = folder / site / "site.toml"
-            few = own.read_text().replace("= 10\n", "= 1\n")  # a test has few patients
-            own.write_text(f"{few}\n[link]\nsync_s = 2.0\npoll_s = 0.5\n")
-            typed("site", "enrol", "--folder", site)
-            typed("data", "add", f"volumes/{site}", "--name=ct", "--channels=CT", "--folder", site)
-        typed("site-admin", "roster", "draft", "draft.json")
-        signing = ("root", "sign-roster", "draft.json", "--key", "root", "--out", "roster.json")
-        typed(*signing, "--yes")
-        typed("site-admin", "roster", "put", "roster.json")
-        for site in SITES:
-            stack.enter_context(typed.serving("site", "start", "--folder", site))
+        join(typed, stack, private=private)
         job = typed("run", "propose", "study.toml", "--name", "first")
         assert (job["run"], job["kind"]) == ("first-fingerprint", "fingerprint")
         typed("run", "start", "first-fingerprint", status=5)  # nobody agreed yet
@@ -211,10 +114,8 @@ def kinds(log: Path) -> set[str]:
 def agree_and_start(typed: Typed, name: str) -> None:
     """Both sites agree to a proposal, and it is started."""
     for site in SITES:
-        until(lambda site=site: name in proposals(typed, site))
-        typed("consent", "approve", name, "--yes", "--folder", site)
-    until(lambda: all_agreed(typed("run", "show", name)))
-    typed("run", "start", name)
+        approve(typed, site, name)
+    start(typed, name)
 
 
 def await_end(typed: Typed, name: str) -> None:
@@ -222,17 +123,7 @@ def await_end(typed: Typed, name: str) -> None:
     assert typed("run", "watch", name)["state"] == "finished"
 
 
-def proposals(typed: Typed, site: str) -> list[str]:
-    """What was put to a site."""
-    return [one["id"] for one in typed("consent", "list", "--folder", site)["proposals"]]
-
-
 def receipts_of(typed: Typed, site: str) -> list[dict[str, Any]]:
     """A site's receipts, once there is one for each round."""
     found = typed("site", "receipts", "--folder", site)["receipts"]
     return found if len(found) == 2 else []
-
-
-def all_agreed(shown: dict[str, Any]) -> bool:
-    """Whether every site of a run approved it."""
-    return all(site["consent"] == "approve" for site in shown["sites"])

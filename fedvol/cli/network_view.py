@@ -66,6 +66,11 @@ def watch_run(
     return run
 
 
+def ended_well(run: dict[str, Any]) -> bool:
+    """Whether a run that is over finished, and nothing of it is missing."""
+    return run["state"] == "finished" and not run["reason"]
+
+
 def is_over(run: dict[str, Any]) -> bool:
     """Whether nothing more will happen unless somebody asks for it."""
     return run["state"] in _OVER and run["wanted"] == "ended"

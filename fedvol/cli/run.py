@@ -72,14 +72,17 @@ def show(run: Run, access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False)
 def watch(run: Run, access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False) -> None:
     """Watch a run until it ends; Ctrl-C leaves it running.
 
-    RUN is its name.
+    RUN is its name. The exit status is 5 if it did not finish, or its test figures are missing.
     """
-    from fedvol.cli.network_view import watch_run
+    from fedvol.cli.network_view import ended_well, watch_run
+    from fedvol.errors import FederationError
 
     operators = Operators.of(access)
     found = watch_run(lambda: operators.get(run_path(run)), stream=sys.stderr)
     if as_json:
         emit(found)
+    if not ended_well(found):
+        raise typer.Exit(FederationError.exit_status)
 
 
 @app.command()

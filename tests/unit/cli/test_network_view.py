@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedvol.cli.network_view import show_run, watch_run
+from fedvol.cli.network_view import ended_well, show_run, watch_run
 from fedvol.cli.operator_access import Access, _refusal
 from fedvol.errors import FedvolError, QuorumError, UsageError
 
@@ -80,6 +80,21 @@ def test_watching_tells_each_change_once_and_ends_with_the_run() -> None:
     assert watch_run(lambda: next(looks), stream=stream, wait=waits.append) is states[-1]
     assert len(stream.getvalue().splitlines()) == 3
     assert len(waits) == 4
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "is_well"),
+    [
+        ("finished", "", True),
+        ("finished", "no test figures from south", False),
+        ("failed", "too few", False),
+        ("stopped", "ada stopped it", False),
+    ],
+)
+def test_a_run_that_did_not_finish_whole_did_not_end_well(
+    state: str, reason: str, is_well: bool
+) -> None:
+    assert ended_well(run(state=state, wanted="ended", reason=reason)) is is_well
 
 
 def training(step: int, **changes: Any) -> dict[str, Any]:

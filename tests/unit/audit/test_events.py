@@ -15,6 +15,7 @@ from fedvol.audit import (
     PolicyDecision,
     RosterChange,
     ServerRestored,
+    SitePause,
 )
 from fedvol.audit.events import MAX_FOREIGN_TEXT
 from fedvol.plan import canonical_json
@@ -31,6 +32,7 @@ EVENTS = [
     ConsentDecision(
         consent="c-1", proposal=PLAN, proposed="run", run="r1", decision="approved", by="dr_rossi"
     ),
+    SitePause(paused=True, by="dr_rossi", reason="the scanner's computer is needed"),
     PolicyDecision(
         run="r1",
         plan=PLAN,

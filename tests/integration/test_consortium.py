@@ -75,7 +75,8 @@ def test_from_nothing_to_a_finished_run_and_back(
         assert compared["contradictions"] == 0
         assert compared["contributions"]["not_taken"] == []
         # Health, two rounds, their validation, and the test; each asked and answered.
-        assert compared["requests"]["num_both"] == compared["contributions"]["num_both"] >= 6
+        # A site that is still preparing its cases says so, and gets the same request again.
+        assert compared["contributions"]["num_both"] >= compared["requests"]["num_both"] >= 6
     assert kinds(server_log) >= {"operator", "roster", "request", "reply_taken", "receipt"}
     assert kinds(folder / SITES[0] / "audit.jsonl") >= {
         *("consent", "roster", "received", "policy"),

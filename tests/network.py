@@ -186,7 +186,9 @@ class Network:
             party.await_event("link.up")
 
     def begin(self, run: str) -> Party:
-        """Start a coordinator for a run, new or begun."""
+        """Start a coordinator for a run, new or begun; one that a failed test left ends."""
+        if self.coordinator.process is not None and self.coordinator.process.poll() is None:
+            self.coordinator.kill()
         self.coordinator = self.coordinator_of(run)
         self.coordinator.start()
         return self.coordinator

@@ -107,7 +107,7 @@ def pause(
 
 @app.command()
 def resume(run: Run, access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False) -> None:
-    """Go on with a run that was paused, or that failed.
+    """Go on with a run that was paused, that failed, or that lacks test figures.
 
     RUN is its name.
     """

@@ -7,7 +7,7 @@ from typing import final
 
 import httpx
 
-from fedvol.errors import LinkDownError, MessageRefusedError, NotAdmittedError, RunEndedError
+from fedvol.errors import MessageRefusedError, RunEndedError, TransportError
 from fedvol.identity import NodeKey
 from fedvol.transport.engine import Message, set_message_id
 from fedvol.transport.network.fleet_engine import (
@@ -36,6 +36,7 @@ from fedvol.transport.network.fleet_engine import (
     push_objects,
     remove_content_from_message,
 )
+from fedvol.transport.network.server_away import link_down, not_admitted, translated
 
 _REFUSED = frozenset({401, 412})
 """Status of a key that is not registered, or whose clock is wrong; and of a node that the server
@@ -191,38 +192,27 @@ class FleetConnection:
 
     @contextmanager
     def _translated(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            if status in _REFUSED:
-                raise NotAdmittedError(
-                    self._where,
-                    "it does not let this site in",
-                    "Ask the operator whether the site is enrolled, suspended or revoked, and see "
-                    "that the clock is right.",
-                ) from error
-            if status == _RUN_ENDED:
-                raise RunEndedError(
-                    self._where, "the engine's run is over", "Nothing needs to be done."
-                ) from error
-            if status in _NOT_TAKEN:
-                raise MessageRefusedError(
-                    self._where,
-                    f"it does not take a message ({status})",
-                    "The round goes on without this site; bring both to one version of fedvol.",
-                ) from error
-            raise self._down(f"it answered {status}") from error
-        except (ObjectPullError, ObjectPushError, UnexpectedObjectContentError) as error:
-            raise self._down("a message did not pass whole") from error
-        except ValueError as error:  # so Flower says that bytes are no protobuf
-            raise self._down("what it answered is no message") from error
-        except httpx.HTTPError as error:
-            raise self._down(f"it cannot be reached ({type(error).__name__})") from error
+        with translated(self._where):
+            try:
+                yield
+            except httpx.HTTPStatusError as error:
+                raise self._by_status(error.response.status_code) from error
+            except (ObjectPullError, ObjectPushError, UnexpectedObjectContentError) as error:
+                raise link_down(self._where, "a message did not pass whole") from error
+            except ValueError as error:  # so Flower says that bytes are no protobuf
+                raise link_down(self._where, "what it answered is no message") from error
 
-    def _down(self, what: str) -> LinkDownError:
-        return LinkDownError(
-            self._where,
-            what,
-            "The site tries again by itself; `fedvol site doctor` says what is in the way.",
-        )
+    def _by_status(self, status: int) -> TransportError:
+        if status in _REFUSED:
+            return not_admitted(self._where)
+        if status == _RUN_ENDED:
+            return RunEndedError(
+                self._where, "the engine's run is over", "Nothing needs to be done."
+            )
+        if status in _NOT_TAKEN:
+            return MessageRefusedError(
+                self._where,
+                f"it does not take a message ({status})",
+                "The round goes on without this site; bring both to one version of fedvol.",
+            )
+        return link_down(self._where, f"it answered {status}")

@@ -14,7 +14,7 @@ from studies.strategies.running import Run
 
 
 def keep(runs: Sequence[Run], *, path: Path) -> None:
-    """Write the figures of every finished run; those of other runs that are there stay.
+    """Write the figures of every finished run, a line each; those of other runs there stay.
 
     Args:
         runs: Of which the finished ones are kept.
@@ -24,8 +24,9 @@ def keep(runs: Sequence[Run], *, path: Path) -> None:
     for run in runs:
         if run.is_finished:
             held[run.name] = _kept(run)
-    text = json.dumps({name: held[name] for name in sorted(held)}, indent=1, ensure_ascii=False)
-    write_atomic(path, text.encode() + b"\n")
+    lines = [f"{json.dumps(name)}: {json.dumps(held[name])}" for name in sorted(held)]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    write_atomic(path, text.encode())
 
 
 def restore(runs: Sequence[Run], *, path: Path) -> int:

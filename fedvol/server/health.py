@@ -9,7 +9,11 @@ from fedvol.server.asking import Missing, ask_each
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId
 
-_LIMIT_S = 120.0
+LIMIT_S, LIMIT_PER_SITE_S = 120.0, 5.0
+"""Seconds that every site has to answer, and more of them for each site that is asked.
+
+An answer takes a site some seconds, and a machine that works for many gives theirs one by one.
+"""
 
 
 def ask_health(
@@ -61,6 +65,7 @@ def _ask(
 ) -> tuple[dict[SiteId, HealthReport], dict[SiteId, str]]:
     """What the healthy sites say, and why the others are not among them."""
     present = set(link.sites())
+    asked = [site for site in sites if site in present]
     requests = [
         Request(
             run=run,
@@ -71,10 +76,9 @@ def _ask(
             action=Action.HEALTH,
             state={},
             arguments={},
-            limit_s=_LIMIT_S,
+            limit_s=LIMIT_S + LIMIT_PER_SITE_S * len(asked),
         )
-        for site in sites
-        if site in present
+        for site in asked
     ]
     health: dict[SiteId, HealthReport] = {}
     absent = {site: "not connected" for site in sites if site not in present}

@@ -8,7 +8,7 @@ from tiny import Events, tiny_study
 from fedvol.errors import CohortTooSmallError, QuorumError
 from fedvol.federation import HealthReport, Reply, Request
 from fedvol.plan import NetworkDescription, Plan
-from fedvol.server.health import ask_health
+from fedvol.server.health import LIMIT_PER_SITE_S, LIMIT_S, ask_health
 from fedvol.types import Digest, RunId, SiteId
 
 
@@ -17,12 +17,14 @@ class Sites:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.limits_s: list[float] = []
 
     def sites(self) -> tuple[SiteId, ...]:
         return tuple(SiteId(site) for site in ("fit", "refusing", "other", "silent"))
 
     def ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
         for request in requests:
+            self.limits_s.append(request.limit_s)
             if request.site == "silent":
                 continue
             refuses = request.site == "refusing"
@@ -57,9 +59,9 @@ def test_refusals_are_told_as_refusals_and_only_who_did_not_answer_is_absent() -
         sites=tuple(sorted(names)),
         network=NetworkDescription(tensors=(), initial_digest=Digest("0" * 64)),
     )
-    heard = Events()
+    heard, sites = Events(), Sites(plan)
     with pytest.raises(QuorumError) as caught:
-        ask_health(Sites(plan), run=RunId("r"), plan=plan, observer=heard)
+        ask_health(sites, run=RunId("r"), plan=plan, observer=heard)
     absent = {str(event["site"]): event["reason"] for event in heard.named("site.absent")}
     assert absent == {"gone": "not connected", "silent": "silent"}
     refused = {str(event["site"]): event for event in heard.named("site.refused")}
@@ -69,3 +71,5 @@ def test_refusals_are_told_as_refusals_and_only_who_did_not_answer_is_absent() -
     assert "fedvol 0.2.0" in str(refused["other"]["detail"])
     for name in set(names) - {"fit"}:
         assert f"{name}: " in str(caught.value)
+    # The more are asked, the longer each has: four of five are there.
+    assert sites.limits_s == [LIMIT_S + 4 * LIMIT_PER_SITE_S] * 4

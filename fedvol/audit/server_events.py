@@ -86,14 +86,14 @@ class ReplyReceived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorAction:
-    """Something that a user did, or tried, under their own name.
+    """Something that a user is about to do, or to try, under their own name.
 
     Attributes:
         user: Who.
         role: operator, observer or auditor.
         action: What, as the command names it, such as `run start`.
         subject: On what: a run, a site or a user.
-        code: Empty if it was done, else the error code for which it was not.
+        call: Sixteen hexadecimal digits, which the line of its outcome repeats.
     """
 
     kind: ClassVar[str] = "operator"
@@ -102,6 +102,32 @@ class OperatorAction:
     role: str
     action: str
     subject: str
+    call: str
+
+    def as_json(self) -> dict[str, Json]:
+        """Every field by name."""
+        return event_json(self, kind=self.kind, foreign=("subject",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorOutcome:
+    """How that ended. Where no line says so, the server died meanwhile: it may have been done.
+
+    Attributes:
+        user: Who.
+        action: What.
+        subject: On what.
+        call: Which call it was.
+        code: Empty if it was done, else the error code for which it was not; `fault` where our own
+            code failed, and some of it may have been done.
+    """
+
+    kind: ClassVar[str] = "operator_outcome"
+
+    user: str
+    action: str
+    subject: str
+    call: str
     code: str = ""
 
     def as_json(self) -> dict[str, Json]:

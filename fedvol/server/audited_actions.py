@@ -1,62 +1,98 @@
 """`AuditedActions`: what operators do, in the table they look at and in the log that proves it."""
 
-import threading
-from typing import final
+import secrets
+from dataclasses import dataclass
+from typing import Final, final
 
-from fedvol.audit import AuditLog, LoginRefused, OperatorAction
+from fedvol.audit import AuditSink, LoginRefused, OperatorAction, OperatorOutcome
 from fedvol.store import FederationStore
 
-DONE = "done"
+DONE: Final = "done"
+FAULT: Final = "fault"
+BEGUN: Final = "begun"
+"""Outcome in the table of what has none yet, or never got one because the server died."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """Something that was written down before it is done.
+
+    Attributes:
+        user: Who does it.
+        action: What.
+        subject: On what: a run, a site or a user.
+        call: Names it in the log.
+        number: Names it in the table.
+    """
+
+    user: str
+    action: str
+    subject: str
+    call: str
+    number: int
 
 
 @final
 class AuditedActions:
-    """Records each action twice.
+    """Records each action twice, before its effect, and then how it ended.
 
     Args:
         store: The table, which `fedvol user actions` shows.
         log: The server's audit log: a chain that shows what was changed or removed.
     """
 
-    def __init__(self, store: FederationStore, log: AuditLog) -> None:
+    def __init__(self, store: FederationStore, log: AuditSink) -> None:
         self._people = store.people
         self._log = log
-        self._appending = threading.Lock()
 
-    def record(self, *, user: str, role: str, action: str, subject: str, outcome: str) -> None:
-        """Add to what was done.
+    def begin(self, *, user: str, role: str, action: str, subject: str) -> Deed:
+        """Write down what is about to be done.
 
         Args:
-            user: Who; empty where the call brought nobody's token.
+            user: Who.
             role: Their role.
             action: What.
             subject: On what: a run, a site or a user.
-            outcome: `done`, or the code of the refusal.
+
+        Raises:
+            AuditError: The log was changed, or cannot be written: it must not be done.
+            StoreError: The table cannot be written: the same.
+        """
+        call = secrets.token_hex(8)
+        self._log.append(
+            OperatorAction(user=user, role=role, action=action, subject=subject, call=call)
+        )
+        number = self._people.record(user=user, action=action, subject=subject, outcome=BEGUN)
+        return Deed(user=user, action=action, subject=subject, call=call, number=number)
+
+    def end(self, deed: Deed, *, outcome: str) -> None:
+        """Write down how it ended.
+
+        Args:
+            deed: What.
+            outcome: `DONE`, `FAULT`, or the code of the refusal.
 
         Raises:
             AuditError: The log was changed, or cannot be written.
             StoreError: The table cannot be written.
         """
-        event = (
-            OperatorAction(
-                user=user,
-                role=role,
-                action=action,
-                subject=subject,
+        self._log.append(
+            OperatorOutcome(
+                user=deed.user,
+                action=deed.action,
+                subject=deed.subject,
+                call=deed.call,
                 code="" if outcome == DONE else outcome,
             )
-            if user
-            else LoginRefused(code=outcome)
         )
-        with self._appending:
-            self._log.append(event)
-        self._people.record(user=user, action=action, subject=subject, outcome=outcome)
+        self._people.settle(deed.number, outcome=outcome)
 
-    def checkpoint_if_due(self) -> None:
-        """Sign the log's head where that has waited long enough.
+    def stranger(self, *, action: str, subject: str, code: str) -> None:
+        """Write down that somebody came without a user's token.
 
         Raises:
             AuditError: The log was changed, or cannot be written.
+            StoreError: The table cannot be written.
         """
-        with self._appending:
-            self._log.checkpoint_if_due()
+        self._log.append(LoginRefused(code=code))
+        self._people.record(user="", action=action, subject=subject, outcome=code)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from fedvol.errors import FedvolError, MessageError, OperatorRefusedError
 from fedvol.files import atomic_path
 from fedvol.identity.acceptance import MAX_ROSTER_BYTES
+from fedvol.server.audited_actions import DONE, FAULT, Deed
 from fedvol.server.calls import read_small, status_of
 from fedvol.server.operator_desk import OperatorDesk
 from fedvol.server.run_desk import RunDesk
@@ -34,10 +35,18 @@ _log = logging.getLogger(__name__)
 
 
 class ActionSink(Protocol):
-    """Where every action is recorded before its answer leaves."""
+    """Where every action is recorded before it is done, and then how it ended."""
 
-    def record(self, *, user: str, role: str, action: str, subject: str, outcome: str) -> None:
-        """Add to what was done; raises if that cannot be written."""
+    def begin(self, *, user: str, role: str, action: str, subject: str) -> Deed:
+        """Write down what is about to be done; raises if that cannot be written."""
+        ...
+
+    def end(self, deed: Deed, *, outcome: str) -> None:
+        """Write down how it ended; raises if that cannot be written."""
+        ...
+
+    def stranger(self, *, action: str, subject: str, code: str) -> None:
+        """Write down that somebody came without a user's token."""
         ...
 
 
@@ -249,40 +258,52 @@ async def _answered(
     actions: ActionSink,
 ) -> Response:
     """An operator is told all of an error: the machine is theirs."""
-    name, role, status = "", "", 200
-    body: Json
-    outcome = "done"
+    action, subject = work.__name__, request.path_params.get("subject", "")[:200]
     try:
         user = await run_in_threadpool(_caller, request, users)
-        name, role = user.name, user.role.value
-        if user.role not in roles:
-            raise OperatorRefusedError(
-                f"user {name}",
-                f"the role {user.role} does not allow this",
-                f"Ask a user with one of these roles: {', '.join(sorted(roles))}.",
-            )
-        body = await work(Call(user=name, path=request.path_params, request=request))
+    except OperatorRefusedError as error:
+        await run_in_threadpool(actions.stranger, action=action, subject=subject, code=error.code)
+        return _refusal(error, status=401)
+    try:
+        if request.method == "GET":
+            return JSONResponse(await _worked(request, user, roles, work))
+        deed = await run_in_threadpool(
+            actions.begin, user=user.name, role=user.role.value, action=action, subject=subject
+        )
+        try:
+            body = await _worked(request, user, roles, work)
+        except Exception as error:
+            outcome = error.code if isinstance(error, FedvolError) else FAULT
+            await run_in_threadpool(actions.end, deed, outcome=outcome)
+            raise
+        await run_in_threadpool(actions.end, deed, outcome=DONE)
+        return JSONResponse(body)
     except FedvolError as error:
-        is_stranger = isinstance(error, OperatorRefusedError)
-        status = (403 if name else 401) if is_stranger else status_of(error)
-        outcome = error.code
-        body = {
+        is_role = isinstance(error, OperatorRefusedError)
+        return _refusal(error, status=403 if is_role else status_of(error))
+
+
+async def _worked(request: Request, user: UserRecord, roles: frozenset[Role], work: _Work) -> Json:
+    if user.role not in roles:
+        raise OperatorRefusedError(
+            f"user {user.name}",
+            f"the role {user.role} does not allow this",
+            f"Ask a user with one of these roles: {', '.join(sorted(roles))}.",
+        )
+    return await work(Call(user=user.name, path=request.path_params, request=request))
+
+
+def _refusal(error: FedvolError, *, status: int) -> Response:
+    return JSONResponse(
+        {
             "code": error.code,
             "where": error.where,
             "what": error.what,
             "fix": error.fix,
             "exit_status": error.exit_status,
-        }
-    if request.method != "GET" or not name:
-        await run_in_threadpool(
-            actions.record,
-            user=name,
-            role=role,
-            action=work.__name__,
-            subject=request.path_params.get("subject", "")[:200],
-            outcome=outcome,
-        )
-    return JSONResponse(body, status_code=status)
+        },
+        status_code=status,
+    )
 
 
 def _caller(request: Request, users: Callable[[str], UserRecord | None]) -> UserRecord:

@@ -199,12 +199,13 @@ class OperatorDesk:
 
         Raises:
             IdentityError: It is not acceptable; says why.
-            AuditError: It holds, and cannot be written down.
+            AuditError: It cannot be written down, and does not hold.
         """
         held = self._state.registry.roster()
-        roster = self._state.registry.put(content, where="roster", by=by)
+        _, roster = self._state.registry.acceptable(content, where="roster")
         if held is None or held.version < roster.version:
             self._audit.append(RosterChange.between(held, roster))
+        self._state.registry.put(content, where="roster", by=by)
         self._changed()
         return {
             "version": roster.version,

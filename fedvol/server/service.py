@@ -75,7 +75,6 @@ class _Server:
         self._syncing = threading.Lock()
         self._nodes: dict[SiteId, NodePublicKey] | None = None
         self._audit = AuditLog(state.folder.audit, signer=state.key)
-        self._actions = AuditedActions(state.store, self._audit)
         guard = CallGuard(state.registry, remembered_in=state.folder.calls)
         agreements = AgreementDesk(state.store, sites=state.registry)
         progress = ProgressDesk(state.store, sites=state.registry)
@@ -92,7 +91,7 @@ class _Server:
                 OperatorDesk(state, audit=self._audit, online=self._online, changed=self.sync),
                 RunDesk(state, online=self._online, training=progress.training),
                 users=state.store.people.user_of,
-                actions=self._actions,
+                actions=AuditedActions(state.store, self._audit),
                 status=self._status,
             ),
         )
@@ -126,7 +125,7 @@ class _Server:
         try:
             self.sync()
             self._certificate.look()
-            self._actions.checkpoint_if_due()
+            self._audit.checkpoint_if_due()
         except FedvolError as error:
             self._observer.event("look.failed", code=error.code, what=str(error))
 

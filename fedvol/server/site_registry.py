@@ -96,6 +96,25 @@ class SiteRegistry:
             IdentityError: It is not the root's, not this consortium's, names another server, is
                 older than the one held, or does not hold now.
         """
+        signed, roster = self.acceptable(content, where=where)
+        self._store.sites.put_roster(
+            roster.version,
+            content=signed.to_bytes(),
+            entries=[_entry(entry) for entry in roster.sites],
+            by=by,
+        )
+        return roster
+
+    def acceptable(self, content: bytes, *, where: str) -> tuple[SignedRoster, Roster]:
+        """A roster that may be put, signed and opened.
+
+        Args:
+            content: Its bytes.
+            where: The file or the sender, for errors.
+
+        Raises:
+            IdentityError: As for `put`.
+        """
         signed = SignedRoster.parse(content, where=where)
         roster = accept(signed, root=self._root, held=self.roster(), now=self._now(), where=where)
         if roster.consortium != self._consortium:
@@ -110,13 +129,7 @@ class SiteRegistry:
                 "it names another server's key than this one's",
                 "Have the root sign a draft that this server wrote.",
             )
-        self._store.sites.put_roster(
-            roster.version,
-            content=signed.to_bytes(),
-            entries=[_entry(entry) for entry in roster.sites],
-            by=by,
-        )
-        return roster
+        return signed, roster
 
     def draft(self) -> RosterDraft:
         """What the root should sign next: the newest keys, each site as the operator wants it."""

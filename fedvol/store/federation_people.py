@@ -85,14 +85,25 @@ class PeopleTables:
             row = session.scalars(wanted).one_or_none()
             return _user(row) if row is not None else None
 
-    def record(self, *, user: str, action: str, subject: str, outcome: str) -> None:
-        """Add to what was done."""
+    def record(self, *, user: str, action: str, subject: str, outcome: str) -> int:
+        """Add to what was done; returns its number."""
         with writing(self._engine) as session:
-            session.add(
-                ActionRow(
-                    at=self._now(), user=user, action=action, subject=subject, outcome=outcome
-                )
+            row = ActionRow(
+                at=self._now(), user=user, action=action, subject=subject, outcome=outcome
             )
+            session.add(row)
+            session.flush()
+            return row.number
+
+    def settle(self, number: int, *, outcome: str) -> None:
+        """Say how something ended that was added before it was done.
+
+        Args:
+            number: From `record`.
+            outcome: How.
+        """
+        with writing(self._engine) as session:
+            session.get_one(ActionRow, number).outcome = outcome
 
     def actions(self, *, last: int = 1000) -> tuple[ActionRecord, ...]:
         """What was done last, oldest first."""

@@ -251,7 +251,8 @@ class ActionRecord:
         user: Who; empty where nobody could be told by their token.
         action: What was called.
         subject: The site, run or user concerned.
-        outcome: `done`, or the code of the refusal.
+        outcome: `done`, or the code of the refusal; `begun` before that, and for ever where the
+            server died meanwhile.
     """
 
     at: datetime

@@ -130,7 +130,7 @@ class ReceiptRow(FederationBase):
 
 
 class ActionRow(FederationBase):
-    """One thing that somebody did through the operators' interface; rows are only added."""
+    """One thing that somebody did through the operators' interface; never deleted."""
 
     __tablename__ = "operator_actions"
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)

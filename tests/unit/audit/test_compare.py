@@ -17,7 +17,14 @@ from audit_logs import (
     sent,
 )
 
-from fedvol.audit import UNNAMED, AuditLog, Comparison, OperatorAction, compare_logs
+from fedvol.audit import (
+    UNNAMED,
+    AuditLog,
+    Comparison,
+    OperatorAction,
+    OperatorOutcome,
+    compare_logs,
+)
 from fedvol.errors import AuditError, UsageError
 
 OTHER = {"site": "site_b"}
@@ -39,7 +46,8 @@ def test_two_logs_of_one_undisturbed_round_agree(tmp_path: Path) -> None:
         tmp_path,
         site=[received(1), answer(1), receipt(1)],
         server=[
-            OperatorAction(user="ada", role="operator", action="run start", subject="r1"),
+            OperatorAction(user="ada", role="operator", action="start", subject="r1", call="1"),
+            OperatorOutcome(user="ada", action="start", subject="r1", call="1"),
             sent(1),
             sent(2, **OTHER),
             reply(2, **OTHER),

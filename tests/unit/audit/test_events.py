@@ -12,6 +12,7 @@ from fedvol.audit import (
     ConsentDecision,
     LoginRefused,
     OperatorAction,
+    OperatorOutcome,
     PolicyDecision,
     RosterChange,
     ServerRestored,
@@ -45,7 +46,8 @@ EVENTS = [
     ),
     BackupTaken(backup=PLAN, records=3, head=PLAN),
     ServerRestored(backup=PLAN, taken="2026-01-31T12:00:00Z", records=3, head=PLAN),
-    OperatorAction(user="ada", role="operator", action="run start", subject="r1"),
+    OperatorAction(user="ada", role="operator", action="run start", subject="r1", call="1" * 16),
+    OperatorOutcome(user="ada", action="run start", subject="r1", call="1" * 16, code="FV-FED-001"),
     LoginRefused(code="FV-TRAN-010"),
     RosterChange(
         version=2, roster=PLAN, joined=("site_c",), rekeyed=("site_d",), revoked=("site_b",)
@@ -89,7 +91,11 @@ def test_a_contribution_alone_names_a_recipient() -> None:
     ("event", "names"),
     [
         (received(1, action="x" * 9000), ("action",)),
-        (OperatorAction(user="u", role="r", action="a", subject="x" * 9000), ("subject",)),
+        (
+            OperatorAction(user="u", role="r", action="a", subject="x" * 9000, call="1"),
+            ("subject",),
+        ),
+        (OperatorOutcome(user="u", action="a", subject="x" * 9000, call="1"), ("subject",)),
     ],
 )
 def test_what_outsiders_wrote_is_cut(event, names: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from audit_logs import (
     written,
 )
 
-from fedvol.audit import AuditLog, OperatorAction, verify_log
+from fedvol.audit import AuditLog, OperatorOutcome, verify_log
 from fedvol.cli.main import main
 
 Capture = pytest.CaptureFixture[str]
@@ -188,12 +188,12 @@ def test_nothing_that_fits(site_log: Path, capsys: Capture) -> None:
 def test_what_outsiders_wrote_steers_no_terminal(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "audit.jsonl"
     AuditLog(path).append(
-        OperatorAction(user="\x1b[2Jeve\n", role="", action="", subject="r1", code="FV-X")
+        OperatorOutcome(user="\x1b[2Jeve\n", action="", subject="r1", call="1", code="FV-X")
     )
     assert main(["audit", "show", str(path)]) == 0
     said = capsys.readouterr().err
     assert "?[2Jeve?" in said
-    assert "code FV-X, subject r1" in said
+    assert "call 1, code FV-X, subject r1" in said
     assert "\x1b" not in said
 
 

@@ -1,6 +1,7 @@
 """The operators' interface: a token, a role, and a record of every action."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ class Api:
     def __init__(self, state: ServerState, token: str) -> None:
         self.state, self.token = state, token
         self.changes = 0
+        self.at_change: Callable[[], None] | None = None
         self.clock_s = 0.0
         self.progress = ProgressDesk(
             state.store, sites=state.registry, monotonic_s=lambda: self.clock_s
@@ -73,6 +75,8 @@ class Api:
 
     def changed(self) -> None:
         self.changes += 1
+        if self.at_change is not None:
+            self.at_change()
 
     def call(
         self, method: str, path: str, content: Any = b"", *, token: str | None = None
@@ -144,10 +148,95 @@ def test_what_is_done_is_recorded_under_its_user(api: Api) -> None:
         ("ada", "suspend_site", "south", "FV-CONF-004"),
         ("ada", "remove_user", "operator", "done"),
     ]
-    assert verify_log(api.state.folder.audit).records == 4
+    assert verify_log(api.state.folder.audit).records == 8
     told = json.dumps(api.done("GET", "actions")) + api.state.folder.audit.read_text()
     assert made["token"] not in told
     assert line not in told
+
+
+def deeds(api: Api) -> list[tuple[Any, ...]]:
+    """What the audit log tells of deeds, and which line belongs to which."""
+    lines = [json.loads(line) for line in api.state.folder.audit.read_text().splitlines()]
+    names = ("kind", "user", "action", "subject", "code")
+    told = [line["event"] for line in lines if line["event"]["kind"].startswith("operator")]
+    calls = list(dict.fromkeys(one["call"] for one in told))
+    return [
+        (calls.index(one["call"]), *(one[name] for name in names if name in one)) for one in told
+    ]
+
+
+def test_a_deed_stands_in_the_log_before_it_is_done_and_then_how_it_ended(
+    api: Api, consortium: Consortium
+) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+    stood: list[tuple[Any, ...]] = []
+    api.at_change = lambda: stood.extend(deeds(api))
+    api.done("POST", "sites/north/suspend")
+    assert stood == [(0, "operator", "operator", "suspend_site", "north")]
+    api.at_change = None
+    api.call("POST", "sites/south/suspend")
+    assert deeds(api)[1:] == [
+        (0, "operator_outcome", "operator", "suspend_site", "north", ""),
+        (1, "operator", "operator", "suspend_site", "south"),
+        (1, "operator_outcome", "operator", "suspend_site", "south", "FV-CONF-004"),
+    ]
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_killed_after_its_effect_a_deed_is_in_log_and_table(
+    api: Api, consortium: Consortium
+) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+
+    def die() -> None:
+        raise KilledError
+
+    api.at_change = die
+    with pytest.raises(KilledError):
+        api.call("POST", "sites/north/suspend")
+    assert api.state.registry.active() == ()
+    assert deeds(api) == [(0, "operator", "operator", "suspend_site", "north")]
+    assert api.actions()[-1] == ("operator", "suspend_site", "north", "begun")
+
+
+def test_a_fault_of_ours_is_its_outcome(api: Api, consortium: Consortium) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    api.at_change = fail
+    with pytest.raises(ZeroDivisionError):
+        api.call("POST", "sites/north/suspend")
+    assert deeds(api)[-1][-1] == "fault"
+    assert api.actions()[-1][-1] == "fault"
+
+
+def test_what_cannot_be_written_down_is_not_done(api: Api, consortium: Consortium) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+    api.done("POST", "sites/north/resume")
+    api.state.folder.audit.write_text("torn away\n")
+    status, told = api.call("POST", "sites/north/suspend")
+    assert (status, told["code"]) == (400, "FV-PRIV-004")
+    assert api.state.registry.active() == ("north",)
+
+
+def test_killed_while_a_roster_is_put_the_log_tells_of_it(
+    api: Api, consortium: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+    signed = consortium.sign_roster(api.state)
+
+    def die(*_: object, **__: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(type(api.state.store.sites), "put_roster", die)
+    with pytest.raises(KilledError):
+        api.call("PUT", "roster", signed)
+    assert '"kind":"roster"' in api.state.folder.audit.read_text()
 
 
 def test_a_removed_user_is_let_in_no_more(api: Api) -> None:

@@ -130,6 +130,15 @@ def test_actions_are_kept_in_order(held: FederationStore) -> None:
     assert [one.subject for one in held.people.actions(last=1)] == ["south"]
 
 
+def test_how_an_action_ended_is_said_later(held: FederationStore) -> None:
+    first, _ = (
+        held.people.record(user="ada", action="invite", subject=subject, outcome="begun")
+        for subject in ("north", "south")
+    )
+    held.people.settle(first, outcome="done")
+    assert [one.outcome for one in held.people.actions()] == ["done", "begun"]
+
+
 def test_a_site_joins_when_the_root_has_signed(held: FederationStore) -> None:
     invite(held, NORTH)
     enrol(held, NORTH, KEYS[NORTH])

@@ -34,11 +34,12 @@ class AsgiClient:
         *,
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        address: str = "127.0.0.1",
     ) -> httpx.Response:
-        """Call it, and wait for the whole answer."""
+        """Call it from an address, and wait for the whole answer."""
 
         async def send() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self._app)
+            transport = httpx.ASGITransport(app=self._app, client=(address, 50_000))
             async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
                 return await client.request(method, path, content=content, headers=headers)
 

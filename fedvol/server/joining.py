@@ -36,7 +36,7 @@ from fedvol.identity import (
     token_digest,
     write_moment,
 )
-from fedvol.server.calls import Throttle, read_small, refusal, refusing
+from fedvol.server.calls import Throttle, caller_address, read_small, refusal, refusing
 from fedvol.store import FederationStore, InvitationRecord, SiteKeysRecord
 from fedvol.types import SiteId
 
@@ -44,7 +44,9 @@ ENROL = "/fedvol/v1/enrol"
 ROSTER = "/fedvol/v1/roster"
 
 _TOKEN = re.compile("[0-9a-f]{64}")
-_ATTEMPTS, _PERIOD_S = 30, 60.0
+EACH, TOGETHER, _PERIOD_S = 30, 600, 60.0
+"""Attempts to enrol that are heard in a minute: from one address, and in all."""
+
 _WHERE = "enrolment"
 
 
@@ -154,10 +156,10 @@ def joining_routes(store: FederationStore, desk: EnrolmentDesk) -> list[Route]:
         store: Rosters.
         desk: Takes enrolments.
     """
-    throttle = Throttle(attempts=_ATTEMPTS, period_s=_PERIOD_S)
+    throttle = Throttle(each=EACH, together=TOGETHER, period_s=_PERIOD_S)
 
     async def enrol(request: Request) -> Response:
-        throttle.admit()
+        throttle.admit(caller_address(request.scope))
         data = await read_small(request)
         fingerprint = await run_in_threadpool(desk.enrol, data)
         return JSONResponse({"status": "waiting", "fingerprint": fingerprint})

@@ -68,6 +68,7 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # a caller would say by itself which address it has
             timeout_graceful_shutdown=2 * _GRACE_S,
             date_header=True,  # by which a site sees that its clock is wrong
         )

@@ -7,8 +7,10 @@ from asgi_client import AsgiClient
 from server_parties import Consortium, Hospital, invitation_line
 from starlette.applications import Starlette
 
+from fedvol.errors import TooManyCallsError
 from fedvol.identity import IdentityKey, Invitation, SignedBody, SiteStatus, site_fingerprint
-from fedvol.server.joining import ENROL, ROSTER, EnrolmentDesk, joining_routes
+from fedvol.server.calls import Throttle, caller_address
+from fedvol.server.joining import EACH, ENROL, ROSTER, EnrolmentDesk, joining_routes
 from fedvol.server.server_state import ServerState
 from fedvol.store import SiteStanding
 from fedvol.types import SiteId
@@ -120,10 +122,55 @@ def test_a_body_that_is_too_large(client: AsgiClient) -> None:
     assert refusal(client, b"x" * (65 << 10)) == (413, "FV-TRAN-030")
 
 
-def test_too_many_attempts(client: AsgiClient, state: ServerState, north: Hospital) -> None:
-    for _ in range(30):
-        refusal(client, b"{}")
-    assert refusal(client, north.enrolment(token(state))) == (429, "FV-TRAN-028")
+def test_too_many_attempts_lock_out_their_own_address_alone(
+    client: AsgiClient, state: ServerState, north: Hospital
+) -> None:
+    wrong = north.enrolment("0" * 64)
+    for _ in range(EACH):
+        assert refusal(client, wrong) == (403, "FV-TRAN-024")
+    body = north.enrolment(token(state))
+    assert refusal(client, body) == (429, "FV-TRAN-028")
+    assert client.request("POST", ENROL, content=body, address="192.0.2.7").status_code == 200
+
+
+def test_a_throttle_counts_each_and_all_and_forgets() -> None:
+    time_s = 0.0
+    throttle = Throttle(each=2, together=5, period_s=60.0, now_s=lambda: time_s)
+
+    def admitted(*addresses: str) -> list[bool]:
+        found: list[bool] = []
+        for one in addresses:
+            try:
+                throttle.admit(one)
+            except TooManyCallsError:
+                found.append(False)
+            else:
+                found.append(True)
+        return found
+
+    assert admitted("a", "a", "a", "b") == [True, True, False, True]
+    time_s = 59.0
+    # What was refused is not counted, so whoever is refused locks nobody out.
+    assert admitted(*["a"] * 10, "b", "c", "d") == [*[False] * 10, True, True, False]
+    time_s = 60.0  # the first three are over
+    assert admitted("a", "a", "b", "b") == [True, True, True, False]
+    time_s = 1000.0
+    assert admitted("e") == [True]
+    assert len(throttle._of) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("testclient", ""),
+    ],
+)
+def test_a_caller_is_known_by_its_address(given: str, known: str) -> None:
+    assert caller_address({"client": (given, 1)}) == known
+    assert caller_address({"client": None}) == ""
 
 
 def test_new_keys_wait_for_the_root(

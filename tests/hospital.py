@@ -39,7 +39,7 @@ from fedvol.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSp
 from fedvol.site import Answering, SiteFolder, Sync, init_site
 from fedvol.store import HeldProposal, SiteStore
 from fedvol.telemetry import Broadcast, Observer
-from fedvol.transport.network.calls import CallGuard
+from fedvol.transport.network.calls import HEADER, CallGuard
 from fedvol.transport.network.listeners import Certificate, Listener
 from fedvol.transport.network.site_calls import SiteCalls
 from fedvol.types import Digest, RunId, SiteId
@@ -202,6 +202,8 @@ class Server:
         return JSONResponse({"status": "waiting", "fingerprint": shown})
 
     async def _roster(self, request: Request) -> Response:
+        if HEADER not in request.headers:
+            return JSONResponse({"code": "FV-TRAN-009"}, status_code=401)
         if self.roster is None:
             return JSONResponse({"code": "FV-TRAN-013"}, status_code=404)
         return Response(self.roster)

@@ -1,7 +1,7 @@
 """Routes by which a hospital joins: it enrols, then fetches the roster.
 
 POST /fedvol/v1/enrol    a signed body with the token and the site's public keys
-GET  /fedvol/v1/roster   the newest roster, as the root signed it
+GET  /fedvol/v1/roster   the newest roster, as the root signed it, for sites that ever enrolled
 """
 
 import re
@@ -18,6 +18,7 @@ from starlette.routing import Route
 from fedvol.config.base import Section
 from fedvol.config.data import Name
 from fedvol.errors import (
+    CallRefusedError,
     InvitationError,
     InvitationNameError,
     InvitationRefusedError,
@@ -28,6 +29,7 @@ from fedvol.errors import (
 )
 from fedvol.identity import (
     NodePublicKeyField,
+    PublicKey,
     PublicKeyField,
     SignedBody,
     Tag,
@@ -37,7 +39,8 @@ from fedvol.identity import (
     write_moment,
 )
 from fedvol.server.calls import Throttle, caller_address, read_small, refusal, refusing
-from fedvol.store import FederationStore, InvitationRecord, SiteKeysRecord
+from fedvol.store import FederationStore, InvitationRecord, SiteKeysRecord, SiteRecord
+from fedvol.transport.network.calls import CallGuard
 from fedvol.types import SiteId
 
 ENROL = "/fedvol/v1/enrol"
@@ -149,13 +152,59 @@ class EnrolmentDesk:
         return now
 
 
+@final
+class RosterGuard:
+    """Lets those read the roster whose keys are here: sites that wait, take part, or did.
+
+    A site that waits for the root is in no roster yet, and one that is turned away must see that
+    it is. Nobody else learns which hospitals there are.
+
+    Args:
+        store: Sites.
+    """
+
+    def __init__(self, store: FederationStore) -> None:
+        # To read it twice with one call does no harm, so nothing is remembered on disk.
+        self._present = CallGuard(_Keys(store, of=lambda record: record.keys))
+        self._next = CallGuard(_Keys(store, of=lambda record: record.next_keys))
+
+    def admit(self, request: Request) -> None:
+        """Let a call through.
+
+        Raises:
+            CallRefusedError: No site of the records signed it, for this route, just now.
+        """
+        headers, method, path = request.headers, request.method, request.url.path
+        try:
+            self._present.admit(headers, method=method, path=path)
+        except CallRefusedError:
+            self._next.admit(headers, method=method, path=path)
+
+
+@final
+class _Keys:
+    """One key of each site, whether it may take part or not."""
+
+    def __init__(
+        self, store: FederationStore, *, of: Callable[[SiteRecord], SiteKeysRecord | None]
+    ) -> None:
+        self._store = store
+        self._of = of
+
+    def identity(self, site: SiteId) -> PublicKey | None:
+        record = self._store.sites.site(site)
+        keys = None if record is None else self._of(record)
+        return None if keys is None else PublicKey(keys.identity)
+
+
 def joining_routes(store: FederationStore, desk: EnrolmentDesk) -> list[Route]:
     """The routes.
 
     Args:
-        store: Rosters.
+        store: Rosters, and who may read them.
         desk: Takes enrolments.
     """
+    guard = RosterGuard(store)
     throttle = Throttle(each=EACH, together=TOGETHER, period_s=_PERIOD_S)
 
     async def enrol(request: Request) -> Response:
@@ -164,7 +213,8 @@ def joining_routes(store: FederationStore, desk: EnrolmentDesk) -> list[Route]:
         fingerprint = await run_in_threadpool(desk.enrol, data)
         return JSONResponse({"status": "waiting", "fingerprint": fingerprint})
 
-    async def roster(_request: Request) -> Response:
+    async def roster(request: Request) -> Response:
+        guard.admit(request)
         content = await run_in_threadpool(store.sites.roster)
         if content is None:
             return refusal(404, RosterError.code)

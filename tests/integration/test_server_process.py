@@ -106,12 +106,14 @@ def test_a_hospital_joins_a_real_server(server: Server) -> None:
     with httpx.Client(
         verify=client_context(invitation.authority_pem), trust_env=False, base_url=base
     ) as client:
-        assert client.get("/fedvol/v1/roster").status_code == 404
         for path in ("/fedvol/operator/v1/status", "/v1/control/list-runs", "/", "/docs"):
             assert client.get(path).status_code == 404, path
         body = north.enrolment(invitation.token)
         enrolled = client.post("/fedvol/v1/enrol", content=body)
         assert enrolled.json()["status"] == "waiting"
+        path = "/fedvol/v1/roster"
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers=north.call("GET", path)).status_code == 404
         other = Hospital(name="north").enrolment(invitation.token)
         refused = client.post("/fedvol/v1/enrol", content=other)
         assert (refused.status_code, refused.json()) == (403, {"code": "FV-TRAN-026"})
@@ -129,7 +131,8 @@ def test_a_hospital_joins_a_real_server(server: Server) -> None:
         )
         put = server.fedvol("site-admin", "roster", "put", "roster.json")
         assert put["active"] == ["north"]
-        held = client.get("/fedvol/v1/roster")
+        roster = "/fedvol/v1/roster"
+        held = client.get(roster, headers=north.call("GET", roster))
         assert held.content == (server.folder / "roster.json").read_bytes()
         answer = client.get(path, headers=north.call("GET", path))
         assert (answer.status_code, answer.json()) == (200, {"proposals": []})

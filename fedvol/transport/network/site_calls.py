@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, final
 
@@ -23,7 +24,7 @@ MAX_ANSWER_BYTES = 16 << 20
 _IDLE_S = 2.0
 """Seconds after which an idle connection is used no more: the server closes it after 5, and a call
 that crosses with that is lost."""
-_ROOT = "/fedvol/v1"
+_ROOT, _HEALTH = "/fedvol/v1", "/health"
 _OK, _UNAUTHORIZED, _NOT_FOUND, _SERVER_ERROR = 200, 401, 404, 500
 _CODE = re.compile(rb'"code": ?"(FV-[A-Z]+-[0-9]{3})"')
 
@@ -126,9 +127,10 @@ class SiteCalls:
 
         Raises:
             LinkDownError: The server cannot be reached.
+            NotAdmittedError: It does not know this site's key.
             MessageError: It answers something else.
         """
-        answer = self._call("GET", "/roster", is_signed=False)
+        answer = self._call("GET", "/roster")
         if answer.status == _NOT_FOUND:
             return None
         return self._require_taken(answer).body
@@ -139,7 +141,7 @@ class SiteCalls:
         Raises:
             LinkDownError: The server cannot be reached.
         """
-        return self._call("GET", "/roster", is_signed=False).date
+        return self._send("GET", _HEALTH).date
 
     def proposals(self) -> tuple[Listed, ...]:
         """What the server puts to this site.
@@ -207,6 +209,19 @@ class SiteCalls:
                 self._key, site=self._site, method=method, path=path, size_bytes=len(body)
             )
         content = body if method == "POST" else None
+        answer = self._send(method, path, headers=headers, content=content)
+        if is_signed and answer.status == _UNAUTHORIZED:
+            raise not_admitted(self._where)
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
         with (
             translated(self._where),
             self._client.stream(method, path, headers=headers, content=content) as response,
@@ -219,15 +234,12 @@ class SiteCalls:
         status = response.status_code
         if status >= _SERVER_ERROR:
             raise link_down(self._where, f"it answered {status}")
-        answer = Answer(
+        return Answer(
             status=status,
             code="" if status == _OK else _code(bytes(given)),
             body=bytes(given),
             date=response.headers.get("date", ""),
         )
-        if is_signed and status == _UNAUTHORIZED:
-            raise not_admitted(self._where)
-        return answer
 
     def _require_taken(self, answer: Answer) -> Answer:
         if answer.is_taken:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from asgi_client import AsgiClient
+from httpx import Response
 from server_parties import Consortium, Hospital, invitation_line
 from starlette.applications import Starlette
 
@@ -30,6 +31,10 @@ def token(state: ServerState, site: str = "north") -> str:
     return Invitation.parse(invitation_line(state, site)).token
 
 
+def roster(client: AsgiClient, site: Hospital) -> Response:
+    return client.get(ROSTER, headers=site.call("GET", ROSTER))
+
+
 def refusal(client: AsgiClient, body: bytes) -> tuple[int, str]:
     answer = client.post(ENROL, content=body)
     assert set(answer.json()) == {"code"}
@@ -48,13 +53,36 @@ def test_a_hospital_enrols_and_the_root_signs(
         ),
     }
     assert state.registry.active() == ()
-    assert client.get(ROSTER).status_code == 404
+    assert roster(client, north).status_code == 404
     signed = consortium.sign_roster(state)
-    roster = state.registry.put(signed, where="roster", by="operator")
-    assert [(one.site, one.status) for one in roster.sites] == [("north", SiteStatus.ACTIVE)]
+    put = state.registry.put(signed, where="roster", by="operator")
+    assert [(one.site, one.status) for one in put.sites] == [("north", SiteStatus.ACTIVE)]
     assert state.registry.active() == ("north",)
     assert state.registry.identity(SiteId("north")) == north.identity.public
-    assert client.get(ROSTER).content == signed
+    assert roster(client, north).content == signed
+
+
+def test_the_roster_is_for_sites_that_enrolled(
+    client: AsgiClient, state: ServerState, consortium: Consortium, north: Hospital
+) -> None:
+    consortium.join(state, north)
+    stranger = Hospital(name="south")
+    thief = Hospital(name="north")
+    for headers in (
+        None,
+        stranger.call("GET", ROSTER),
+        thief.call("GET", ROSTER),
+        north.call("GET", "/fedvol/v1/proposals"),
+    ):
+        answer = client.get(ROSTER, headers=headers)
+        assert (answer.status_code, answer.json()) == (401, {"code": "FV-TRAN-009"})
+    # Both read it that have keys of the site: those that hold, and those that wait for the root.
+    client.post(ENROL, content=thief.enrolment(token(state)))
+    assert roster(client, north).status_code == roster(client, thief).status_code == 200
+    # Who was turned away sees that it was.
+    state.store.sites.want(SiteId("north"), SiteStanding.REVOKED)
+    state.registry.put(consortium.sign_roster(state), where="roster", by="operator")
+    assert roster(client, thief).content == state.store.sites.roster()
 
 
 def test_a_token_that_was_used(client: AsgiClient, state: ServerState, north: Hospital) -> None:

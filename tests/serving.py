@@ -11,6 +11,7 @@ import httpx
 
 from fedvol.identity import Authority, IdentityKey, NodeKey, PublicKey, client_context
 from fedvol.server.front_door import FrontDoor, ServerFolder
+from fedvol.server.refusals import Refusals
 from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.transport.network.listeners import Certificate
 from fedvol.types import SiteId
@@ -62,25 +63,27 @@ class Roster:
 
 
 @contextmanager
-def serving(folder: Path) -> Generator[Server]:
+def serving(folder: Path, *, refusals: Refusals | None = None) -> Generator[Server]:
     """Make keys and certificates in a folder, and listen."""
     now = datetime.now(UTC)
     authority = Authority.create(folder / "authority.pem", consortium="test", now=now)
     authority.issue(folder / "tls.pem", hosts=[HOST], now=now)
     nodes = {site: NodeKey.create(folder / f"{site}.node") for site in (SITE, NEIGHBOUR)}
     identities = {site: IdentityKey.generate() for site in nodes}
-    door = FrontDoor(ServerFolder(folder=folder), sites=Roster(identities))
+    door = FrontDoor(ServerFolder(folder=folder), sites=Roster(identities), refusals=refusals)
     door.set_sites({site: key.public for site, key in nodes.items()})
     private = door.open_private(port=0)
     tls = folder / "tls.pem"
     public = door.open_public(host=HOST, port=0, certificate=Certificate(chain=tls, key=tls))
-    yield Server(
-        folder=folder,
-        public=public,
-        private=private,
-        tls=client_context(authority.certificate_pem),
-        nodes=nodes,
-        identities=identities,
-        door=door,
-    )
-    door.close()
+    try:
+        yield Server(
+            folder=folder,
+            public=public,
+            private=private,
+            tls=client_context(authority.certificate_pem),
+            nodes=nodes,
+            identities=identities,
+            door=door,
+        )
+    finally:
+        door.close()

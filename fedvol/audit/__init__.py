@@ -14,7 +14,7 @@ from fedvol.audit.roster_event import RosterChange
 from fedvol.audit.selection import Selection
 from fedvol.audit.server_events import (
     BackupTaken,
-    LoginRefused,
+    CallersRefused,
     OperatorAction,
     OperatorOutcome,
     ReplyReceived,
@@ -40,6 +40,7 @@ __all__ = [
     "AuditSink",
     "BackupTaken",
     "Cadence",
+    "CallersRefused",
     "ChainEnd",
     "Checkpoint",
     "Comparison",
@@ -48,7 +49,6 @@ __all__ = [
     "KnownHead",
     "LogLine",
     "LogSummary",
-    "LoginRefused",
     "OperatorAction",
     "OperatorOutcome",
     "PolicyDecision",

@@ -180,18 +180,27 @@ class ServerRestored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoginRefused:
-    """Somebody came without a token that holds.
-
-    It was on this machine: nobody else reaches the operators' port.
+class CallersRefused:
+    """Calls that were turned away since the last such line: nobody's whom the server knows.
 
     Attributes:
-        code: The error code they were given.
+        port: `public`, or `private`, which nobody but this machine reaches.
+        address: Where they came from, as the connection tells: an IPv4 address, a network of 64
+            bits of IPv6, or `others` for all those beyond the addresses that are named.
+        status: The HTTP status they were answered.
+        count: How many.
+        first: When the first of them came, UTC.
+        last: When the last did.
     """
 
-    kind: ClassVar[str] = "login_refused"
+    kind: ClassVar[str] = "callers_refused"
 
-    code: str
+    port: str
+    address: str
+    status: int
+    count: int
+    first: str
+    last: str
 
     def as_json(self) -> dict[str, Json]:
         """Every field by name."""

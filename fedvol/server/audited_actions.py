@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, final
 
-from fedvol.audit import AuditSink, LoginRefused, OperatorAction, OperatorOutcome
+from fedvol.audit import AuditSink, OperatorAction, OperatorOutcome
 from fedvol.store import FederationStore
 
 DONE: Final = "done"
@@ -86,13 +86,3 @@ class AuditedActions:
             )
         )
         self._people.settle(deed.number, outcome=outcome)
-
-    def stranger(self, *, action: str, subject: str, code: str) -> None:
-        """Write down that somebody came without a user's token.
-
-        Raises:
-            AuditError: The log was changed, or cannot be written.
-            StoreError: The table cannot be written.
-        """
-        self._log.append(LoginRefused(code=code))
-        self._people.record(user="", action=action, subject=subject, outcome=code)

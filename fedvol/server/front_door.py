@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from fedvol.identity import NodePublicKey
+from fedvol.server.refusals import PRIVATE, PUBLIC, Refusals
 from fedvol.server.server_folder import ServerFolder
 from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.blob_routes import blob_routes
@@ -30,6 +31,7 @@ class FrontDoor:
         guard: Lets sites' calls through; None: one of its own, from `sites`.
         routes: Further routes of ours under `/fedvol/v1/`.
         operators: What operators of this machine reach; None: nothing.
+        refusals: Counts who is turned away at either port; None: nobody does.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class FrontDoor:
         guard: CallGuard | None = None,
         routes: Sequence[BaseRoute] = (),
         operators: Asgi | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self.superlink = SuperLink(
             SuperLinkSettings(database=folder.engine, secret=folder.secret())
@@ -47,10 +50,14 @@ class FrontDoor:
         blobs = BlobFolder(folder.exchange)
         # One guard for all routes: it remembers which calls were made already.
         guard = guard or CallGuard(sites, remembered_in=folder.calls)
-        self._own = Starlette(routes=[*blob_routes(blobs, guard), *routes])
-        self._private: Asgi = (
-            PrivateGate(self.superlink.app, operators) if operators else self.superlink.app
-        )
+        own = Starlette(routes=[*blob_routes(blobs, guard), *routes])
+        private = PrivateGate(self.superlink.app, operators) if operators else self.superlink.app
+        public = PublicGate(self.superlink.app, own, admits=self.superlink.admits)
+        self._private: Asgi = private
+        self._public_app: Asgi = public
+        if refusals is not None:
+            self._private = refusals.watched(private, port="private", statuses=PRIVATE)
+            self._public_app = refusals.watched(public, port="public", statuses=PUBLIC)
         self._listeners: list[Listener] = []
         self._public: Listener | None = None
 
@@ -91,7 +98,7 @@ class FrontDoor:
             LinkDownError: The address is not this machine's, or the port is in use.
         """
         self._public = Listener(
-            PublicGate(self.superlink.app, self._own, admits=self.superlink.admits),
+            self._public_app,
             host=host,
             port=port,
             certificate=certificate,

@@ -45,10 +45,6 @@ class ActionSink(Protocol):
         """Write down how it ended; raises if that cannot be written."""
         ...
 
-    def stranger(self, *, action: str, subject: str, code: str) -> None:
-        """Write down that somebody came without a user's token."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -262,8 +258,7 @@ async def _answered(
     try:
         user = await run_in_threadpool(_caller, request, users)
     except OperatorRefusedError as error:
-        await run_in_threadpool(actions.stranger, action=action, subject=subject, code=error.code)
-        return _refusal(error, status=401)
+        return _refusal(error, status=401)  # whoever serves this counts them
     try:
         if request.method == "GET":
             return JSONResponse(await _worked(request, user, roles, work))

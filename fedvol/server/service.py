@@ -18,6 +18,7 @@ from fedvol.server.joining import EnrolmentDesk, joining_routes
 from fedvol.server.operator_api import operator_app
 from fedvol.server.operator_desk import OperatorDesk
 from fedvol.server.progress import ProgressDesk, progress_routes
+from fedvol.server.refusals import Refusals
 from fedvol.server.renewing import SOON_DAYS, CertificateWatch
 from fedvol.server.run_desk import RunDesk
 from fedvol.server.server_state import ServerState
@@ -75,6 +76,7 @@ class _Server:
         self._syncing = threading.Lock()
         self._nodes: dict[SiteId, NodePublicKey] | None = None
         self._audit = AuditLog(state.folder.audit, signer=state.key)
+        self._refusals = Refusals(self._audit)
         guard = CallGuard(state.registry, remembered_in=state.folder.calls)
         agreements = AgreementDesk(state.store, sites=state.registry)
         progress = ProgressDesk(state.store, sites=state.registry)
@@ -94,6 +96,7 @@ class _Server:
                 actions=AuditedActions(state.store, self._audit),
                 status=self._status,
             ),
+            refusals=self._refusals,
         )
         self._coordinator = CoordinatorProcess(
             coordinator_words(state.folder.folder), observer=observer
@@ -117,7 +120,7 @@ class _Server:
         return public, private
 
     def look(self) -> None:
-        """What is due now and then: who may take part, the certificate, the log's checkpoint.
+        """What is due now and then: who may take part, the certificate, refusals, a checkpoint.
 
         What cannot be done now, because the disk is full or the database away, is told and done
         at the next look.
@@ -125,6 +128,7 @@ class _Server:
         try:
             self.sync()
             self._certificate.look()
+            self._refusals.write()
             self._audit.checkpoint_if_due()
         except FedvolError as error:
             self._observer.event("look.failed", code=error.code, what=str(error))
@@ -147,6 +151,7 @@ class _Server:
         if self._is_coordinated:
             self._coordinator.stop()
         self._door.close()
+        self._refusals.write(is_closing=True)
         self._audit.close()
 
     def _online(self) -> tuple[SiteId, ...]:

@@ -9,8 +9,8 @@ from fedvol import audit
 from fedvol.audit import (
     AuditRecord,
     BackupTaken,
+    CallersRefused,
     ConsentDecision,
-    LoginRefused,
     OperatorAction,
     OperatorOutcome,
     PolicyDecision,
@@ -48,7 +48,14 @@ EVENTS = [
     ServerRestored(backup=PLAN, taken="2026-01-31T12:00:00Z", records=3, head=PLAN),
     OperatorAction(user="ada", role="operator", action="run start", subject="r1", call="1" * 16),
     OperatorOutcome(user="ada", action="run start", subject="r1", call="1" * 16, code="FV-FED-001"),
-    LoginRefused(code="FV-TRAN-010"),
+    CallersRefused(
+        port="public",
+        address="192.0.2.7",
+        status=401,
+        count=37,
+        first="2026-01-31T12:00:00Z",
+        last="2026-01-31T12:09:00Z",
+    ),
     RosterChange(
         version=2, roster=PLAN, joined=("site_c",), rekeyed=("site_d",), revoked=("site_b",)
     ),

@@ -60,7 +60,7 @@ _RUN: Mapping[RunState, frozenset[RunState]] = {
     ),
     RunState.PAUSED: frozenset({RunState.RUNNING, RunState.FAILED, RunState.STOPPED}),
     RunState.FINISHED: frozenset(),
-    RunState.FAILED: frozenset({RunState.RUNNING}),
+    RunState.FAILED: frozenset({RunState.RUNNING, RunState.PAUSED}),
     RunState.STOPPED: frozenset(),
 }
 _ROUND: Mapping[RoundState, frozenset[RoundState]] = {

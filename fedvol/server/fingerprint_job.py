@@ -118,6 +118,17 @@ def end_job(path: Path, state: RunState, *, reason: str) -> None:
         JobRecord(state=state, reason=reason, sites=sites).write(path)
 
 
+def reopen_job(path: Path) -> None:
+    """Have a job that failed wait to be taken once more.
+
+    Raises:
+        StoreError: The file cannot be read or written.
+    """
+    held = JobRecord.read(path)
+    if held is not None and held.state is RunState.FAILED:
+        JobRecord(state=RunState.PAUSED, sites=held.sites).write(path)
+
+
 @final
 class _Noting:
     """Passes events on, and keeps what became of each site in the job's file.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from fedvol.errors import MessageError, QuorumError, RunRequestError
 from fedvol.federation import RunState
 from fedvol.plan import Plan, Proposal
-from fedvol.server.fingerprint_job import JobRecord, job_state
+from fedvol.server.fingerprint_job import JobRecord, job_state, reopen_job
 from fedvol.server.operator_desk import require_name
 from fedvol.server.progress import Training
 from fedvol.server.proposing import (
@@ -151,11 +151,20 @@ class RunDesk:
         proposal, request = self._found(run)
         if verb in ("start", "resume"):
             self._require_startable(proposal, request, verb=verb)
+            self._reopen(name, by=by)
             agreements.want(name, Wanted.STARTED, by=by, reason=reason, again=verb == "resume")
         else:
             wanted = Wanted.PAUSED if verb == "pause" else Wanted.STOPPED
             agreements.want(name, wanted, by=by, reason=reason)
         return self.show(run)
+
+    def _reopen(self, run: RunId, *, by: str) -> None:
+        """Have what failed wait: what is started and failed was cut off before it was ended."""
+        record = self._state.runs.run(run)
+        if record is None:
+            reopen_job(self._state.folder.fingerprint(run))
+        elif record.state is RunState.FAILED:
+            self._state.runs.set_run_state(run, RunState.PAUSED, reason=f"{by} resumes it")
 
     def runs(self) -> list[Json]:
         """Every run, oldest first."""

@@ -11,7 +11,7 @@ from fedvol.federation import Link, RunState
 from fedvol.plan import Plan, Proposal
 from fedvol.server.clock import Clock, SystemClock
 from fedvol.server.conducting import Conducted, Gate, ServerEnd, conduct, over_engine
-from fedvol.server.fingerprint_job import conduct_job, end_job
+from fedvol.server.fingerprint_job import JobRecord, conduct_job, end_job
 from fedvol.server.proposing import fingerprint_asked
 from fedvol.server.receipts import issue_receipts
 from fedvol.server.run_gate import RunGate
@@ -88,6 +88,9 @@ class RunQueue:
 
     def _take(self, request: RunRequest) -> None:
         run = request.run
+        if (reason := self._why_failed(run)) is not None:
+            self._end(run, RunState.FAILED, reason=reason)
+            return
         try:
             self._play(run)
         except RunPausedError:
@@ -105,6 +108,14 @@ class RunQueue:
             self._end(run, RunState.FAILED, reason=reason)
         else:
             self._end(run, RunState.FINISHED, reason="")
+
+    def _why_failed(self, run: RunId) -> str | None:
+        """Why a started run failed before a coordinator died that had not ended it yet.
+
+        One that was resumed after a failure is paused until it is taken.
+        """
+        record = self._state.runs.run(run) or JobRecord.read(self._state.folder.fingerprint(run))
+        return record.reason if record is not None and record.state is RunState.FAILED else None
 
     def _play(self, run: RunId) -> None:
         record = self._state.runs.run(run)

@@ -116,9 +116,11 @@ class World:
         assert record is not None
         return record
 
+    def desk(self) -> RunDesk:
+        return RunDesk(self.state, online=self.sites, training=lambda _run, _site: None)
+
     def shown(self) -> dict[str, Any]:
-        desk = RunDesk(self.state, online=self.sites, training=lambda _run, _site: None)
-        return desk.show(JOB)
+        return self.desk().show(JOB)
 
 
 class WaitedClock(SystemClock):
@@ -236,7 +238,15 @@ def test_a_job_that_failed_says_why_and_can_be_resumed(world: World) -> None:
     assert "b: no training case" in shown["reason"]
     assert "c: it did not agree" in shown["reason"]
     world.parts["b"] = PARTS["b"]
+    # Its file says that it failed, and it is wanted still: a coordinator died there.
     world.state.store.agreements.want(JOB, Wanted.STARTED, by="ada", again=True)
+    world.queue.step()
+    told = world.shown()
+    assert [told[name] for name in ("state", "wanted", "reason")] == [
+        shown[name] for name in ("state", "wanted", "reason")
+    ]
+    assert len(world.asked) == 1
+    world.desk().want(JOB, verb="resume", reason="", by="ada")
     assert world.shown()["state"] == "running"
     world.queue.step()
     assert world.shown()["state"] == "finished"

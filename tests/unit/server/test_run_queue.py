@@ -28,6 +28,10 @@ def joined(state: ServerState, consortium: Consortium) -> None:
     consortium.join(state, Hospital(name="a"), Hospital(name="b"))
 
 
+def desk(state: ServerState) -> RunDesk:
+    return RunDesk(state, online=lambda: (A, B), training=lambda _run, _site: None)
+
+
 @on_each_database
 def test_a_run_takes_the_sites_that_agreed_and_gives_receipts(state: ServerState) -> None:
     plan = propose(state, FIRST, A)
@@ -128,8 +132,38 @@ def test_a_failed_run_does_not_block_the_next_and_can_be_resumed(state: ServerSt
     assert reason.startswith("FV-FED-00")
     queue.step()
     assert run_state(state, SECOND)[0] is RunState.FINISHED
-    state.store.agreements.want(FIRST, Wanted.STARTED, by="ada", again=True)
+    desk(state).want(FIRST, verb="resume", reason="", by="ada")
+    assert run_state(state, FIRST) == (RunState.PAUSED, "ada resumes it", Wanted.STARTED)
     here.queue.step()
+    assert run_state(state, FIRST)[0] is RunState.FINISHED
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_killed_before_a_failed_run_is_ended_it_ends_and_is_not_tried_again(
+    state: ServerState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    propose(state, FIRST, A)
+    here = Here(state)
+    here.change = Refusing(A, actions={Action.HEALTH})
+
+    def die(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as dying:
+        dying.setattr("fedvol.server.run_queue.issue_receipts", die)
+        with pytest.raises(KilledError):
+            here.queue.step()
+    found, reason, wanted = run_state(state, FIRST)
+    assert (found, wanted) == (RunState.FAILED, Wanted.STARTED)
+    again = Here(state)  # its sites would all train
+    assert again.queue.step()
+    assert run_state(state, FIRST) == (RunState.FAILED, reason, Wanted.ENDED)
+    assert (again.links, again.queue.step()) == ([], False)
+    desk(state).want(FIRST, verb="resume", reason="", by="ada")
+    again.queue.step()
     assert run_state(state, FIRST)[0] is RunState.FINISHED
 
 
@@ -206,16 +240,16 @@ def test_missing_test_figures_are_asked_for_again_on_resume(state: ServerState) 
     here.change = Refusing(B, actions={Action.TEST})
     here.queue.step()
     assert run_state(state, FIRST)[0] is RunState.FINISHED
-    desk = RunDesk(state, online=lambda: (A, B), training=lambda _run, _site: None)
-    assert "no test figures from b" in str(desk.show(FIRST)["reason"])
+    shown = desk(state)
+    assert "no test figures from b" in str(shown.show(FIRST)["reason"])
     here.change = None
-    desk.want(FIRST, verb="resume", reason="", by="ada")
+    shown.want(FIRST, verb="resume", reason="", by="ada")
     here.queue.step()
     assert set(state.runs.evaluations(FIRST, model=FIRST)) == {A, B}
     assert here.links[1].trained == []
-    assert desk.show(FIRST)["reason"] == ""
+    assert shown.show(FIRST)["reason"] == ""
     with pytest.raises(RunRequestError, match="for good"):
-        desk.want(FIRST, verb="resume", reason="", by="ada")
+        shown.want(FIRST, verb="resume", reason="", by="ada")
 
 
 def test_a_fault_of_ours_fails_its_run_alone(state: ServerState) -> None:

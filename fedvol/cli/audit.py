@@ -124,7 +124,8 @@ def compare(
     """Hold a site's log against the server's, message by message.
 
     SITE_LOG is a site's audit log, SERVER_LOG the server's. The exit status is 4 if they
-    contradict each other.
+    contradict each other, also where all they contradict each other in was forgotten by a server
+    that was restored from a backup: that is named, and counted apart.
     """
     from fedvol.audit import compare_logs
     from fedvol.cli.audit_text import comparison_text

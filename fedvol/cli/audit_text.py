@@ -1,7 +1,7 @@
 """An audit log in words: the table that a privacy officer reads, and what left in all."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Final
 
 from fedvol.audit import Comparison, Crossing, LogLine, LogSummary, Totals
@@ -100,10 +100,19 @@ def comparison_text(found: Comparison) -> str:
     said += _told_text(f"CONTRADICTION: {what}", found.undescribed)
     if found.receipted:
         what = "a receipt was given for what the server's log does not say it took"
-        said.append(f"CONTRADICTION: {what}: {len(found.receipted)}")
-        said += [f"  {printable(digest)}" for digest in found.receipted[:_MAX_LISTED]]
+        said += _told_text(f"CONTRADICTION: {what}", found.receipted)
+    said += [
+        f"The server was restored at {_minute(one.restored)} from the backup of "
+        f"{_minute(one.taken)} ({printable(one.backup)}): its log lacks what it did between."
+        for one in found.restores
+    ]
     verdict = counted(found.num_contradictions, "contradiction")
     said.append(f"Site {printable(found.site)}: {verdict} between the two logs.")
+    if found.num_after_backup:
+        said.append(
+            f"Of these {found.num_after_backup} fall between a backup and the restoration from it: "
+            "only the log of the lost server can tell them from what somebody hides."
+        )
     return "\n".join(said)
 
 
@@ -173,7 +182,14 @@ def _told_text(title: str, told: Sequence[Told]) -> list[str]:
         return []
     lines = [f"{title}: {len(told)}"]
     for one in told[:_MAX_LISTED]:
-        what = f"run {one.said.get('run')}, round {one.said.get('round')}, {one.said.get('action')}"
+        what = f"run {one.said.get('run')}, round {one.said.get('round')}"
+        if action := one.said.get("action"):
+            what += f", {action}"
+        if one.restore is not None:
+            what += (
+                f"  after the backup of {_minute(one.restore.taken)}, "
+                f"restored {_minute(one.restore.restored)}"
+            )
         lines.append(printable(f"  {one.message}  {what}  {one.code}".rstrip()))
     if len(told) > _MAX_LISTED:
         lines.append(f"  and {len(told) - _MAX_LISTED} more; --json has all")
@@ -182,6 +198,10 @@ def _told_text(title: str, told: Sequence[Told]) -> list[str]:
 
 def _short(cell: str) -> str:
     return cell if len(cell) <= _CELL_LETTERS else f"{cell[: _CELL_LETTERS - 1]}…"
+
+
+def _minute(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _size(sent: Sent) -> str:

@@ -186,6 +186,11 @@ def status(access: AccessFile = DEFAULT_ACCESS, as_json: AsJson = False) -> None
     state = "running" if found["coordinator"] else "not running"
     say(f"Coordinator {state}, started {found['coordinator_starts']} times")
     say(f"Runs started: {found['runs_started']}")
+    if restored := found["restored"]:
+        say(
+            f"Restored at {restored['restored']} from the backup of {restored['taken']} "
+            f"({restored['backup']}): what it did between is lost."
+        )
     if as_json:
         emit(found)
 

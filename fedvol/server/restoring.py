@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from fedvol.federation import RunState
 from fedvol.files import sync_tree, write_atomic, write_new
 from fedvol.identity import write_moment
 from fedvol.server.backup_file import RECORDS, BackupFacts, read_backup
+from fedvol.server.restored_from import RestoredFrom
 from fedvol.server.server_folder import ServerFolder
 from fedvol.server.server_state import ServerState
 from fedvol.store import Wanted, load_records, open_engine
@@ -112,6 +114,8 @@ def _keep_elsewhere(place: ServerFolder, section: str, *, password: str | None) 
 def _settled(state: ServerState, *, facts: BackupFacts, digest: Digest) -> Restored:
     """Have runs wait, and write down what was done."""
     taken = write_moment(facts.taken)
+    now = write_moment(datetime.now(UTC))
+    RestoredFrom(backup=digest, taken=taken, restored=now).write(state.folder.restored)
     with AuditLog(state.folder.audit, signer=state.key) as log:
         log.append(
             ServerRestored(

@@ -93,6 +93,11 @@ class ServerFolder:
         return self.folder / "audit.jsonl"
 
     @property
+    def restored(self) -> Path:
+        """From which backup the server goes on, where it was restored."""
+        return self.folder / "restored.json"
+
+    @property
     def conducting(self) -> Path:
         """Locked by the one coordinator."""
         return self.folder / "coordinator"

@@ -20,6 +20,7 @@ from fedvol.server.operator_desk import OperatorDesk
 from fedvol.server.progress import ProgressDesk, progress_routes
 from fedvol.server.refusals import Refusals
 from fedvol.server.renewing import SOON_DAYS, CertificateWatch
+from fedvol.server.restored_from import RestoredFrom
 from fedvol.server.run_desk import RunDesk
 from fedvol.server.server_state import ServerState
 from fedvol.store import Wanted
@@ -162,6 +163,7 @@ class _Server:
         requests = self._state.store.agreements.requests()
         ends = self._state.require_certificate()
         days = (ends - datetime.now(UTC)).days
+        restored = RestoredFrom.read(self._state.folder.restored)
         return {
             "version": fedvol.__version__,
             "consortium": self._state.config.consortium,
@@ -176,5 +178,6 @@ class _Server:
             "sites_online": len(self._online()),
             "coordinator": self._coordinator.pid,
             "coordinator_starts": self._coordinator.starts,
+            "restored": restored.model_dump(mode="json") if restored else None,
             "runs_started": sum(one.wanted is Wanted.STARTED for one in requests),
         }

@@ -18,6 +18,7 @@ from postgresql import PostgreSQL, binaries
 from tiny import make_hospitals, tiny_text
 from typed import SITES, Typed, approve, checkpoints, is_open, join, start, until
 
+from fedvol.audit import compare_logs
 from fedvol.plan import Plan
 
 
@@ -104,7 +105,14 @@ def goes_on_from_its_backup(typed: Typed, words: list[str | Path], *, private: i
         assert typed("run", "show", "first")["state"] == "paused"
         typed("run", "resume", "first")
         until(lambda: typed("run", "show", "first")["state"] == "finished")
-    assert "restored" in kinds(typed.folder / "server" / "audit.jsonl")
+        assert typed("server", "status")["restored"]["backup"] == restored["manifest"]
+    server_log = typed.folder / "server" / "audit.jsonl"
+    assert "restored" in kinds(server_log)
+    for site in SITES:
+        found = compare_logs(typed.folder / site / "audit.jsonl", server_log)
+        assert [one.backup for one in found.restores] == [restored["manifest"]]
+        # What it asked again was the same, byte for byte: of the rest the restoration is named.
+        assert found.num_after_backup == found.num_contradictions
 
 
 def kinds(log: Path) -> set[str]:

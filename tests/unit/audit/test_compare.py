@@ -1,10 +1,13 @@
 """A site's log held against the server's."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from audit_logs import (
+    NOW,
     PLAN,
     answer,
     clock,
@@ -23,6 +26,7 @@ from fedvol.audit import (
     Comparison,
     OperatorAction,
     OperatorOutcome,
+    ServerRestored,
     compare_logs,
 )
 from fedvol.errors import AuditError, UsageError
@@ -123,7 +127,7 @@ def test_a_receipt_for_what_was_not_taken_is_one(tmp_path: Path, side: str) -> N
     events = {"site": [answer(1), answer(2)], "server": [reply(1)]}
     events[side] = [*events[side], receipt(1), receipt(2)]
     found = compared(tmp_path, **events)
-    assert found.receipted == (message(2),)
+    assert [one.message for one in found.receipted] == [message(2)]
     assert found.num_contradictions == 1
 
 
@@ -179,3 +183,46 @@ def test_a_log_that_does_not_verify_is_not_compared(tmp_path: Path, side: str) -
     (tmp_path / side).write_bytes(lines_of(tmp_path / side)[1])
     with pytest.raises(AuditError, match=f"{side}, line 1"):
         compare_logs(tmp_path / "site", tmp_path / "server")
+
+
+def at(path: Path, time: datetime, *events: Any) -> None:
+    log = AuditLog(path, now=lambda: time)
+    for event in events:
+        log.append(event)
+
+
+def test_what_a_restored_server_forgot_is_named_and_counted_apart(tmp_path: Path) -> None:
+    site, server = tmp_path / "site", tmp_path / "server"
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    restored = ServerRestored(
+        backup=PLAN, taken=NOW.isoformat(timespec="seconds"), records=2, head=PLAN
+    )
+    at(site, NOW - 2 * hour, record(1), received(1), answer(1), received(8))
+    at(server, NOW - 2 * hour, sent(1), reply(1))
+    at(site, NOW - 4 * minute, received(7))  # its clock is slow, or the server hides something
+    at(site, NOW + hour, received(2), answer(2), receipt(2))
+    at(server, NOW + 3 * hour, restored, sent(3), reply(3), receipt(4))
+    at(site, NOW + 3 * hour + 6 * minute, received(3), answer(3), received(9))
+    found = compare_logs(site, server)
+    (restore,) = found.restores
+    assert (restore.backup, restore.taken, restore.restored) == (PLAN, NOW, NOW + 3 * hour)
+    assert [(one.message, one.restore) for one in found.requests.never_sent] == [
+        (message(-8), None),
+        (message(-7), restore),
+        (message(-2), restore),
+        (message(-9), None),
+    ]
+    assert [(one.message, one.restore) for one in found.contributions.not_taken] == [
+        (message(2), restore)
+    ]
+    # A receipt in the server's own log was not forgotten.
+    assert sorted((one.message, one.restore is None) for one in found.receipted) == sorted(
+        [(message(2), False), (message(4), True)]
+    )
+    assert (found.num_contradictions, found.num_after_backup) == (6, 3)
+
+
+def test_a_restore_that_does_not_say_of_when_is_no_excuse(tmp_path: Path) -> None:
+    restored = ServerRestored(backup=PLAN, taken="yesterday", records=0, head=PLAN)
+    with pytest.raises(AuditError, match="not when the backup was taken"):
+        compared(tmp_path, site=[answer(1)], server=[restored, reply(1)])

@@ -9,16 +9,19 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from audit_logs import answer, receipt, received, record, reply, sent
 from postgresql import PostgreSQL
 from queued_runs import FIRST, A, B, Here, propose, run_state
 from server_parties import Consortium, Hospital, make_consortium
 
-from fedvol.audit import KnownHead, LogLine, verify_log
+from fedvol.audit import AuditLog, KnownHead, LogLine, compare_logs, verify_log
 from fedvol.config.server import store_text
 from fedvol.errors import AuditError, BackupError, FolderLockedError, StoreError, UsageError
 from fedvol.federation import RunState
 from fedvol.files import locked_folder
+from fedvol.identity import write_moment
 from fedvol.server.backup import take_backup
+from fedvol.server.restored_from import RestoredFrom
 from fedvol.server.restoring import RESTORE, Restored, restore_server
 from fedvol.server.server_state import ServerState
 from fedvol.store import BlobStore, CheckpointKind, Role, Wanted
@@ -191,6 +194,55 @@ def test_both_logs_say_what_was_done(
     with pytest.raises(AuditError):
         verify_log(again.folder.audit, against=KnownHead(records=noted.records, head=noted.head))
     verify_log(again.folder.audit, keys=[state.key.public.hex])
+
+
+def test_a_sites_log_shows_what_the_restored_server_forgot(
+    state: ServerState, consortium: Consortium, file: Path, tmp_path: Path, fedvol: Fedvol
+) -> None:
+    site = tmp_path / "site.jsonl"
+    with AuditLog(site) as ours, AuditLog(consortium.folder / "audit.jsonl") as theirs:
+
+        def exchange(number: int) -> None:
+            theirs.append(sent(number))
+            for event in (record(number), received(number), answer(number)):
+                ours.append(event)
+            theirs.append(reply(number))
+            theirs.append(receipt(number))
+            ours.append(receipt(number))
+
+        exchange(1)
+        told = take_backup(consortium.folder, file)
+        exchange(2)
+    assert compare_logs(site, consortium.folder / "audit.jsonl").num_contradictions == 0
+    _, again = restored(file, tmp_path / "again")
+    again.close()
+    ended = fedvol("audit", "compare", site, again.folder.audit, "--json")
+    found = json.loads(ended.out)
+    assert ended.status == 4
+    assert (found["contradictions"], found["contradictions_after_backup"]) == (2, 2)
+    assert [one["backup"] for one in found["restores"]] == [told.digest]
+    for one in (*found["requests"]["never_sent"], *found["receipted"]):
+        assert one["after_backup"] == told.digest
+    assert found["contributions"]["num_both"] == 1
+    taken = f"after the backup of {told.facts.taken:%Y-%m-%d %H:%M}, restored "
+    assert ended.err.count(taken) == 3  # and an answer that was not taken
+    assert "Of these 2 fall between a backup and the restoration from it" in ended.err
+
+
+def test_status_tells_of_the_last_restore(
+    consortium: Consortium, file: Path, tmp_path: Path
+) -> None:
+    first = take_backup(consortium.folder, file)
+    _, again = restored(file, tmp_path / "again")
+    again.close()
+    second = take_backup(again.folder.folder, tmp_path / "second.backup")
+    _, once_more = restored(tmp_path / "second.backup", tmp_path / "once more")
+    once_more.close()
+    for place, told in ((again.folder, first), (once_more.folder, second)):
+        found = RestoredFrom.read(place.restored)
+        assert found is not None
+        assert (found.backup, found.taken) == (told.digest, write_moment(told.facts.taken))
+    assert RestoredFrom.read(consortium.folder / "restored.json") is None
 
 
 def damage(file: Path, how: str) -> None:

@@ -65,7 +65,7 @@ def read_cases(spec: AgentSpec) -> SiteCases:
 
     Raises:
         StoreError: A catalogue cannot be read.
-        CaseStoreError: A prepared case is damaged.
+        CaseStoreError: A prepared case is absent or cut short.
     """
     opened: dict[SiteId, SiteCases] = {}
     for site, folder in spec.cases.items():

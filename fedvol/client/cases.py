@@ -55,7 +55,8 @@ def open_cases(records: Sequence[CaseRecord], *, store: CaseStore) -> SiteCases:
     """Open every usable labelled case of one site's catalogue.
 
     Raises:
-        CaseStoreError: A prepared case is damaged.
+        CaseStoreError: A prepared case is absent or cut short. Other damage is found when the case
+            is first read.
     """
     by_split: dict[str, list[SiteCase]] = {"train": [], "validation": [], "test": []}
     skipped: dict[str, list[SubjectId]] = {}

@@ -1,7 +1,8 @@
 """The format of one case file: sections of compressed voxels behind a checked header.
 
 `magic | header size | header SHA-256 | header (JSON) | sections`. Each section is one blosc2
-array. The header holds the SHA-256 of all sections, so damage is found before a voxel is used.
+array. The header holds the length and the SHA-256 of all sections, so a file cut short is found at
+its opening and any other damage before a voxel is used.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ _READ_BYTES = 1 << 20
 _LEVELS = 65534  # int16 from -32767 to 32767
 _CHUNK_SIDE = 64
 _BLOCK_SIDE = 32
+_BAD_PAYLOAD = "its voxels are cut short or damaged"
 
 
 class Place(Section):
@@ -139,6 +141,21 @@ def read_header(path: Path, *, case: CaseId) -> tuple[Header, int]:
     return header, _PREFIX_BYTES + size
 
 
+def check_length(path: Path, *, header: Header, start: int) -> None:
+    """Compare the length of all sections with the header's; reads none of them.
+
+    Raises:
+        CaseStoreError: They differ.
+    """
+    case = CaseId(header.description.case)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise damaged(case, "its file cannot be read") from error
+    if size != start + header.payload_bytes:
+        raise damaged(case, _BAD_PAYLOAD)
+
+
 def check_payload(path: Path, *, header: Header, start: int) -> None:
     """Compare all sections with the header's digest.
 
@@ -157,7 +174,7 @@ def check_payload(path: Path, *, header: Header, start: int) -> None:
     except OSError as error:
         raise damaged(case, "its file cannot be read") from error
     if size != header.payload_bytes or hasher.hexdigest() != header.payload_sha256:
-        raise damaged(case, "its voxels are cut short or damaged")
+        raise damaged(case, _BAD_PAYLOAD)
 
 
 def open_section(path: Path, *, place: Place, start: int, case: CaseId) -> blosc2.NDArray:

@@ -16,6 +16,7 @@ from fedvol.data.case_file import (
     Description,
     Header,
     Row,
+    check_length,
     check_payload,
     open_section,
     quantise,
@@ -97,19 +98,23 @@ class CaseStore:
             return False
         try:
             header, start = read_header(path, case=case)
+            check_length(path, header=header, start=start)
         except CaseStoreError:
             return False
-        return header.description.key == key and path.stat().st_size == start + header.payload_bytes
+        return header.description.key == key
 
     def open(self, case: CaseId) -> "StoredCase":
-        """A case for reading; checks the whole file once.
+        """A case for reading; reads its header and compares its length.
+
+        Its voxels are checked when the first of them are read: a site that opens a thousand
+        volumes would else read them all before it begins.
 
         Raises:
-            CaseStoreError: The case is absent, damaged, or of another version.
+            CaseStoreError: The case is absent, cut short, or of another version.
         """
         path = self._path(case)
         header, start = read_header(path, case=case)
-        check_payload(path, header=header, start=start)
+        check_length(path, header=header, start=start)
         return StoredCase(path=path, header=header, start=start)
 
     def cases(self) -> tuple[CaseId, ...]:
@@ -151,12 +156,18 @@ class Voxels:
 class StoredCase:
     """One prepared case, read when asked for; made by `CaseStore.open`.
 
-    It holds the file's header only, a few KB: whoever wants voxels again keeps them.
+    It holds the file's header only, a few KB: whoever wants voxels again keeps them. Whichever
+    section is read first, the whole file is compared with its digest before, once.
+
+    Raises:
+        CaseStoreError: Of every method that reads: the file is damaged, gone or another.
     """
 
     def __init__(self, *, path: Path, header: Header, start: int) -> None:
         self._path = path
         self._start = start
+        self._header = header
+        self._is_checked = False
         self._about = header.description
         self._places = {place.name: place for place in header.places}
         self._scale = np.asarray(self._about.scale, dtype=np.float32)[:, None, None, None]
@@ -294,6 +305,9 @@ class StoredCase:
             raise CaseStoreError(
                 f"case {self.case}", f"has no {name}", "Only labelled cases can be used here."
             )
+        if not self._is_checked:
+            check_payload(self._path, header=self._header, start=self._start)
+            self._is_checked = True
         place = self._places[name]
         return open_section(self._path, place=place, start=self._start, case=self.case)
 

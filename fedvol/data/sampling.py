@@ -82,6 +82,9 @@ class PatchSource:
 
         Args:
             step: Counted from 0 over the whole stage.
+
+        Raises:
+            CaseStoreError: A case that is read for the first time is damaged.
         """
         image, label = (part.to(self._device, non_blocking=True) for part in self._host(step))
         if self._augmentation is not None:

@@ -35,6 +35,7 @@ def evaluate_cases(
         should_stop: Asked before each case; if true, no further case is judged.
 
     Raises:
+        CaseStoreError: A case that is read for the first time is damaged.
         TimeLimitError: `should_stop` said so; nothing is kept.
         ValueError: A case has no label, or a class has no tolerance.
     """

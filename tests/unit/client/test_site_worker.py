@@ -241,3 +241,27 @@ def test_what_was_trained_on_a_patient_taken_out_meanwhile_stays_here(
         refused = ask(worker, plan, Action.FINETUNE, initial)
     assert watching.takes_out is None
     assert (refused.code, dict(refused.tensors)) == ("FV-DATA-030", {})
+
+
+def test_a_damaged_case_is_refused_by_its_code_until_it_is_mended(
+    held: SiteFolder, server: Server
+) -> None:
+    study = tiny_study()
+    plan, initial = make_plan(study, sites=(SITE,))
+    with SiteStore(held.store_file) as store:
+        keep_proposal(held, server, "p1", plan)
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        Preparing(held, store, observer=Watching(held)).once()
+        files = {path: path.read_bytes() for path in held.folder.glob("cases/*/cases/*.case")}
+        for path, whole in files.items():
+            path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
+        trained, judged = (
+            ask(worker, plan, action, initial) for action in (Action.FINETUNE, Action.VALIDATE)
+        )
+        for path, whole in files.items():
+            path.write_bytes(whole)
+        mended = ask(worker, plan, Action.FINETUNE, initial)
+    assert len(files) > 1
+    assert (trained.code, judged.code) == ("FV-DATA-019", "FV-DATA-019")
+    assert (mended.code, mended.values["cases"]) == ("", 3)

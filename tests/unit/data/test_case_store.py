@@ -285,7 +285,58 @@ def test_one_changed_byte_anywhere_is_found(tmp_path_factory, place, mask):
     path.write_bytes(data)
 
     with pytest.raises(CaseStoreError, match="case a_001"):
-        store.open(CASE)
+        store.open(CASE).image()
+
+
+READS = {
+    "image": lambda case: case.image(),
+    "label": lambda case: case.label(),
+    "reference_label": lambda case: case.reference_label(),
+    "foreground": lambda case: case.foreground(1),
+    "voxels": lambda case: case.voxels(),
+    "patch": lambda case: read_patch(case, (0, 0, 0), (2, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_damaged_voxels_are_refused_at_first_use_whatever_is_read(store, tmp_path, read):
+    """Damage in the last section, which most reads do not touch; opening reads the header only."""
+    store.write(CASE, prepared(), key=KEY)
+    path = tmp_path / "cases" / f"{CASE}.case"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    case = store.open(CASE)
+
+    assert (case.shape, case.has_label, case.foreground_classes) == ((7, 9, 5), True, (1, 2))
+    for _ in range(2):  # what was refused once is not let through later
+        with pytest.raises(CaseStoreError, match=f"case {CASE}: its voxels are cut short or dam"):
+            read(case)
+
+    path.write_bytes(whole)
+    read(case)
+
+
+def test_a_case_replaced_since_it_was_opened_is_refused(store):
+    store.write(CASE, prepared(), key=KEY)
+    case = store.open(CASE)
+    store.write(CASE, prepared((20, 20, 20)), key=Digest("1" * 64))
+
+    with pytest.raises(CaseStoreError, match="its voxels are cut short or damaged"):
+        case.image()
+
+
+def test_the_voxels_of_an_open_case_are_checked_once(store, monkeypatch):
+    store.write(CASE, prepared(), key=KEY)
+    checked = []
+    monkeypatch.setattr(case_store, "check_payload", lambda path, **_: checked.append(path))
+    case = store.open(CASE)
+    assert checked == []
+
+    for read in (*READS.values(), *READS.values()):
+        read(case)
+
+    assert len(checked) == 1
 
 
 def test_bytes_too_many_are_found(store, tmp_path):

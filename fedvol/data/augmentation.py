@@ -130,9 +130,7 @@ def blur(image: Float[Tensor, "channel i j k"], *, sigma: float) -> Float[Tensor
     return out
 
 
-def change_gamma(
-    image: Float[Tensor, "channel i j k"], *, gamma: float
-) -> Float[Tensor, "channel i j k"]:
+def change_gamma_in_place(image: Float[Tensor, "channel i j k"], *, gamma: float) -> None:
     """Raise intensities, scaled to 0..1 per channel, to a power; minimum and maximum stay.
 
     Args:
@@ -142,12 +140,10 @@ def change_gamma(
     low, high = _range(image)
     extent = high - low
     safe = torch.where(extent > 0, extent, torch.ones_like(extent))
-    return (image - low).div_(safe).pow_(gamma).mul_(extent).add_(low)
+    image.sub_(low).div_(safe).pow_(gamma).mul_(extent).add_(low)
 
 
-def change_contrast(
-    image: Float[Tensor, "channel i j k"], *, factor: float
-) -> Float[Tensor, "channel i j k"]:
+def change_contrast_in_place(image: Float[Tensor, "channel i j k"], *, factor: float) -> None:
     """Scale the distance from each channel's mean, kept inside the channel's range.
 
     Args:
@@ -156,7 +152,7 @@ def change_contrast(
     """
     low, high = _range(image)
     mean = image.mean((1, 2, 3), keepdim=True)
-    return (image - mean).mul_(factor).add_(mean).clamp_(low, high)
+    image.sub_(mean).mul_(factor).add_(mean).clamp_(low, high)
 
 
 def _range(image: Float[Tensor, "channel i j k"]) -> tuple[Tensor, Tensor]:
@@ -168,23 +164,25 @@ def _range(image: Float[Tensor, "channel i j k"]) -> tuple[Tensor, Tensor]:
 def _change_intensities(
     image: Tensor, changes: Changes, *, index: int, generator: Generator
 ) -> Tensor:
+    """The image after its changes; the one given is overwritten where that spares memory."""
     noise_std, blur_sigma = float(changes.noise_std[index]), float(changes.blur_sigma[index])
     brightness, contrast = float(changes.brightness[index]), float(changes.contrast[index])
     low_resolution = float(changes.low_resolution[index])
     gamma_inverted, gamma = float(changes.gamma_inverted[index]), float(changes.gamma[index])
     if noise_std:
         noise = torch.randn(image.shape, generator=generator).mul_(noise_std)
-        image = noise.to(image.device).add_(image)
+        image.add_(noise.to(image.device))
     if blur_sigma:
         image = blur(image, sigma=blur_sigma)
     if brightness != 1:
-        image = image * brightness
+        image.mul_(brightness)
     if contrast != 1:
-        image = change_contrast(image, factor=contrast)
+        change_contrast_in_place(image, factor=contrast)
     if low_resolution != 1:
         image = lower_resolution(image, factor=low_resolution)
     if gamma_inverted != 1:
-        image = change_gamma(image.neg(), gamma=gamma_inverted).neg_()
+        change_gamma_in_place(image.neg_(), gamma=gamma_inverted)
+        image.neg_()
     if gamma != 1:
-        image = change_gamma(image, gamma=gamma)
+        change_gamma_in_place(image, gamma=gamma)
     return image

@@ -287,7 +287,8 @@ class StoredCase:
             image.fill(PADDING)
             label.fill(0)
         inside = image[(slice(None), *box.outer)]
-        np.multiply(np.asarray(levels[(slice(None), *box.inner)]), self._scale, out=inside)
+        inside[...] = np.asarray(levels[(slice(None), *box.inner)])
+        inside *= self._scale
         inside += self._offset
         label[box.outer] = np.asarray(classes[box.inner])
 

@@ -65,6 +65,8 @@ def transform(
     depth = len(label)
     if image.device.type == "cpu":
         depth = max(1, _SLAB_VOXELS // label[0].numel())
+    # Memory that every slab uses again: fresh memory would push the patch out of the cache.
+    scratch = image.new_empty((4, depth * label[0].numel()))
     for first in range(0, len(label), depth):
         slab = slice(first, first + depth)
         at = planes[:, slab] + lines
@@ -72,10 +74,10 @@ def transform(
             at[axis].clamp_(0, limit)
         nearest = _flat(at.round(), strides=strides)
         torch.index_select(classes, 0, nearest, out=out_label[slab].view(-1))
-        low = at.floor()
-        corner, weights = _flat(low, strides=strides), at.sub_(low).view(3, -1)
+        corner, weights = _flat(at, strides=strides), at.frac_().view(3, -1)
+        cells = scratch[:, : len(corner)]
         for source, target in zip(sources, out, strict=True):
-            _read_cells(source.view(-1), corner, strides, weights, out=target[slab].view(-1))
+            _read_cells(source.view(-1), corner, strides, weights, cells, out=target[slab].view(-1))
     return out, out_label
 
 
@@ -116,7 +118,7 @@ def _positions(
 
 
 def _flat(at: Float[Tensor, "3 i j k"], *, strides: tuple[int, ...]) -> Int32[Tensor, " voxel"]:
-    """Whole positions as places in memory."""
+    """The whole part of positions, none negative, as places in memory."""
     whole = at.int().view(3, -1)
     return whole[2].add_(whole[1], alpha=strides[1]).add_(whole[0], alpha=strides[0])
 
@@ -126,19 +128,24 @@ def _read_cells(
     corner: Int32[Tensor, " voxel"],
     strides: tuple[int, ...],
     weights: Float[Tensor, "3 voxel"],
+    cells: Float[Tensor, "4 voxel"],
     *,
     out: Float[Tensor, " voxel"],
 ) -> None:
-    """Trilinear mean of the eight voxels from each corner on."""
+    """Trilinear mean of the eight voxels from each corner on; `cells` is memory to work in."""
+    first, second, third, fourth = cells
 
-    def line(offset: int) -> Tensor:
-        one = source[offset:].index_select(0, corner)
-        return one.lerp_(source[offset + strides[2] :].index_select(0, corner), weights[2])
+    def line(offset: int, one: Tensor, other: Tensor) -> Tensor:
+        torch.index_select(source[offset:], 0, corner, out=one)
+        torch.index_select(source[offset + strides[2] :], 0, corner, out=other)
+        return one.lerp_(other, weights[2])
 
-    def plane(offset: int) -> Tensor:
-        return line(offset).lerp_(line(offset + strides[1]), weights[1])
+    def plane(offset: int, one: Tensor, other: Tensor, another: Tensor) -> Tensor:
+        line(offset, one, other)
+        return one.lerp_(line(offset + strides[1], other, another), weights[1])
 
-    torch.lerp(plane(0), plane(strides[0]), weights[0], out=out)
+    low, high = plane(0, first, second, third), plane(strides[0], second, third, fourth)
+    torch.lerp(low, high, weights[0], out=out)
 
 
 def _linear(

@@ -115,20 +115,18 @@ class FlowerLink:
             # look after it: the reader of this iterator may have taken its time.
             now_s = self._clock.now_s()
             arrived = False
-            # One at a time, so that one reply's tensors are in memory and not all sites'.
-            for message_id in tuple(pending):
-                for message in self._pull(message_id):
-                    asked = pending.pop(message.metadata.reply_to_message_id, None)
-                    if asked is None:
-                        _log.warning("reply.stranger")
-                        continue
-                    arrived = True
-                    reply = self._reply(message, asked)
-                    if isinstance(reply, _Waiting):
-                        waiting.append(reply)
-                    else:
-                        yield reply
-                        self._carrier.release(reply)
+            for message in self._arrivals(pending):
+                asked = pending.pop(message.metadata.reply_to_message_id, None)
+                if asked is None:
+                    _log.warning("reply.stranger")
+                    continue
+                arrived = True
+                reply = self._reply(message, asked)
+                if isinstance(reply, _Waiting):
+                    waiting.append(reply)
+                else:
+                    yield reply
+                    self._carrier.release(reply)
             for message_id in [
                 key for key, one in pending.items() if one.waiting.deadline_s <= now_s
             ]:
@@ -196,9 +194,23 @@ class FlowerLink:
             _log.warning("reply.malformed", extra={"site": request.site, "what": error.what})
             return Reply.failed(request, type(error))
 
-    def _pull(self, message_id: str) -> Sequence[Message]:
+    def _arrivals(self, pending: Mapping[str, "_Asked"]) -> Iterator[Message]:
+        """Whatever has arrived of what is pending, as the reader goes on.
+
+        The grid is asked for all of it at once, and again until it has nothing more: one in this
+        process gives one reply a call, and each gives its messages one by one, so that one
+        reply's tensors are in memory and not all sites'.
+        """
+        is_more = True
+        while pending and is_more:
+            is_more = False
+            for message in self._pull(tuple(pending)):
+                is_more = True
+                yield message
+
+    def _pull(self, message_ids: Sequence[str]) -> Iterator[Message]:
         with _translated():
-            return list(self._grid.pull_messages([message_id]))
+            yield from self._grid.pull_messages(message_ids)
 
     def _nodes(self) -> dict[SiteId, NodeInfo]:
         with _translated():

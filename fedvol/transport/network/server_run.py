@@ -9,7 +9,7 @@ before from their outbox.
 """
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -191,11 +191,13 @@ class _RunGrid(HttpGrid):
         """What the grid itself calls the engine with."""
         return self._runtime_client
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The answers that are there; a failure for one whose pieces did not follow."""
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """The answers that are there; a failure for one whose pieces did not follow.
+
+        One call tells of all of them; the pieces of each come when the reader wants it.
+        """
         client, run_id = self.runtime, self.run.run_id
         given = client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
-        found: list[Message] = []
         heads = zip(given.messages_list, given.message_object_trees, strict=True)
         for head, tree in heads:
             try:
@@ -214,8 +216,7 @@ class _RunGrid(HttpGrid):
                 )
             else:
                 set_message_id(answer, tree.object_id)
-            found.append(answer)
-        return found
+            yield answer
 
 
 class _Bearer:

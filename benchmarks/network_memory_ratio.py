@@ -309,7 +309,7 @@ def _serve_sites(folder: Path) -> None:
 
 
 def _serve_site(folder: Path, site: SiteId, plan: Plan, stop: threading.Event) -> None:
-    """As `fedvol.client.site_service`, with an app that computes nothing."""
+    """As `fedvol.client.hospital`, but one thread, and an app that computes nothing."""
     state = ServerState.open(folder / "server")
     with closing(state):
         address, server = state.config.address, state.key.public
@@ -374,7 +374,7 @@ def _judged(plan: Plan) -> Contribution:
     sums = MetricSums(
         keys=keys,
         sums=np.full((len(keys), 1), 0.5),
-        counts=ones[:, None],
+        counts=np.ones((len(keys), 1)),
         undefined=0 * ones,
         penalised=0 * ones,
         lone_sites=ones,

@@ -8,19 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from hospital import source_toml
 from relay import Relay
+from server_parties import Hospital, invitation_line, make_consortium
 
-from fedvol.client import AgentSpec
-from fedvol.identity import Authority, IdentityKey, NodeKey
+from fedvol.identity import NodeKey
 from fedvol.plan import Plan
+from fedvol.server.proposing import run_proposal
+from fedvol.server.server_state import ServerState
+from fedvol.site import SiteFolder, init_site
+from fedvol.site.preparing import fitting_source, is_prepared
 from fedvol.store import write_state
-from fedvol.types import SiteId, State
+from fedvol.types import RunId, SiteId, State
 
 HOST = "127.0.0.1"
 START_S = 300.0
@@ -98,8 +103,8 @@ class Party:
     def events(self, name: str) -> list[dict[str, Any]]:
         """What it told of one kind."""
         lines = self.log.read_text(errors="replace").splitlines()
-        told = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-        return [one for one in told if one["event"] == name]
+        begin = json.dumps({"event": name})[:-1]
+        return [json.loads(line) for line in lines if line.startswith(begin) and line[-1] == "}"]
 
     def await_event(self, name: str, *, timeout_s: float = START_S, count: int = 1) -> None:
         """Wait until it told something."""
@@ -115,52 +120,61 @@ class Party:
 
 @dataclass(kw_only=True)
 class Network:
-    """A server and its sites, on one machine; the first site's wire can be cut.
+    """A server and its hospitals, on one machine; the first site's wire can be cut.
+
+    Hospitals approve every run of the plan's study by a rule, and prepare their own cases.
 
     Attributes:
         folder: Everything of them.
         plan: What is run.
         initial: Its initial weights.
-        agents: Each site's agent; its folder is the site's.
+        volumes: Folder of each site's volumes.
     """
 
     folder: Path
     plan: Plan
     initial: State
-    agents: Mapping[SiteId, AgentSpec]
+    volumes: Mapping[SiteId, Path]
     public_port: int = field(default_factory=free_port)
     private_port: int = field(default_factory=free_port)
-    heartbeat_s: float = 10.0
 
     def __post_init__(self) -> None:
-        now = datetime.now(UTC)
-        self.keys.mkdir(parents=True)
-        authority = Authority.create(self.keys / "authority.pem", consortium="test", now=now)
-        (self.keys / "ca.pem").write_bytes(authority.certificate_pem)
-        authority.issue(self.keys / "server-tls.pem", hosts=[HOST], now=now)
-        server = IdentityKey.create(self.keys / "server.pem")
-        sites = {}
-        for site in self.agents:
-            identity = IdentityKey.create(self.keys / f"{site}.pem")
-            node = NodeKey.create(self.keys / f"{site}-node.pem")
-            sites[site] = {"identity": identity.public.hex, "node": node.public.hex}
-        (self.keys / "sites.json").write_text(json.dumps(sites))
-        (self.keys / "server.json").write_text(json.dumps(server.public.hex))
         (self.folder / "plan.json").write_text(self.plan.model_dump_json())
         write_state(self.folder / "initial.safetensors", self.initial.items(), metadata={})
-        for site, spec in self.agents.items():
-            (self.folder / f"{site}.json").write_text(spec.model_dump_json())
-        self.engine = self._party("engine")
-        self.coordinator = self.coordinator_of("federated")
         self._open = ExitStack()
         self.wire = self._open.enter_context(Relay(self.public_port).listening())
-        self.first = min(self.agents)
-        self.sites = {site: self.site_of(site) for site in self.agents}
+        self.first = min(self.volumes)
+        consortium = make_consortium(
+            self.folder, port=self.public_port, private_port=self.private_port
+        )
+        with closing(ServerState.open(self.server)) as state:
+            self.held = {site: self._made(state, site) for site in self.volumes}
+            consortium.join(
+                state,
+                *(
+                    Hospital(name=site, identity=one.identity(), node=NodeKey.load(one.node_file))
+                    for site, one in self.held.items()
+                ),
+            )
+        self.engine = self._party("engine")
+        self.coordinator = self.coordinator_of("federated")
+        self.sites = {site: self.site_of(site) for site in self.volumes}
 
-    @property
-    def keys(self) -> Path:
-        """Everybody's keys."""
-        return self.folder / "keys"
+    def _made(self, state: ServerState, site: SiteId) -> SiteFolder:
+        """A site's folder with keys and settings of its own."""
+        held = SiteFolder(folder=self.folder / "sites" / site)
+        init_site(held, invitation_line(state, site), device="cpu", now=datetime.now(UTC))
+        held.token_file.unlink()
+        text = held.config_file.read_text().replace("= 10", "= 1")  # floors of the policy
+        text = text.replace('device = "cpu"', 'device = "cpu"\nworkers = 1')
+        if site == self.first:
+            text = text.replace(str(self.public_port), str(self.wire.port))
+        rule = f'enabled = true\nkinds = ["run"]\nstudies = ["{self.plan.study.name}"]\n'
+        held.config_file.write_text(
+            f"{text}\n[link]\nheartbeat_s = 10\npoll_s = 0.1\nsync_s = 0.5\n"
+            f"\n[auto_approve]\n{rule}{source_toml(self.volumes[site])}"
+        )
+        return held
 
     @property
     def server(self) -> Path:
@@ -186,12 +200,31 @@ class Network:
             party.await_event("link.up")
 
     def begin(self, run: str) -> Party:
-        """Start a coordinator for a run, new or begun; one that a failed test left ends."""
+        """Start a coordinator for a run, new or begun; one that a failed test left ends.
+
+        The sites agreed to it before, and their cases are ready.
+        """
+        self._agree(RunId(run))
         if self.coordinator.process is not None and self.coordinator.process.poll() is None:
             self.coordinator.kill()
         self.coordinator = self.coordinator_of(run)
         self.coordinator.start()
         return self.coordinator
+
+    def _agree(self, run: RunId) -> None:
+        with closing(ServerState.open(self.server)) as state:
+            agreements = state.store.agreements
+            if agreements.proposal(run) is None:
+                now = datetime.now(UTC)
+                agreements.propose(
+                    run_proposal(run, plan=self.plan, key=state.key, operator="operator", now=now)
+                )
+            until(lambda: len(agreements.consents(run)) == len(self.held), what="sites approve")
+        until(lambda: all(map(self._is_ready, self.held.values())), what="cases are ready")
+
+    def _is_ready(self, held: SiteFolder) -> bool:
+        study = self.plan.study
+        return is_prepared(held, fitting_source(held.config(), study.data), study)
 
     def finish(self, *, timeout_s: float = 600.0) -> dict[str, Any]:
         """Wait for the end of the run; what the coordinator says of it."""
@@ -206,8 +239,7 @@ class Network:
 
     def site_of(self, site: SiteId, *, fault: str = "") -> Party:
         """A site's process; with a fault of `network_faults`, one that does not do as it should."""
-        port = self.wire.port if site == self.first else self.public_port
-        return self._party("site", site, port=port, more=[fault] if fault else [])
+        return self._party("site", site, more=[fault] if fault else [])
 
     def hold(self, event: str, *, count: int = 1) -> None:
         """Have the next coordinator stand still when it told something so many times.
@@ -224,12 +256,9 @@ class Network:
     def _held(self) -> Path:
         return self.folder / "hold.json"
 
-    def _party(
-        self, kind: str, name: str = "", *, port: int | None = None, more: Sequence[str] = ()
-    ) -> Party:
-        words = [kind, str(self.folder), str(port or self.public_port), str(self.private_port)]
+    def _party(self, kind: str, name: str = "", *, more: Sequence[str] = ()) -> Party:
         return Party(
             name="-".join(filter(None, (kind, name))),
-            words=[*words, str(self.heartbeat_s), name, *more],
+            words=[kind, str(self.folder), name, *more],
             folder=self.folder,
         )

@@ -1,28 +1,23 @@
-"""Sites of `network` that do not do as they should; each is a real process with a site's keys."""
+"""Sites of `network` that do not do as they should: hospitals with keys of their own, at fault."""
 
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 
-from fedvol.client import SiteAgent
-from fedvol.client.site_app import SiteAppSpec, opens_site_app
+from fedvol.client.hospital import serve_hospital
 from fedvol.federation import Action, Request
-from fedvol.identity import NodeKey, client_context
 from fedvol.privacy import Contribution
 from fedvol.privacy.contribution import sealed
+from fedvol.site import SiteFolder
 from fedvol.telemetry import Observer
-from fedvol.transport.network.fleet_connection import FleetConnection
-from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
+from fedvol.transport.carriers import Handle
 from fedvol.types import SiteId
 
 OFF = timedelta(minutes=10)
 """How far the clock of a site with a wrong one is ahead."""
-
-Spoil = Callable[[Contribution], Contribution]
 
 
 def not_finite(given: Contribution) -> Contribution:
@@ -45,65 +40,55 @@ def nothing(given: Contribution) -> Contribution:
     return given
 
 
-SPOILS: dict[str, tuple[Action, Spoil]] = {
-    "not-finite": (Action.FINETUNE, not_finite),
-    "other-shapes": (Action.FINETUNE, other_shapes),
-    "other-version": (Action.HEALTH, other_version),
-    "nothing": (Action.FINETUNE, nothing),
+@dataclass(frozen=True, kw_only=True)
+class Spoiled:
+    """Every answer to one kind of request is changed before it is signed.
+
+    Attributes:
+        action: The request.
+        change: What becomes of its answer.
+    """
+
+    action: Action
+    change: Callable[[Contribution], Contribution]
+
+    def __call__(self, handle: Handle) -> Handle:
+        def spoiled(site: SiteId, request: Request) -> Contribution:
+            given = handle(site, request)
+            return self.change(given) if request.action is self.action and not given.code else given
+
+        return spoiled
+
+
+SPOILS = {
+    "not-finite": Spoiled(action=Action.FINETUNE, change=not_finite),
+    "other-shapes": Spoiled(action=Action.FINETUNE, change=other_shapes),
+    "other-version": Spoiled(action=Action.HEALTH, change=other_version),
+    "nothing": Spoiled(action=Action.FINETUNE, change=nothing),
 }
 WRONG_CLOCK = "wrong-clock"
 
 
 def serve_faulty(
-    fault: str,
-    spec: SiteAppSpec,
-    *,
-    node_key: NodeKey,
-    timing: NodeTiming,
-    observer: Observer,
-    stop: threading.Event,
+    fault: str, folder: SiteFolder, *, observer: Observer, stop: threading.Event
 ) -> None:
-    """`serve_site` with a fault; agent and node are in one process, whose code is not the site's.
+    """`serve_hospital` with a fault.
 
     Args:
         fault: A name in `SPOILS`, or `WRONG_CLOCK`.
-        spec: The site's app.
-        node_key: Key of its node.
-        timing: How often it speaks.
+        folder: The site's folder.
         observer: Hears of progress.
         stop: Ends it.
     """
     if fault == WRONG_CLOCK:
         set_clock_wrong()
+        serve_hospital(folder, observer=observer, stop=stop)
     else:
-        spoil(*SPOILS[fault])
-    tls = client_context(Path(spec.authority_file).read_bytes())
-    with closing(
-        FleetConnection(spec.address, tls=tls, key=node_key, heartbeat_s=timing.heartbeat_s)
-    ) as connection:
-        node = FleetNode(
-            connection,
-            site=SiteId(spec.agent.site),
-            state=Path(spec.agent.folder) / "node",
-            timing=timing,
-            observer=observer,
-        )
-        node.serve(opens_site_app(spec)(0, observer), stop=stop)
-
-
-def spoil(action: Action, change: Spoil) -> None:
-    """Have every answer to one kind of request changed before it is signed."""
-    handle = SiteAgent.handle
-
-    def spoiled(agent: SiteAgent, request: Request) -> Contribution:
-        given = handle(agent, request)
-        return change(given) if request.action is action and not given.code else given
-
-    SiteAgent.handle = spoiled
+        serve_hospital(folder, observer=observer, stop=stop, through=SPOILS[fault])
 
 
 def set_clock_wrong() -> None:
-    """Whatever this process signs is made in the future."""
+    """What this process signs to the engine is made in the future."""
     from flwr.supernode import node_auth_http_interceptor
 
     node_auth_http_interceptor.now = lambda: datetime.now(UTC) + OFF

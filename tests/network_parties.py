@@ -5,13 +5,11 @@ import signal
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
-from fedvol.identity import IdentityKey, NodeKey, NodePublicKey, PublicKey
 from fedvol.telemetry import set_up_logging
-from fedvol.types import Json, RunId, SiteId
-
-HOST = "127.0.0.1"
+from fedvol.types import Json, RunId
 
 
 class Printing:
@@ -32,58 +30,57 @@ class Printing:
             time.sleep(0.02)
 
 
-class Keys:
-    def __init__(self, folder: Path) -> None:
-        self.sites = json.loads((folder / "keys" / "sites.json").read_text())
+def engine(folder: Path, stop: threading.Event) -> None:
+    """The server's main process without its coordinator."""
+    from fedvol.server.agreeing import AgreementDesk, agreement_routes
+    from fedvol.server.front_door import FrontDoor
+    from fedvol.server.joining import EnrolmentDesk, joining_routes
+    from fedvol.server.progress import ProgressDesk, progress_routes
+    from fedvol.server.server_state import ServerState
+    from fedvol.transport.network.calls import CallGuard
 
-    def identity(self, site: SiteId) -> PublicKey | None:
-        found = self.sites.get(site)
-        return PublicKey(found["identity"]) if found else None
-
-    def nodes(self) -> dict[SiteId, NodePublicKey]:
-        return {SiteId(site): NodePublicKey(one["node"]) for site, one in self.sites.items()}
-
-
-def engine(folder: Path, public: int, private: int, stop: threading.Event) -> None:
-    from fedvol.server.front_door import FrontDoor, ServerFolder
-    from fedvol.transport.network.listeners import Certificate
-
-    server = folder / "server"
-    server.mkdir(exist_ok=True)
-    keys = Keys(folder)
-    door = FrontDoor(ServerFolder(folder=server), sites=keys)
-    door.set_sites(keys.nodes())
-    tls = folder / "keys" / "server-tls.pem"
-    door.open_private(port=private)
-    door.open_public(host=HOST, port=public, certificate=Certificate(chain=tls, key=tls))
+    state = ServerState.open(folder / "server")
+    sites, listen = state.registry, state.config.listen
+    guard = CallGuard(sites, remembered_in=state.folder.calls)
+    door = FrontDoor(
+        state.folder,
+        sites=sites,
+        guard=guard,
+        routes=[
+            *joining_routes(state.store, EnrolmentDesk(state.store)),
+            *agreement_routes(AgreementDesk(state.store, sites=sites), guard),
+            *progress_routes(ProgressDesk(state.store, sites=sites), guard),
+        ],
+    )
+    door.set_sites(sites.nodes())
+    door.open_private(port=listen.private_port)
+    door.open_public(host=listen.host, port=listen.port, certificate=state.certificate)
     Printing().event("listening")
     stop.wait()
     door.close()
+    state.close()
 
 
-def coordinator(folder: Path, private: int, run: str) -> None:
+def coordinator(folder: Path, run: str) -> None:
     from fedvol.audit import AuditLog
     from fedvol.plan import Plan
     from fedvol.server.conducting import ServerEnd, conduct
-    from fedvol.server.front_door import ServerFolder
+    from fedvol.server.server_state import ServerState
     from fedvol.store import StateFile
 
     with StateFile(folder / "initial.safetensors") as file:
         initial = file.read_all()
-    done = conduct(
-        RunId(run),
-        plan=Plan.model_validate_json((folder / "plan.json").read_text()),
-        initial=initial,
-        folder=ServerFolder(folder=folder / "server"),
-        private_port=private,
-        end=ServerEnd(
-            key=IdentityKey.load(folder / "keys" / "server.pem"),
-            sites=Keys(folder),
-            audit=AuditLog(folder / "server" / "audit.jsonl"),
-        ),
-        observer=Printing(folder / "hold.json"),
-        poll_s=0.1,
-    )
+    with closing(ServerState.open(folder / "server")) as state:
+        done = conduct(
+            RunId(run),
+            plan=Plan.model_validate_json((folder / "plan.json").read_text()),
+            initial=initial,
+            folder=state.folder,
+            private_port=state.config.listen.private_port,
+            end=ServerEnd(key=state.key, sites=state.registry, audit=AuditLog(state.folder.audit)),
+            observer=Printing(folder / "hold.json"),
+            poll_s=0.1,
+        )
     Printing().event(
         "conducted",
         release=done.outcome.release,
@@ -93,46 +90,31 @@ def coordinator(folder: Path, private: int, run: str) -> None:
     )
 
 
-def site(
-    folder: Path, public: int, heartbeat_s: float, name: str, fault: str, stop: threading.Event
-) -> None:
-    from fedvol.client import AgentSpec
-    from fedvol.client.site_app import SiteAppSpec
-    from fedvol.client.site_service import serve_site
-    from fedvol.transport.network.fleet_node import NodeTiming
+def site(folder: Path, name: str, fault: str, stop: threading.Event) -> None:
+    from network_faults import serve_faulty
 
-    keys = folder / "keys"
-    spec = SiteAppSpec(
-        agent=AgentSpec.model_validate_json((folder / f"{name}.json").read_text()),
-        address=f"{HOST}:{public}",
-        authority_file=str(keys / "ca.pem"),
-        identity_file=str(keys / f"{name}.pem"),
-        server=PublicKey(json.loads((keys / "server.json").read_text())),
-        device="cpu",
-    )
-    node_key = NodeKey.load(keys / f"{name}-node.pem")
-    timing = NodeTiming(heartbeat_s=heartbeat_s, poll_s=0.1, retry_s=0.2, max_retry_s=2.0)
+    from fedvol.client.hospital import serve_hospital
+    from fedvol.site import SiteFolder
+
+    held = SiteFolder(folder=folder / "sites" / name)
     if fault:
-        from network_faults import serve_faulty
-
-        serve_faulty(fault, spec, node_key=node_key, timing=timing, observer=Printing(), stop=stop)
+        serve_faulty(fault, held, observer=Printing(), stop=stop)
     else:
-        serve_site(spec, node_key=node_key, timing=timing, observer=Printing(), stop=stop)
+        serve_hospital(held, observer=Printing(), stop=stop)
 
 
 def main(words: list[str]) -> None:
     set_up_logging(sys.stderr)
     kind, folder = words[0], Path(words[1])
-    public, private, heartbeat_s = int(words[2]), int(words[3]), float(words[4])
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     match kind:
         case "engine":
-            engine(folder, public, private, stop)
+            engine(folder, stop)
         case "coordinator":
-            coordinator(folder, private, words[5])
+            coordinator(folder, words[2])
         case _:
-            site(folder, public, heartbeat_s, words[5], "".join(words[6:]), stop)
+            site(folder, words[2], "".join(words[3:]), stop)
 
 
 if __name__ == "__main__":

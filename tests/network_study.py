@@ -1,6 +1,5 @@
 """A study as one process plays it, and the same study put to a `Network`."""
 
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,45 +23,34 @@ class Expected:
     """What one process makes of the study."""
 
     session: Session
-    prepared: Path
     outcome: Outcome
 
 
 @contextmanager
 def expecting(study: OpenStudy, *, data: Path, folder: Path) -> Generator[Expected]:
     """Play a study in this process."""
-    prepared, out = folder / "prepared", folder / "here"
-    session_in(prepared, study, data=data, resume=False)
-    shutil.copytree(prepared, out)
-    session = session_in(out, study, data=data, resume=True)
-    yield Expected(session=session, prepared=prepared, outcome=session.federated().outcome)
+    session = session_in(folder / "here", study, data=data)
+    yield Expected(session=session, outcome=session.federated().outcome)
     session.engine.close()
 
 
-def session_in(folder: Path, study: OpenStudy, *, data: Path, resume: bool) -> Session:
+def session_in(folder: Path, study: OpenStudy, *, data: Path) -> Session:
     """A study over some data, its cases prepared."""
     return open_session(
         study,
         data=data,
-        output=open_output(folder, resume=resume),
+        output=open_output(folder, resume=False),
         device=CPU,
         observer=Events(),
     )
 
 
 @contextmanager
-def networked(session: Session, *, prepared: Path, folder: Path) -> Generator[Network]:
-    """A network of the session's sites with the same cases, each with a folder of its own."""
-    agents = {}
-    for site in session.sites:
-        own = folder / "sites" / site
-        shutil.copytree(prepared / "sites" / site, own)
-        plan = folder / "plan.json"
-        agents[site] = session._spec(site).model_copy(
-            update={"folder": str(own), "plan_file": str(plan), "cases": {site: str(own)}}
-        )
+def networked(session: Session, *, data: Path, folder: Path) -> Generator[Network]:
+    """A network of the session's sites with the same volumes, each with a folder of its own."""
+    volumes = {site: data / site for site in session.sites}
     with Network(
-        folder=folder, plan=session.plan, initial=session.initial, agents=agents
+        folder=folder, plan=session.plan, initial=session.initial, volumes=volumes
     ) as network:
         network.start()
         yield network

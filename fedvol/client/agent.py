@@ -86,11 +86,7 @@ class SiteAgent:
             require_in_plan(request, plan=self._plan)
             return self._answer(request)
         except FedvolError as error:
-            return self.refuse(request, error)
-
-    def refuse(self, request: Request, error: FedvolError) -> Contribution:
-        """Tell at the site why a request has no answer; the code of the reason is released."""
-        return refuse(self._releaser, request, error, observer=self._observer)
+            return refuse(self._releaser, request, error, observer=self._observer)
 
     def predictor(self, *, mirror: bool) -> Predictor:
         """The site's network as it stands, as a predictor."""

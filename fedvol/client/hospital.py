@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import final
 
 from fedvol.audit import AuditLog
-from fedvol.client.site_worker import opens_site_worker
+from fedvol.client.site_worker import Through, opens_site_worker, unchanged
 from fedvol.config import DataSource, OpenStudy, Study
 from fedvol.data import CaseRecord
 from fedvol.errors import FedvolError
@@ -57,13 +57,20 @@ class Serialised:
             self._observer.event(name, **fields)
 
 
-def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Event) -> None:
+def serve_hospital(
+    folder: SiteFolder,
+    *,
+    observer: Observer,
+    stop: threading.Event,
+    through: Through = unchanged,
+) -> None:
     """Answer for a hospital until told to stop.
 
     Args:
         folder: The site's folder; it is held against a second process.
         observer: Hears of progress, beside the site's own files.
         stop: Ends it, after the message under way.
+        through: What the worker's answers pass before they are signed; for tests.
 
     Raises:
         FolderLockedError: Another process serves this site.
@@ -113,7 +120,7 @@ def serve_hospital(folder: SiteFolder, *, observer: Observer, stop: threading.Ev
             ),
             _beside(lambda ended: _prepare_approved(folder, store, told, ended), "preparing"),
             _beside(lambda ended: _tell_progress(teller, told, ended), "progress"),
-            closing(WarmWorker(opens_site_worker(folder), observer=told)) as app,
+            closing(WarmWorker(opens_site_worker(folder, through=through), observer=told)) as app,
         ):
             node.serve(app, stop=stop)
 

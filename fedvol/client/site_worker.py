@@ -47,6 +47,14 @@ from fedvol.types import Digest, SiteId
 
 Agent = SiteAgent | FingerprintAgent
 
+Through = Callable[[Handle], Handle]
+"""What a worker's answers pass before they are signed."""
+
+
+def unchanged(handle: Handle) -> Handle:
+    """The worker's own answers."""
+    return handle
+
 
 @final
 class SiteWorker:
@@ -230,12 +238,17 @@ class RosterSite:
         return signed.answer(handle, content, site=site, action=action)
 
 
-def opens_site_worker(folder: SiteFolder) -> OpenApp:
-    """What a worker is started with; all else is in the folder."""
-    return partial(_open_site_worker, str(folder.folder.absolute()))
+def opens_site_worker(folder: SiteFolder, *, through: Through = unchanged) -> OpenApp:
+    """What a worker is started with; all else is in the folder.
+
+    Args:
+        folder: The site's folder.
+        through: What its answers pass before they are signed; importable by name. For tests.
+    """
+    return partial(_open_site_worker, str(folder.folder.absolute()), through)
 
 
-def _open_site_worker(text: str, number: int, observer: Observer) -> App:
+def _open_site_worker(text: str, through: Through, number: int, observer: Observer) -> App:
     del number  # a hospital has one worker
     folder = SiteFolder(folder=Path(text))
     config = folder.config()
@@ -253,7 +266,7 @@ def _open_site_worker(text: str, number: int, observer: Observer) -> App:
     carrier = RosterSite(
         folder, key, blobs=blobs, gate=worker.gate, audit=audit, refuses=worker.refuse
     )
-    return make_client_app(worker.handle, carrier=carrier)
+    return make_client_app(through(worker.handle), carrier=carrier)
 
 
 def _policy(folder: SiteFolder) -> SitePolicy:

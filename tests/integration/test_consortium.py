@@ -19,6 +19,7 @@ from tiny import make_hospitals, tiny_text
 from typed import SITES, Typed, approve, checkpoints, is_open, join, start, until
 
 from fedvol.audit import compare_logs
+from fedvol.identity import SignedBody
 from fedvol.plan import Plan
 
 
@@ -54,7 +55,8 @@ def test_from_nothing_to_a_finished_run_and_back(
         join(typed, stack, private=private)
         job = typed("run", "propose", "study.toml", "--name", "first")
         assert (job["run"], job["kind"]) == ("first-fingerprint", "fingerprint")
-        typed("run", "start", "first-fingerprint", status=5)  # nobody agreed yet
+        refused = typed("run", "start", "first-fingerprint", status=5)  # nobody agreed yet
+        assert refused["error"]["code"] == "FV-FED-001"
         agree_and_start(typed, "first-fingerprint")
         await_end(typed, "first-fingerprint")
         shown = typed("run", "propose", "study.toml", "--name", "first")
@@ -64,10 +66,17 @@ def test_from_nothing_to_a_finished_run_and_back(
         until(lambda: typed("run", "show", "first")["state"] == "paused")
         typed("server", "backup", "server", "server.backup")
         typed("run", "resume", "first")
-        await_end(typed, "first")
+        ended = await_end(typed, "first")
+        assert (ended["wanted"], ended["closed"]) == ("ended", 2)
+        assert {one["state"] for one in ended["sites"]} == {"contributed"}
         for site in SITES:
             receipts = until(lambda site=site: receipts_of(typed, site))
             assert [receipt["round"] for receipt in receipts] == [1, 2]
+            for receipt in receipts:
+                said = json.loads(
+                    SignedBody.parse(receipt["signed"].encode(), where="receipt").payload
+                )
+                assert said["answer"] and said["update"] and said["global"]
     server_log = folder / "server" / "audit.jsonl"
     for log in (server_log, *(folder / site / "audit.jsonl" for site in SITES)):
         assert typed("audit", "verify", log)["num_unsigned"] == 0  # signed as the process ended
@@ -127,9 +136,11 @@ def agree_and_start(typed: Typed, name: str) -> None:
     start(typed, name)
 
 
-def await_end(typed: Typed, name: str) -> None:
-    """Watch a run until it is finished."""
-    assert typed("run", "watch", name)["state"] == "finished"
+def await_end(typed: Typed, name: str) -> dict[str, Any]:
+    """Watch a run until it is finished; what is shown of it then."""
+    ended = typed("run", "watch", name)
+    assert ended["state"] == "finished"
+    return ended
 
 
 def receipts_of(typed: Typed, site: str) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """The same study over a network as in one process: other processes, TLS, signatures, same bits."""
 
+import json
 import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import product
@@ -29,6 +31,7 @@ from tiny import tiny_text
 from fedvol.audit import verify_log
 from fedvol.config.loading import parse_open_study
 from fedvol.federation import RoundState, RunState, SiteState
+from fedvol.privacy.contribution import Kind
 
 STUDY = parse_open_study(
     tiny_text(rounds="rounds = 2", strategy='kind = "fedbn"'), where="tiny.toml"
@@ -43,9 +46,11 @@ def expected(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Gener
 
 
 @pytest.fixture(scope="module")
-def network(expected: Expected, tmp_path_factory: pytest.TempPathFactory) -> Generator[Network]:
+def network(
+    expected: Expected, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Network]:
     folder = tmp_path_factory.mktemp("network")
-    with networked(expected.session, prepared=expected.prepared, folder=folder) as network:
+    with networked(expected.session, data=tiny_data, folder=folder) as network:
         yield network
 
 
@@ -56,9 +61,16 @@ def test_same_weights_over_the_network(expected: Expected, network: Network) -> 
     assert not told["torch"], "the coordinator loaded torch"
     for site in expected.session.sites:
         # Health, two rounds of training and judging, the norm layers, the test cases.
-        log = verify_log(audit_of(network, site))
-        assert log.records == 7 * len(("received", "contribution", "sent"))
+        kinds = Counter(kinds_in(audit_of(network, site)))
+        assert [kinds[one] for one in ("received", "policy", "sent")] == [7, 7, 7]
+        assert sum(kinds[one.value] for one in Kind if one is not Kind.REFUSAL) == 7
     assert list((network.server / "exchange" / "up").rglob("*.safetensors")) == []
+
+
+def kinds_in(log: Path) -> list[str]:
+    """What an audit log, which is whole, tells of."""
+    verify_log(log)
+    return [json.loads(line)["event"]["kind"] for line in log.read_text().splitlines()]
 
 
 VICTIMS = (SITE, WORKER, COORDINATOR, ENGINE) = ("site", "worker", "coordinator", "engine")
@@ -134,7 +146,7 @@ def test_a_wire_that_is_cut_in_a_round(
 @pytest.mark.parametrize("place", ["incoming", "outbox"])
 def test_a_site_whose_disk_is_full(network: Network, place: str) -> None:
     """Where weights come in, or where its answer is kept: the others go on, and it says why."""
-    run, site = f"site-full-{place}", max(network.agents)
+    run, site = f"site-full-{place}", max(network.sites)
     with small_disk(network.folder / "sites" / site / place, kilobytes=4):
         network.begin(run).wait(600.0)
     _, rounds = recorded(network, run)
@@ -178,7 +190,7 @@ def test_a_server_without_space_for_what_it_gives_out(expected: Expected, networ
 @contextmanager
 def faulty(network: Network, fault: str) -> Generator[Party]:
     """The last site's process is one with a fault; the site itself is back afterwards."""
-    site = max(network.agents)
+    site = max(network.sites)
     party = network.sites[site]
     assert party.stop() == 0
     changed = network.site_of(site, fault=fault)
@@ -210,7 +222,7 @@ def test_an_update_that_cannot_be_summed(network: Network, fault: str, words: st
     with faulty(network, fault):
         network.begin(fault)
         network.finish()
-    site = max(network.agents)
+    site = max(network.sites)
     run, rounds = recorded(network, fault)
     assert run.state is RunState.FINISHED
     assert [one.state for one in rounds] == [RoundState.CLOSED, RoundState.CLOSED]
@@ -235,7 +247,7 @@ def test_a_site_that_cannot_take_part(network: Network, fault: str, event: str, 
     """The others train; at the end no test figures are given for a part of the sites."""
     with faulty(network, fault) as party:
         assert network.begin(fault).wait(600.0) == 1
-    site = max(network.agents)
+    site = max(network.sites)
     run, rounds = recorded(network, fault)
     assert run.state is RunState.FINISHED
     assert [one.state for one in rounds] == [RoundState.CLOSED, RoundState.CLOSED]
@@ -253,15 +265,14 @@ def test_a_site_that_cannot_take_part(network: Network, fault: str, event: str, 
 def test_a_site_that_sends_nothing(tiny_data: Path, tmp_path: Path) -> None:
     limits = "\n[federation]\nmin_sites = 2\ntrain_limit_s = 60.0\nevaluate_limit_s = 60.0\n"
     study = parse_open_study(tiny_text(rounds="rounds = 1", more=limits), where="tiny.toml")
-    prepared, folder = tmp_path / "prepared", tmp_path / "network"
-    session = session_in(prepared, study, data=tiny_data, resume=False)
+    session, folder = session_in(tmp_path / "here", study, data=tiny_data), tmp_path / "network"
     folder.mkdir()
-    with networked(session, prepared=prepared, folder=folder) as network:
+    with networked(session, data=tiny_data, folder=folder) as network:
         with faulty(network, "nothing"):
             network.begin("nothing").await_event("round.closed")
         assert network.coordinator.wait(600.0) in (0, 1)  # it may be back for its test cases
         (record,) = recorded(network, "nothing")[1]
     session.engine.close()
     found = {one.site: (one.state, one.code, one.title) for one in record.sites}
-    assert found.pop(max(network.agents)) == (SiteState.SILENT, "FV-FED-005", "time limit passed")
+    assert found.pop(max(network.sites)) == (SiteState.SILENT, "FV-FED-005", "time limit passed")
     assert {state for state, _, _ in found.values()} == {SiteState.CONTRIBUTED}

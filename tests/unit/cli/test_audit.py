@@ -265,5 +265,5 @@ def test_two_logs_that_contradict_each_other(
     assert "CONTRADICTION: taken by the server, never sent by the site: 30" in said.err
     assert "  and 10 more; --json has all" in said.err
     assert "CONTRADICTION: told differently by the two logs: 1" in said.err
-    assert f"log does not say it took: 1\n  {message(2)}\n" in said.err
+    assert f"log does not say it took: 1\n  {message(2)}  run r1, round 2\n" in said.err
     assert json.loads(said.out)["contradictions"] == 32

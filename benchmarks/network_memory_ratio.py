@@ -76,8 +76,7 @@ from fedvol.transport.flower import make_client_app
 from fedvol.transport.network.blob_client import BlobClient
 from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
-from fedvol.transport.network.outbox import Outbox
-from fedvol.transport.network.signed_site import SignedSite
+from fedvol.transport.network.signed_site import OnePlan, SignedSite
 from fedvol.types import Digest, RunId, SiteId, State
 
 _RUN = RunId("timed")
@@ -322,8 +321,8 @@ def _serve_site(folder: Path, site: SiteId, plan: Plan, stop: threading.Event) -
         key,
         server=server,
         blobs=BlobClient(address, tls=tls, key=key, site=site),
-        outbox=Outbox(own / "outbox"),
-        allows=lambda request: request.plan == plan.digest,
+        outbox=own / "outbox",
+        agreement=OnePlan(plan.digest),
         audit=AuditLog(own / "audit.jsonl", signer=key),
         refuses=_refuse,
         incoming=own / "incoming",

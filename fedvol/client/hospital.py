@@ -13,6 +13,7 @@ from typing import final
 
 from fedvol.audit import AuditLog
 from fedvol.client.site_worker import Through, opens_site_worker, unchanged
+from fedvol.client.site_departures import SiteDepartures
 from fedvol.config import DataSource, OpenStudy, Study
 from fedvol.data import CaseRecord
 from fedvol.errors import FedvolError
@@ -24,14 +25,11 @@ from fedvol.site.preparing import Findings, fitting_source, is_prepared, prepare
 from fedvol.site.proposals import read_proposal
 from fedvol.store import Decision, SiteStore
 from fedvol.telemetry import Broadcast, JsonLines, Observer
-from fedvol.transport.engine import Message
-from fedvol.transport.headers import ReplyHeader
 from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
-from fedvol.transport.network.signed_records import from_records
 from fedvol.transport.network.site_calls import SiteCalls
 from fedvol.transport.network.warm_worker import WarmWorker
-from fedvol.types import Digest, Json, RunId, SiteId
+from fedvol.types import Json, SiteId
 
 _LEAVE_S = 5.0
 """Longest wait for a thread that is asked to end; what it did not finish is finished next time."""
@@ -103,14 +101,21 @@ def serve_hospital(
             heartbeat_s=config.link.heartbeat_s,
             proxy=proxy,
         )
-        gate = Gate(folder, store, audit=audit)
+        departures = SiteDepartures(
+            folder,
+            key,
+            site=site,
+            gate=Gate(folder, store, audit=audit),
+            audit=audit,
+            observer=told,
+        )
         node = FleetNode(
             connection,
             site=site,
             state=folder.node_state,
             timing=NodeTiming(heartbeat_s=config.link.heartbeat_s, poll_s=config.link.poll_s),
             observer=told,
-            may_send=lambda answer: _may_leave(answer, gate),
+            departures=departures,
         )
         with (
             closing(calls),
@@ -123,14 +128,6 @@ def serve_hospital(
             closing(WarmWorker(opens_site_worker(folder, through=through), observer=told)) as app,
         ):
             node.serve(app, stop=stop)
-
-
-def _may_leave(answer: Message, gate: Gate) -> bool:
-    """Whether the site still agrees to an answer; a refusal or a failure holds nothing of it."""
-    if answer.has_error():
-        return True
-    header = ReplyHeader.model_validate_json(from_records(answer.content).payload)
-    return bool(header.code) or gate.still_approved(RunId(header.run), digest=Digest(header.plan))
 
 
 def _keep_in_step(

@@ -12,12 +12,11 @@ from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import open_cases
 from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.client.plan_network import PlanNetwork
-from fedvol.client.refusing import refuse
-from fedvol.config import SiteConfig, SitePolicy
+from fedvol.client.site_refusals import SiteRefusals
+from fedvol.config import SiteConfig
 from fedvol.data import CaseRecord
 from fedvol.data.case_store import CaseStore
 from fedvol.errors import (
-    ConfigError,
     DeviceError,
     FedvolError,
     IdentityError,
@@ -26,9 +25,9 @@ from fedvol.errors import (
 )
 from fedvol.federation import Request
 from fedvol.identity import IdentityKey, client_context
-from fedvol.plan import Plan, digest_json
-from fedvol.privacy import Contribution, Delivery, Releaser
-from fedvol.site import Admitted, Gate, SiteFolder, current_roster, held_roster
+from fedvol.plan import Plan
+from fedvol.privacy import Contribution
+from fedvol.site import Admitted, Gate, SiteFolder, current_roster
 from fedvol.site.consent import consent_name
 from fedvol.site.gate import local_now
 from fedvol.site.preparing import PreparedCases, fitting_source, require_prepared
@@ -40,10 +39,9 @@ from fedvol.transport.engine import App, RecordDict
 from fedvol.transport.flower import make_client_app
 from fedvol.transport.network.blob_client import BlobClient
 from fedvol.transport.network.message_lines import request_turned_away
-from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_site import Blobs, SignedSite
 from fedvol.transport.process_pool import OpenApp
-from fedvol.types import Digest, SiteId
+from fedvol.types import SiteId
 
 Agent = SiteAgent | FingerprintAgent
 
@@ -65,15 +63,20 @@ class SiteWorker:
         store: Its proposals and consents.
         audit: Where decisions and contributions are written down.
         observer: Hears of progress, at the site.
+
+    Raises:
+        SiteFileError: `site.toml` is wrong.
     """
 
     def __init__(
         self, folder: SiteFolder, store: SiteStore, *, audit: AuditSink, observer: Observer
     ) -> None:
         self._folder = folder
+        self._site = SiteId(folder.config().site)
         self._audit = audit
         self._gate = Gate(folder, store, audit=audit)
         self._observer = observer
+        self._refusals = SiteRefusals(folder, site=self._site, audit=audit, observer=observer)
         self._opened: tuple[object, Agent] | None = None
 
     @property
@@ -83,29 +86,43 @@ class SiteWorker:
 
     def handle(self, named: SiteId, request: Request) -> Contribution:
         """The site's answer; an error becomes a refusal that carries its code alone."""
-        site = SiteId(self._folder.config().site)
-        if named != site:
+        if named != self._site:
             raise SiteFailedError(
-                f"site {site}", "a message for another site came", "Look at the node's settings."
+                f"site {self._site}",
+                "a message for another site came",
+                "Look at the node's settings.",
             )
         try:
-            admitted = self._gate.require(request)
-            prepared = self._prepared(admitted)
-            contribution = self._agent(admitted, prepared).handle(request)
-            self._gate.require_still(request)
-            self._require_same(prepared, admitted)
+            contribution = self._computed(request)
         except FedvolError as error:
-            contribution = self.refuse(request, error)
+            return self.refuse(request, error)
+        self._tell(request, contribution)
+        return contribution
+
+    def refuse(self, request: Request, error: FedvolError) -> Contribution:
+        """Tell at the site why a request has no answer; the code of the reason is released."""
+        contribution = self._refusals.refuse(request, error)
+        self._tell(request, contribution)
+        return contribution
+
+    def _computed(self, request: Request) -> Contribution:
+        admitted = self._gate.require(request)
+        prepared = self._prepared(admitted)
+        contribution = self._agent(admitted, prepared).handle(request)
+        self._gate.require_still(request, terms=admitted.terms)
+        self._require_same(prepared, admitted)
+        return contribution
+
+    def _tell(self, request: Request, contribution: Contribution) -> None:
         self._observer.event(
             "site.answered",
-            site=site,
+            site=self._site,
             run=request.run,
             stage=request.stage,
             round=request.round,
             action=request.action.value,
             code=contribution.code,
         )
-        return contribution
 
     def _prepared(self, admitted: Admitted) -> PreparedCases:
         study = admitted.proposed.study
@@ -133,7 +150,7 @@ class SiteWorker:
         proposed, config = admitted.proposed, admitted.config
         records = _records(prepared)
         site = SiteId(config.site)
-        delivery = self._delivery(consent_name(admitted.consent.signed))
+        delivery = self._refusals.delivery(consent_name(admitted.consent.signed))
         if not isinstance(proposed.content, Plan):
             return FingerprintAgent(
                 site=site,
@@ -157,23 +174,6 @@ class SiteWorker:
             delivery=delivery,
         )
 
-    def refuse(self, request: Request, error: FedvolError) -> Contribution:
-        """Tell at the site why a request has no answer; the code of the reason is released."""
-        releaser = Releaser(
-            site=SiteId(self._folder.config().site),
-            plan=request.plan,
-            policy=_policy(self._folder),
-            audit=self._audit,
-            delivery=self._delivery(""),
-        )
-        return refuse(releaser, request, error, observer=self._observer)
-
-    def _delivery(self, consent: str) -> Delivery:
-        """What the log says of the recipient: the server of the roster that is held."""
-        roster = held_roster(self._folder)
-        key = "" if roster is None else roster.server.identity.fingerprint
-        return Delivery(recipient_key=key, consent=consent)
-
 
 @final
 class RosterSite:
@@ -183,9 +183,10 @@ class RosterSite:
         folder: The site's folder.
         key: The site's identity.
         blobs: How weights come and go.
-        gate: Says whether an answer may leave.
+        gate: Says what the site agrees to, before anything is made and whenever it leaves.
         audit: Where messages are written down.
-        refuses: The site's refusal of a request that finds no place on its disk.
+        refuses: The site's refusal of a request that it does not agree to, or that finds no place
+            on its disk.
     """
 
     def __init__(
@@ -228,8 +229,8 @@ class RosterSite:
             self._key,
             server=roster.server.identity,
             blobs=self._blobs,
-            outbox=Outbox.under(self._folder.outbox, terms=_terms(self._folder)),
-            allows=self._gate.still_agrees,
+            outbox=self._folder.outbox,
+            agreement=self._gate,
             audit=self._audit,
             refuses=self._refuses,
             incoming=self._folder.incoming,
@@ -267,18 +268,6 @@ def _open_site_worker(text: str, through: Through, number: int, observer: Observ
         folder, key, blobs=blobs, gate=worker.gate, audit=audit, refuses=worker.refuse
     )
     return make_client_app(through(worker.handle), carrier=carrier)
-
-
-def _policy(folder: SiteFolder) -> SitePolicy:
-    try:
-        return folder.config().policy
-    except ConfigError:  # nothing but a code leaves, and the strictest rules are the default
-        return SitePolicy()
-
-
-def _terms(folder: SiteFolder) -> Digest:
-    """Digest of the policy: an answer that was given under another one is not sent again."""
-    return digest_json(_policy(folder).model_dump(mode="json"))
 
 
 def _records(prepared: Path) -> tuple[CaseRecord, ...]:

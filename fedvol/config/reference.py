@@ -38,7 +38,7 @@ folders of volumes, and the rest is edited by hand.
 - `fedvol site status` tells every problem of the file at once.
 - `fedvol site policy check STUDY.toml` says what the policy makes of a study.
 - A key that is not listed here is an error. A key with a default may be left out.
-- A rule that is changed while a run goes on holds from the next request of the server on.
+- A rule that is changed during a run holds at once: what was computed under the old one stays here.
 
 This page is made by `fedvol site schema`.
 """

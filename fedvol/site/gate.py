@@ -1,6 +1,7 @@
 """`Gate`: whether the site answers a request now, written down each time it decides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import final
@@ -12,14 +13,16 @@ from fedvol.errors import (
     FedvolError,
     OutsideHoursError,
     PolicyRefusedError,
+    Problem,
     SitePausedError,
 )
 from fedvol.federation import Request
-from fedvol.site.consent import approved
+from fedvol.plan import digest_json
+from fedvol.site.consent import approved, consent_name
 from fedvol.site.folder import SiteFolder
 from fedvol.site.policy import is_within, violations
 from fedvol.site.proposals import Proposed, read_proposal
-from fedvol.store import HeldConsent, SiteStore
+from fedvol.store import HeldConsent, HeldProposal, SiteStore
 from fedvol.types import Digest, RunId
 
 
@@ -30,7 +33,7 @@ def local_now() -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """A request that the site answers.
+    """A run that the site agrees to now.
 
     Attributes:
         proposed: What was approved.
@@ -42,10 +45,19 @@ class Admitted:
     consent: HeldConsent
     config: SiteConfig
 
+    @property
+    def terms(self) -> Digest:
+        """Digest of what decides what may leave: this very approval, and the policy's bounds.
+
+        Hours are for computing, and progress is told beside the answers.
+        """
+        bounds = self.config.policy.model_dump(mode="json", exclude={"hours", "tell_progress"})
+        return digest_json([consent_name(self.consent.signed), bounds])
+
 
 @final
 class Gate:
-    """Consent, pause, policy and hours, read anew for every request: before work and after it.
+    """Consent, pause and policy, read anew for every request: before work, and whenever it leaves.
 
     Args:
         folder: The site's folder.
@@ -66,6 +78,7 @@ class Gate:
         self._store = store
         self._audit = audit
         self._now = now
+        self._read: tuple[HeldProposal, Proposed] | None = None
 
     def require(self, request: Request) -> Admitted:
         """What the request is answered under.
@@ -78,66 +91,96 @@ class Gate:
             SiteFileError: `site.toml` is wrong; then nothing is answered.
             AuditError: The decision cannot be written down; then nothing is answered.
         """
-        try:
-            admitted = self._admitted(request)
-        except FedvolError as error:
-            self._audit.append(_decision(request, error))
-            raise
+        with self._refusals_written(request):
+            admitted = self.agreed(request.run, digest=request.plan)
+            if not is_within(admitted.config.policy.hours, self._now()):
+                raise OutsideHoursError(
+                    f"run {request.run}",
+                    "the site does not train at this time of day",
+                    "It goes on by itself; policy.hours says when.",
+                )
         self._audit.append(_decision(request))
         return admitted
 
-    def still_agrees(self, request: Request) -> bool:
-        """Whether an answer may leave: it is approved, and the site is not paused.
+    def terms(self, request: Request) -> Digest:
+        """The terms under which an answer to a request may leave now; only a refusal is written.
 
         The hours are for computing; what was computed within them may leave after them.
-        """
-        return self.still_approved(request.run, digest=request.plan)
-
-    def still_approved(self, run: RunId, *, digest: Digest) -> bool:
-        """The same of a run with a plan."""
-        if self._folder.paused_file.exists():
-            return False
-        return approved(self._store, run, digest=digest) is not None
-
-    def require_still(self, request: Request) -> None:
-        """Refuse to send what was computed under an approval that is gone.
 
         Raises:
-            ConsentMissingError: The approval was withdrawn meanwhile, or the site paused.
-            AuditError: That cannot be written down.
+            FedvolError: As of `require`, but for the hours.
         """
-        if not self.still_agrees(request):
-            error = ConsentMissingError(
-                f"run {request.run}",
-                "the approval was withdrawn, or the site paused, while it was computed",
-                "What was computed stays here.",
-            )
-            self._audit.append(_decision(request, error))
-            raise error
+        with self._refusals_written(request):
+            return self.agreed(request.run, digest=request.plan).terms
 
-    def _admitted(self, request: Request) -> Admitted:
-        where = f"run {request.run}"
-        found = approved(self._store, request.run, digest=request.plan)
+    def require_still(self, request: Request, *, terms: Digest) -> None:
+        """Refuse to send what was computed under terms that do not hold any more.
+
+        Raises:
+            FedvolError: As of `require_under`.
+        """
+        self.require_under(request, is_under=lambda now: now == terms)
+
+    def require_under(self, request: Request, *, is_under: Callable[[Digest], bool]) -> None:
+        """Refuse to send an answer that was not given under the terms that hold now.
+
+        Args:
+            request: What was asked.
+            is_under: Whether the answer was given under these terms.
+
+        Raises:
+            PolicyRefusedError: The policy forbids the plan now, or the answer was given under
+                another policy or another approval.
+            FedvolError: As of `terms`.
+        """
+        with self._refusals_written(request):
+            if not is_under(self.agreed(request.run, digest=request.plan).terms):
+                changed = Problem(
+                    where="policy",
+                    what="it was changed, or the run approved anew, since the answer was computed",
+                    fix="What was computed stays here; the next request is answered under it.",
+                )
+                raise PolicyRefusedError(f"run {request.run}", [changed])
+
+    def agreed(self, run: RunId, *, digest: Digest) -> Admitted:
+        """What the site agrees to of a run with a plan, at this moment; nothing is written.
+
+        Raises:
+            ConsentMissingError: Nobody approved it with this plan, or it was withdrawn.
+            SitePausedError: The site is paused.
+            PolicyRefusedError: The policy forbids the plan.
+            SiteFileError: `site.toml` is wrong.
+        """
+        where = f"run {run}"
+        found = approved(self._store, run, digest=digest)
         if found is None:
             raise ConsentMissingError(
                 where,
                 "nobody at this site approved it with this plan, or the approval was withdrawn",
-                "See `fedvol consent list`.",
+                "See `fedvol consent list`. What was computed meanwhile stays here.",
             )
         record, consent = found
         if self._folder.paused_file.exists():
             raise SitePausedError(where, "the site is paused", "Go on with: fedvol site resume")
         config = self._folder.config()
-        proposed = read_proposal(record, site=config.site)
+        proposed = self._proposed(record, site=config.site)
         if against := violations(proposed.content, config):
             raise PolicyRefusedError(where, against)
-        if not is_within(config.policy.hours, self._now()):
-            raise OutsideHoursError(
-                where,
-                "the site does not train at this time of day",
-                "It goes on by itself; policy.hours says when.",
-            )
         return Admitted(proposed=proposed, consent=consent, config=config)
+
+    def _proposed(self, record: HeldProposal, *, site: str) -> Proposed:
+        """A proposal; it is parsed once, for many pieces of one answer may leave under it."""
+        if self._read is None or self._read[0] != record or site not in self._read[1].content.sites:
+            self._read = (record, read_proposal(record, site=site))
+        return self._read[1]
+
+    @contextmanager
+    def _refusals_written(self, request: Request) -> Generator[None]:
+        try:
+            yield
+        except FedvolError as error:
+            self._audit.append(_decision(request, error))
+            raise
 
 
 def _decision(request: Request, error: FedvolError | None = None) -> PolicyDecision:

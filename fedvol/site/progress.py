@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, final
 
 from fedvol.audit import AuditRecord, AuditSink
-from fedvol.errors import FedvolError
+from fedvol.errors import FedvolError, PrivacyError
 from fedvol.identity import Tag, sign_body
 from fedvol.plan import digest_bytes
 from fedvol.site.consent import consent_name
 from fedvol.site.folder import SiteFolder
+from fedvol.site.gate import Admitted, Gate
 from fedvol.site.trust import held_roster
-from fedvol.store import Decision, HeldConsent, HeldProposal, SiteStore
+from fedvol.store import SiteStore
 from fedvol.telemetry import Observer
 from fedvol.types import Json, RunId
 
@@ -66,8 +67,8 @@ class _Training:
 class ProgressTeller:
     """An observer of the worker's events that tells the server where its training stands.
 
-    Nothing is told where `policy.tell_progress` is off, the site is paused, or nobody approves of
-    the run any more.
+    Nothing is told where `policy.tell_progress` is off, the site is paused, the policy forbids the
+    run, or nobody approves of it any more.
 
     Args:
         folder: The site's folder.
@@ -90,6 +91,7 @@ class ProgressTeller:
     ) -> None:
         self._folder = folder
         self._store = store
+        self._gate = Gate(folder, store, audit=audit)
         self._server = server
         self._audit = audit
         self._observer = observer
@@ -123,18 +125,17 @@ class ProgressTeller:
             training = self._training
         if training is None or self._monotonic_s() < self._silent_until_s:
             return
-        config = self._folder.config()
-        approval = self._approval(training.run)
-        if not config.policy.tell_progress or self._folder.paused_file.exists() or not approval:
+        agreed = self._agreed(training.run)
+        if agreed is None or not agreed.config.policy.tell_progress:
             return
-        record, consent = approval
+        site = agreed.config.site
         body = sign_body(
             self._folder.identity(),
             Tag.PROGRESS,
             {
                 "run": training.run,
-                "plan": record.digest,
-                "site": config.site,
+                "plan": agreed.proposed.digest,
+                "site": site,
                 "stage": training.stage,
                 "round": training.round,
                 "step": training.step,
@@ -143,7 +144,7 @@ class ProgressTeller:
             },
         )
         if self._written != training.place:
-            self._write(training, record, consent, body=body, site=config.site)
+            self._write(training, agreed, body=body, site=site)
             self._written = training.place
         self._send(body)
 
@@ -179,19 +180,20 @@ class ProgressTeller:
             return found
         return replace(found, first=held.first, begun_s=held.begun_s)
 
-    def _approval(self, run: RunId) -> tuple[HeldProposal, HeldConsent] | None:
+    def _agreed(self, run: RunId) -> Admitted | None:
+        """What the site agrees to of a run at this moment; None if it does not."""
         for record in self._store.proposals():
             if record.run == run and record.kind == "run":
-                held = self._store.consent(record.id)
-                if held is not None and held.decision is Decision.APPROVE:
-                    return record, held
+                try:
+                    return self._gate.agreed(run, digest=record.digest)
+                except PrivacyError:
+                    continue
         return None
 
     def _write(
         self,
         training: _Training,
-        record: HeldProposal,
-        consent: HeldConsent,
+        agreed: Admitted,
         *,
         body: bytes,
         site: str,
@@ -203,7 +205,7 @@ class ProgressTeller:
                 site=site,
                 recipient="server",
                 run=training.run,
-                plan=record.digest,
+                plan=agreed.proposed.digest,
                 stage=training.stage,
                 round=training.round,
                 action="progress",
@@ -214,7 +216,7 @@ class ProgressTeller:
                 suppressed=0,
                 code="",
                 recipient_key="" if roster is None else roster.server.identity.fingerprint,
-                consent=consent_name(consent.signed),
+                consent=consent_name(agreed.consent.signed),
             )
         )
 

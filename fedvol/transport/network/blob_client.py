@@ -1,6 +1,7 @@
 """`BlobClient`: a site fetches and brings weights, and goes on where a link was cut."""
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
@@ -86,12 +87,20 @@ class BlobClient:
             part.unlink(missing_ok=True)  # on a full disk it would keep the audit log from growing
             raise store_error(target, error) from error
 
-    def bring(self, path: Path, *, digest: Digest) -> None:
+    def bring(
+        self,
+        path: Path,
+        *,
+        digest: Digest,
+        before_piece: Callable[[], None] = lambda: None,
+    ) -> None:
         """Bring a blob; bytes that are there already are not sent again.
 
         Args:
             path: The file.
             digest: Of its content.
+            before_piece: Asked before anything is said to the server, and before each piece; what
+                it raises ends the bringing.
 
         Raises:
             BlobRefusedError: The server does not take it.
@@ -99,6 +108,7 @@ class BlobClient:
         """
         size = path.stat().st_size
         route = f"/fedvol/v1/uploads/{digest}"
+        before_piece()
         told = self._call("HEAD", route)
         if told.headers.get(COMPLETE) == "1":
             return
@@ -108,6 +118,7 @@ class BlobClient:
             while True:
                 piece = file.read(self._piece_bytes)
                 is_last = offset + len(piece) >= size
+                before_piece()
                 self._call("PATCH", route, offset=offset, body=piece, is_last=is_last)
                 offset += len(piece)
                 if is_last:

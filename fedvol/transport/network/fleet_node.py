@@ -11,13 +11,14 @@ is not answered.
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Protocol, final
 
 from fedvol.errors import (
+    FedvolError,
     LinkDownError,
     MessageRefusedError,
     NotAdmittedError,
@@ -53,9 +54,31 @@ class NodeTiming:
     max_retry_s: float = 20.0
 
 
-def _whatever(answer: Message) -> bool:
-    del answer
-    return True
+class Departures(Protocol):
+    """What leaves of a site's answers; `SiteDepartures` of a hospital."""
+
+    def cleared(self, answer: Message, *, to: Message) -> Message:
+        """What leaves of an answer at this moment: the answer, or what stands in its place."""
+        ...
+
+    def failure(self, to: Message, error: FedvolError) -> Message:
+        """What leaves where a message has no answer."""
+        ...
+
+
+@final
+class AllDepart:
+    """`Departures` of a site that sends whatever it answered; its failures are Flower's own."""
+
+    def cleared(self, answer: Message, *, to: Message) -> Message:
+        """The answer."""
+        del to
+        return answer
+
+    def failure(self, to: Message, error: FedvolError) -> Message:
+        """Flower's error, without a word of the reason."""
+        del error
+        return failed_reply(to, SiteFailedError.code)
 
 
 @final
@@ -69,8 +92,8 @@ class FleetNode:
             signed off by the next.
         timing: How often it speaks.
         observer: Hears when the link goes down and up.
-        may_send: Whether an answer may still leave; asked before every try, because the link may
-            be down for long. What may not is replaced by a failure without content.
+        departures: What leaves; asked before every try, because the link may be down for long.
+            None: whatever was answered.
     """
 
     def __init__(
@@ -81,14 +104,14 @@ class FleetNode:
         state: Path,
         timing: NodeTiming,
         observer: Observer,
-        may_send: Callable[[Message], bool] = _whatever,
+        departures: Departures | None = None,
     ) -> None:
         self._connection = connection
         self._site = site
         self._state = state
         self._timing = timing
         self._observer = observer
-        self._may_send = may_send
+        self._departures = departures or AllDepart()
         self._known_runs: set[int] = set()
 
     def serve(self, app: App, *, stop: threading.Event) -> None:
@@ -171,10 +194,13 @@ class FleetNode:
         set_task_identity(run=run, node=node)
         if run not in self._known_runs:
             if self._connection.bundle_of(node, run) != thin_bundle().digest:
-                self._observer.event(
-                    "message.refused", site=self._site, code=StrangeBundleError.code
+                strange = StrangeBundleError(
+                    f"run {run} of the engine",
+                    "its app bundle is not that of this version of fedvol",
+                    "Bring server and site to one version of fedvol.",
                 )
-                return failed_reply(message, StrangeBundleError.code)
+                self._observer.event("message.refused", site=self._site, code=strange.code)
+                return self._departures.failure(message, strange)
             self._known_runs.add(run)
         return app(message, node_context(node, {SITE_KEY: self._site}, run=run))
 
@@ -191,21 +217,22 @@ class FleetNode:
 
         In the place of one that the server does not take, it hears that the site failed.
         """
-        wait_s = self._timing.retry_s
+        wait_s, is_failure = self._timing.retry_s, False
         while True:
             try:
-                if not self._may_send(answer):
+                leaving = self._departures.cleared(answer, to=to)
+                if leaving is not answer:
                     self._observer.event("answer.kept", site=self._site)
-                    answer = failed_reply(to, SiteFailedError.code)
+                    answer = leaving
                 self._connection.push(node, answer, seconds=seconds)
                 return
             except MessageRefusedError as error:
                 self._observer.event(
                     "answer.refused", site=self._site, code=error.code, what=error.what
                 )
-                if answer.has_error():
+                if is_failure:
                     return
-                answer = failed_reply(to, SiteFailedError.code)
+                answer, is_failure = self._departures.failure(to, error), True
             except LinkDownError as error:
                 self._observer.event("link.down", site=self._site, code=error.code, what=error.what)
                 if stop.wait(wait_s):

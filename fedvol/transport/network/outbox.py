@@ -42,7 +42,7 @@ class Outbox:
         Raises:
             StoreError: The folder cannot be written.
         """
-        own = folder / terms[:_TERMS_LETTERS]
+        own = _of_terms(folder, terms)
         try:
             for other in folder.iterdir() if folder.is_dir() else ():
                 if other.is_dir() and other != own:
@@ -52,6 +52,17 @@ class Outbox:
         except OSError as error:
             raise store_error(folder, error) from error
         return cls(own)
+
+    @staticmethod
+    def is_kept(folder: Path, request: Digest, *, terms: Digest) -> bool:
+        """Whether a request was answered under these terms; for another process than the writer.
+
+        Args:
+            folder: The outbox of all terms.
+            request: Digest of the request.
+            terms: Digest of what decides which answers may leave.
+        """
+        return _header(_of_terms(folder, terms), request).is_file()
 
     def write_tensors(self, request: Digest, tensors: State) -> TensorFile | None:
         """Write an answer's tensors, whole or not at all.
@@ -71,7 +82,7 @@ class Outbox:
         Raises:
             StoreError: The folder cannot be written.
         """
-        write_atomic(self._header(request), body.to_bytes())
+        write_atomic(_header(self._folder, request), body.to_bytes())
         self._prune()
 
     def find(self, request: Digest) -> SignedBody | None:
@@ -79,7 +90,7 @@ class Outbox:
 
         What is damaged is made again, as if it had never been there.
         """
-        path = self._header(request)
+        path = _header(self._folder, request)
         try:
             body = SignedBody.parse(path.read_bytes(), where=str(path), limit_bytes=4 << 20)
         except (FileNotFoundError, MessageError):
@@ -103,5 +114,10 @@ class Outbox:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
 
-    def _header(self, request: Digest) -> Path:
-        return self._folder / f"{request}.json"
+
+def _of_terms(folder: Path, terms: Digest) -> Path:
+    return folder / terms[:_TERMS_LETTERS]
+
+
+def _header(folder: Path, request: Digest) -> Path:
+    return folder / f"{request}.json"

@@ -6,7 +6,14 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar, final
 
 from fedvol.audit import AuditSink
-from fedvol.errors import ConsentMissingError, FedvolError, LinkDownError, StoreError
+from fedvol.errors import (
+    AuditError,
+    ConfigError,
+    FedvolError,
+    LinkDownError,
+    PrivacyError,
+    StoreError,
+)
 from fedvol.federation import Action, Request
 from fedvol.identity import IdentityKey, PublicKey, SignedBody, Tag
 from fedvol.privacy import Contribution
@@ -14,18 +21,14 @@ from fedvol.store import StateOnDisk
 from fedvol.transport.carriers import Handle, require_meant
 from fedvol.transport.clock import Clock
 from fedvol.transport.engine import RecordDict
-from fedvol.transport.headers import ReplyHeader, RequestHeader, TensorFile, reply_header
-from fedvol.transport.network.message_lines import (
-    answer_sent,
-    request_received,
-    request_turned_away,
-)
+from fedvol.transport.headers import ReplyHeader, RequestHeader, TensorFile
+from fedvol.transport.network.message_lines import request_received, request_turned_away
 from fedvol.transport.network.outbox import Outbox
+from fedvol.transport.network.signed_answer import sign_answer
 from fedvol.transport.network.signed_records import (
     digest_of,
     from_records,
     open_header,
-    sign_header,
     to_records,
 )
 from fedvol.types import Digest, SiteId, State
@@ -43,9 +46,50 @@ class Blobs(Protocol):
         """Fetch a blob into a file."""
         ...
 
-    def bring(self, path: Path, *, digest: Digest) -> None:
-        """Bring a blob."""
+    def bring(self, path: Path, *, digest: Digest, before_piece: Callable[[], None]) -> None:
+        """Bring a blob; `before_piece` is asked before any of it leaves, and raises to end it."""
         ...
+
+
+class Agreement(Protocol):
+    """What a site agrees to; `Gate` of a hospital."""
+
+    def terms(self, request: Request) -> Digest:
+        """Digest of what an answer to a request may leave under now.
+
+        Raises:
+            FedvolError: The site does not agree to the request.
+        """
+        ...
+
+    def require_still(self, request: Request, *, terms: Digest) -> None:
+        """Refuse to send what was made or kept under terms that do not hold any more.
+
+        Raises:
+            FedvolError: They do not.
+        """
+        ...
+
+
+@final
+class OnePlan:
+    """An `Agreement` to one plan for good; the agent itself refuses every other.
+
+    Args:
+        digest: The plan's digest.
+    """
+
+    def __init__(self, digest: Digest) -> None:
+        self._digest = digest
+
+    def terms(self, request: Request) -> Digest:
+        """The plan."""
+        del request
+        return self._digest
+
+    def require_still(self, request: Request, *, terms: Digest) -> None:
+        """Nothing of it changes."""
+        del request, terms
 
 
 @final
@@ -56,11 +100,12 @@ class SignedSite:
         key: The site's identity.
         server: The server's identity, as the roster has it.
         blobs: How weights come and go.
-        outbox: Where answers are kept.
-        allows: Whether the site still agrees to a request; a kept answer leaves only then.
+        outbox: Folder where answers are kept.
+        agreement: What the site agrees to; asked before anything is made, and whenever anything
+            leaves.
         audit: Where each request is written down, and each answer before it is kept.
-        refuses: The site's refusal of a request whose weights, or whose answer, find no place
-            on its disk; told and released like every other.
+        refuses: The site's refusal of a request that it does not agree to, or whose weights or
+            whose answer find no place on its disk; told and released like every other.
         incoming: Folder of weights that came down.
         clock: How to wait where the link is down.
     """
@@ -71,8 +116,8 @@ class SignedSite:
         *,
         server: PublicKey,
         blobs: Blobs,
-        outbox: Outbox,
-        allows: Callable[[Request], bool],
+        outbox: Path,
+        agreement: Agreement,
         audit: AuditSink,
         refuses: Callable[[Request, FedvolError], Contribution],
         incoming: Path,
@@ -82,7 +127,7 @@ class SignedSite:
         self._server = server
         self._blobs = blobs
         self._outbox = outbox
-        self._allows = allows
+        self._agreement = agreement
         self._audit = audit
         self._refuses = refuses
         self._incoming = incoming
@@ -94,39 +139,34 @@ class SignedSite:
         """What goes back for the records of a request.
 
         A training or a judgement that was asked for before has the same answer again, as long as
-        the site still agrees to it. Health, and whatever was refused, is looked at anew.
+        the terms hold under which it was given. Health, and whatever was refused, is looked at
+        anew.
 
         Raises:
             MessageError: The request is malformed, or meant for another site or action.
             SignatureError: It is not from the server.
-            LinkDownError: The server was away for longer than the request's limit.
-            ConsentMissingError: The site no longer agrees to what it would send.
-            StoreError: An answer cannot be kept.
+            TransportError: The server was away for longer than the request's limit, or does not
+                take the answer's weights.
             AuditError: Request or answer cannot be written down; nothing leaves.
         """
         asked, header = self._received(content, site=site, action=action)
-        bare = header.request(_NO_TENSORS)
-        key = digest_of(asked)
+        bare, key = header.request(_NO_TENSORS), digest_of(asked)
         deadline_s = self._clock.now_s() + header.limit_s
-        kept = self._kept(key) if self._allows(bare) else None
-        body, tensors = kept or self._made(
-            handle, header, key=key, site=site, deadline_s=deadline_s
-        )
-        if tensors is not None:
-            path = self._outbox.tensors(key)
-
-            def bring() -> None:
-                # The link may be down for long, and the site change its mind meanwhile.
-                if not self._allows(bare):
-                    raise ConsentMissingError(
-                        f"run {bare.run}",
-                        "the site no longer agrees to it",
-                        "What was computed stays here.",
-                    )
-                self._blobs.bring(path, digest=Digest(tensors.digest))
-
-            self._patiently(bring, deadline_s=deadline_s)
-        return to_records(body)
+        try:
+            terms = self._agreement.terms(bare)
+            outbox = Outbox.under(self._outbox, terms=terms)
+            body, tensors = self._kept(outbox, key, action=header.action) or self._made(
+                handle, header, outbox=outbox, key=key, site=site, deadline_s=deadline_s
+            )
+            if tensors is not None:
+                self._bring(
+                    outbox.tensors(key), tensors, request=bare, terms=terms, deadline_s=deadline_s
+                )
+            return to_records(body)
+        except AuditError:
+            raise
+        except (PrivacyError, ConfigError, StoreError) as error:
+            return to_records(self._signed(self._refuses(bare, error), bare, key=key))
 
     def _received(
         self, content: RecordDict, *, site: SiteId, action: str
@@ -150,31 +190,56 @@ class SignedSite:
         self._audit.append(request_received(asked, header))
         return asked, header
 
-    def _kept(self, key: Digest) -> tuple[SignedBody, TensorFile | None] | None:
-        body = self._outbox.find(key)
+    def _kept(
+        self, outbox: Outbox, key: Digest, *, action: Action
+    ) -> tuple[SignedBody, TensorFile | None] | None:
+        body = None if action is Action.HEALTH else outbox.find(key)
         if body is None:
             return None
         header = open_header(
             body, Tag.REPLY, ReplyHeader, signer=self._key.public, where="kept answer"
         )
-        if header.tensors is not None and not self._outbox.holds(key, header.tensors):
+        if header.tensors is not None and not outbox.holds(key, header.tensors):
             return None
         return body, header.tensors
 
     def _made(
-        self, handle: Handle, header: RequestHeader, *, key: Digest, site: SiteId, deadline_s: float
+        self,
+        handle: Handle,
+        header: RequestHeader,
+        *,
+        outbox: Outbox,
+        key: Digest,
+        site: SiteId,
+        deadline_s: float,
     ) -> tuple[SignedBody, TensorFile | None]:
+        state = self._fetched(header.tensors, deadline_s=deadline_s)
+        contribution = handle(site, header.request(state))
+        tensors = outbox.write_tensors(key, contribution.tensors)
         request = header.request(_NO_TENSORS)
-        try:
-            state = self._fetched(header.tensors, deadline_s=deadline_s)
-            contribution = handle(site, header.request(state))
-            tensors = self._outbox.write_tensors(key, contribution.tensors)
-            body = self._signed(contribution, request, tensors=tensors, key=key)
-            if not contribution.code and request.action is not Action.HEALTH:
-                self._outbox.put(key, body)
-            return body, tensors
-        except StoreError as error:
-            return self._signed(self._refuses(request, error), request, key=key), None
+        body = self._signed(contribution, request, tensors=tensors, key=key)
+        if not contribution.code:
+            outbox.put(key, body)
+        return body, tensors
+
+    def _bring(
+        self,
+        path: Path,
+        tensors: TensorFile,
+        *,
+        request: Request,
+        terms: Digest,
+        deadline_s: float,
+    ) -> None:
+        """Bring an answer's tensors; the site may change its mind while they are on their way."""
+        self._patiently(
+            lambda: self._blobs.bring(
+                path,
+                digest=Digest(tensors.digest),
+                before_piece=lambda: self._agreement.require_still(request, terms=terms),
+            ),
+            deadline_s=deadline_s,
+        )
 
     def _signed(
         self,
@@ -184,11 +249,14 @@ class SignedSite:
         key: Digest,
         tensors: TensorFile | None = None,
     ) -> SignedBody:
-        """An answer under the site's signature, written down before it may leave."""
-        said = reply_header(contribution, request=request, tensors=tensors, request_digest=key)
-        body = sign_header(self._key, Tag.REPLY, said)
-        self._audit.append(answer_sent(body, said, contribution=contribution.digest))
-        return body
+        return sign_answer(
+            contribution,
+            key=self._key,
+            request=request,
+            request_digest=key,
+            audit=self._audit,
+            tensors=tensors,
+        )
 
     def _fetched(self, tensors: TensorFile | None, *, deadline_s: float) -> State:
         if tensors is None:

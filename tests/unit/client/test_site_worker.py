@@ -3,19 +3,29 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from audit_logs import Noted
-from hospital import SITE, Server, add_to_config, joined, keep_proposal, now, source_toml
+from hospital import (
+    SITE,
+    Server,
+    add_to_config,
+    joined,
+    keep_proposal,
+    now,
+    plain_plan,
+    source_toml,
+)
 from tiny import tiny_study, tiny_text
 
 from fedvol.audit import UNNAMED, AuditLog, RequestReceived
 from fedvol.client.hospital import Preparing
 from fedvol.client.site_worker import RosterSite, SiteWorker
 from fedvol.config.loading import parse_open_study
-from fedvol.errors import RosterError
+from fedvol.errors import ConfigFileError, RosterError
 from fedvol.federation import Action, Request
 from fedvol.plan import Plan, Proposal
 from fedvol.privacy import Contribution
@@ -29,23 +39,17 @@ from fedvol.types import Digest, Json, RunId, SiteId, State
 
 @dataclass
 class Watching:
-    """Withdraws at the first step of a training, as somebody at the site might."""
+    """Does something once, at the first step of a training, as somebody at the site might."""
 
-    held: SiteFolder
-    withdraws: bool = False
-    takes_out: Path | None = None
+    meanwhile: Callable[[], object] | None = None
     seen: list[str] = field(default_factory=list)
 
     def event(self, name: str, /, **fields: Json) -> None:
         del fields
         self.seen.append(name)
-        if self.withdraws and name == "site.training":
-            self.withdraws = False
-            with SiteStore(self.held.store_file) as store:
-                answering(self.held, store).withdraw("p1", by="x", reason="", now=now())
-        if self.takes_out is not None and name == "site.training":
-            take_out(self.takes_out)
-            self.takes_out = None
+        if name == "site.training" and self.meanwhile is not None:
+            do, self.meanwhile = self.meanwhile, None
+            do()
 
 
 def answering(held: SiteFolder, store: SiteStore) -> Answering:
@@ -121,7 +125,7 @@ def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
     proposal = Proposal(software="0.1.0", study=study, sites=(SITE,))
     with SiteStore(held.store_file) as store:
         keep_proposal(held, server, "p1", proposal)
-        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching())
         assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-PRIV-021"
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         assert ask(worker, proposal, Action.FINGERPRINT).code == "FV-DATA-030"
@@ -136,12 +140,20 @@ def test_a_fingerprint_is_given_once_it_is_approved_and_counted(
     ]
 
 
-def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
+def test_what_was_trained_stays_here_if_the_site_changes_its_mind_meanwhile(
     held: SiteFolder, server: Server
 ) -> None:
     study = tiny_study()
     plan, initial = make_plan(study, sites=(SITE,))
-    watching = Watching(held, withdraws=True)
+    watching, text = Watching(), held.config_file.read_text()
+
+    def withdraw() -> None:
+        with SiteStore(held.store_file) as store:
+            answering(held, store).withdraw("p1", by="x", reason="", now=now())
+
+    def tighten() -> None:
+        held.config_file.write_text(text.replace("min_group = 1", "min_group = 2"))
+
     with SiteStore(held.store_file) as store:
         keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
@@ -149,12 +161,27 @@ def test_what_was_trained_stays_here_if_the_approval_goes_meanwhile(
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
         worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=watching)
         assert ask(worker, plan, Action.HEALTH).code == ""
+        watching.meanwhile = withdraw
         withdrawn = ask(worker, plan, Action.FINETUNE, initial)
         assert watching.seen.count("site.training") == 3
         assert (withdrawn.code, dict(withdrawn.tensors)) == ("FV-PRIV-021", {})
+        assert refused(held) == ["FV-PRIV-021"]
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
-        assert ask(worker, plan, Action.FINETUNE, initial).code == ""
+        watching.meanwhile = tighten
+        tightened = ask(worker, plan, Action.FINETUNE, initial)
+        assert (tightened.code, dict(tightened.tensors)) == ("FV-PRIV-020", {})
+        assert refused(held) == ["FV-PRIV-021", "FV-PRIV-020"]
         assert ask(worker, plan, Action.FINETUNE, initial, number=4).code == "FV-PRIV-002"
+
+
+def test_a_broken_site_file_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
+    plan = plain_plan(tiny_study())
+    with SiteStore(held.store_file) as store:
+        keep_proposal(held, server, "p1", plan)
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching())
+        held.config_file.write_text("no toml")
+        assert ask(worker, plan, Action.HEALTH).code == ConfigFileError.code
 
 
 def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
@@ -170,8 +197,14 @@ def test_no_gpu_is_told_by_its_code(held: SiteFolder, server: Server) -> None:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         source = fitting_source(held.config(), study.data)
         prepare_cases(held, source, study, on_case=lambda record, done, total: None)
-        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching())
         assert ask(worker, plan, Action.HEALTH).code == "FV-CONF-007"
+
+
+def refused(held: SiteFolder) -> list[str]:
+    """Codes of the requests that the site's rules refused, by its audit log."""
+    lines = [json.loads(line)["event"] for line in held.audit_file.read_text().splitlines()]
+    return [one["code"] for one in lines if one["kind"] == "policy" and one["code"]]
 
 
 class NoBlobs:
@@ -180,7 +213,7 @@ class NoBlobs:
     def fetch(self, digest: Digest, *, size_bytes: int, target: Path) -> None:
         raise AssertionError("nothing was to be fetched")
 
-    def bring(self, path: Path, *, digest: Digest) -> None:
+    def bring(self, path: Path, *, digest: Digest, before_piece: Callable[[], None]) -> None:
         raise AssertionError("nothing was to be brought")
 
 
@@ -215,13 +248,13 @@ def test_a_patient_who_is_taken_out_is_trained_on_no_more(
     with SiteStore(held.store_file) as store:
         keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
-        Preparing(held, store, observer=Watching(held)).once()
-        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
+        Preparing(held, store, observer=Watching()).once()
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching())
         before = ask(worker, plan, Action.FINETUNE, initial)
         gone = take_out(volumes)
         assert ask(worker, plan, Action.FINETUNE, initial).code == "FV-DATA-030"
         assert list(held.folder.glob(f"cases/*/cases/{gone}.case")) != []
-        Preparing(held, store, observer=Watching(held)).once()
+        Preparing(held, store, observer=Watching()).once()
         after = ask(worker, plan, Action.FINETUNE, initial)
     assert (before.values["cases"], after.values["cases"]) == (3, 2)
     assert list(held.folder.glob(f"cases/*/cases/{gone}.case")) == []
@@ -232,14 +265,14 @@ def test_what_was_trained_on_a_patient_taken_out_meanwhile_stays_here(
 ) -> None:
     study = tiny_study()
     plan, initial = make_plan(study, sites=(SITE,))
-    watching = Watching(held, takes_out=volumes)
+    watching = Watching(meanwhile=lambda: take_out(volumes))
     with SiteStore(held.store_file) as store:
         keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         Preparing(held, store, observer=watching).once()
         worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=watching)
         refused = ask(worker, plan, Action.FINETUNE, initial)
-    assert watching.takes_out is None
+    assert watching.meanwhile is None
     assert (refused.code, dict(refused.tensors)) == ("FV-DATA-030", {})
 
 

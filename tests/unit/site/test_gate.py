@@ -1,4 +1,4 @@
-"""Nothing runs before approval; withdrawal, pause, policy and hours hold from the next request."""
+"""Nothing runs before approval; withdrawal, pause and policy hold at once, hours for new work."""
 
 import json
 from datetime import datetime
@@ -83,11 +83,11 @@ def test_from_nothing_to_approval_to_withdrawal(held: SiteFolder) -> None:
             gate.require(request(plan="0" * 64))
         with pytest.raises(ConsentMissingError):
             gate.require(request(run="again"))
-        assert gate.still_agrees(request())
+        terms = gate.terms(request())
+        gate.require_still(request(), terms=terms)
         answering(held, other).withdraw("p1", by="x", reason="", now=now())
-        assert not gate.still_agrees(request())
         with pytest.raises(ConsentMissingError):
-            gate.require_still(request())
+            gate.require_still(request(), terms=terms)
     no = ("refused", (), "FV-PRIV-021")
     assert decisions(audit) == [no, ("allowed", (), ""), no, no, no]
     assert [(one.run, one.plan) for one in audit.events if isinstance(one, PolicyDecision)] == [
@@ -105,9 +105,9 @@ def test_a_paused_site_answers_and_sends_nothing(held: SiteFolder) -> None:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         gate = Gate(held, store, audit=audit, now=lambda: NOON)
         pause(held, by="x", reason="maintenance", now=now())
-        with pytest.raises(SitePausedError):
-            gate.require(request())
-        assert not gate.still_agrees(request())
+        for look in (gate.require, gate.terms):
+            with pytest.raises(SitePausedError):
+                look(request())
         assert resume(held, by="y", reason="done")
         assert not resume(held, by="y", reason="")
         gate.require(request())
@@ -157,11 +157,43 @@ def test_hours_are_for_computing_and_not_for_sending(held: SiteFolder) -> None:
         )
         with pytest.raises(OutsideHoursError):
             day.require(request())
-        assert day.still_agrees(request())
-        night.require(request())
+        terms = night.require(request()).terms
+        day.require_still(request(), terms=terms)
     assert decisions(audit) == [
         ("refused", ("policy.hours",), OutsideHoursError.code),
         ("allowed", (), ""),
+    ]
+
+
+def test_what_was_computed_under_other_terms_stays_here(held: SiteFolder) -> None:
+    audit = Noted()
+    text = held.config_file.read_text()
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        gate = Gate(held, store, audit=audit, now=lambda: NOON)
+        terms = gate.require(request()).terms
+        for change, error in (
+            ("max_rounds = 1", PolicyRefusedError),  # the plan has more
+            ("min_cohort = 11", PolicyRefusedError),
+            ("min_cohort = 0", SiteFileError),
+        ):
+            held.config_file.write_text(text.replace("min_cohort = 10", change))
+            with pytest.raises(error):
+                gate.require_still(request(), terms=terms)
+        whenever = 'hours = { begin = "01:00", end = "02:00" }\ntell_progress = false'
+        held.config_file.write_text(text.replace("min_cohort = 10", whenever))
+        gate.require_still(request(), terms=terms)
+        held.config_file.write_text(text)
+        answering(held, store).withdraw("p1", by="x", reason="", now=now())
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        with pytest.raises(PolicyRefusedError):
+            gate.require_still(request(), terms=terms)
+    assert decisions(audit) == [
+        ("allowed", (), ""),
+        ("refused", ("policy.max_rounds",), "FV-PRIV-020"),
+        ("refused", ("policy",), "FV-PRIV-020"),
+        ("refused", (), SiteFileError.code),
+        ("refused", ("policy",), "FV-PRIV-020"),
     ]
 
 

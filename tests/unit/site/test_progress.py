@@ -130,6 +130,9 @@ def test_a_site_may_keep_it_to_itself(world: World) -> None:
     assert not world.held.config().policy.tell_progress
     world.step(3, at_s=10)
     assert not world.told
+    file.write_text(text.replace("[policy]", "[policy]\nmax_rounds = 1"))
+    world.step(3, at_s=15)
+    assert not world.told  # the policy forbids the run by now
     file.write_text(text)
     pause(world.held, by="ann", reason="", now=now())
     world.step(4, at_s=20)

@@ -8,7 +8,7 @@ from tiny import Events
 from fedvol.errors import LinkDownError, MessageRefusedError
 from fedvol.transport.engine import ConfigRecord, Message, RecordDict, set_task_identity
 from fedvol.transport.network.bundle import thin_bundle
-from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
+from fedvol.transport.network.fleet_node import AllDepart, FleetNode, NodeTiming
 from fedvol.types import SiteId
 
 
@@ -44,20 +44,30 @@ class Link:
         self.stop.set()
 
 
+class GoneMeanwhile:
+    """The first try may leave, and no other."""
+
+    def __init__(self) -> None:
+        self.asked, self.failure = 0, AllDepart().failure
+
+    def cleared(self, answer: Message, *, to: Message) -> Message:
+        self.asked += 1
+        return answer if self.asked == 1 else self.failure(to, LinkDownError("x", "gone", "Go."))
+
+
 def test_an_answer_whose_approval_went_while_the_link_was_down(tmp_path: Path) -> None:
     content = RecordDict({"said": ConfigRecord({"secret": 1})})
     set_task_identity(run=1, node=7)
     message = Message(RecordDict(), 7, "train.finetune")
     stop = threading.Event()
     link, events = Link(message, stop), Events()
-    allowed = iter([True, False])
     node = FleetNode(
         link,  # type: ignore[arg-type]
         site=SiteId("a"),
         state=tmp_path / "node",
         timing=NodeTiming(heartbeat_s=10, poll_s=0.01, retry_s=0.01),
         observer=events,
-        may_send=lambda answer: next(allowed),
+        departures=GoneMeanwhile(),
     )
     node.serve(lambda asked, context: Message(content, reply_to=asked), stop=stop)
     (answer,) = link.pushed

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from agreements import Agreement
 from audit_logs import CONTENT, record
 
 from fedvol.audit import AuditLog, Comparison, compare_logs
 from fedvol.errors import (
     AuditError,
     BlobRefusedError,
+    ConsentMissingError,
     FedvolError,
     IdentityError,
     LinkDownError,
@@ -30,7 +32,6 @@ from fedvol.privacy.contribution import Kind, sealed
 from fedvol.transport.clock import VirtualClock
 from fedvol.transport.engine import ConfigRecord, RecordDict
 from fedvol.transport.network.blob_folder import BlobFolder
-from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_records import from_records, to_records
 from fedvol.transport.network.signed_server import SignedServer
 from fedvol.transport.network.signed_site import SignedSite
@@ -61,7 +62,8 @@ class Carrying:
         shutil.copyfile(source, target)
         self.fetched += 1
 
-    def bring(self, path: Path, *, digest: Digest) -> None:
+    def bring(self, path: Path, *, digest: Digest, before_piece: Callable[[], None]) -> None:
+        before_piece()
         self._cut()
         assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
         target = self.folder.up(self.site, digest)
@@ -109,7 +111,9 @@ class Roster:
 
 
 def refuse(request: Request, error: FedvolError) -> Contribution:
-    raise AssertionError(f"the disk is not full: {error}")
+    return sealed(
+        Kind.REFUSAL, values={}, tensors={}, digest=CONTENT, code=error.code, title=error.title
+    )
 
 
 @dataclass
@@ -117,7 +121,7 @@ class Link:
     """Both ends of a link to one site."""
 
     folder: Path
-    agrees: bool = True
+    agreement: Agreement = field(default_factory=Agreement)
     roster: Roster = field(default_factory=Roster)
 
     def __post_init__(self) -> None:
@@ -144,8 +148,8 @@ class Link:
             key,
             server=server.public,
             blobs=self.carrying,
-            outbox=Outbox(self.folder / "outbox"),
-            allows=lambda request: self.agrees,
+            outbox=self.folder / "outbox",
+            agreement=self.agreement,
             audit=AuditLog(self.site_log),
             refuses=refuse,
             incoming=self.folder / "incoming",
@@ -370,11 +374,11 @@ def test_another_request_is_answered_anew(link: Link) -> None:
 def test_a_site_that_agrees_no_more_sends_no_kept_answer(link: Link) -> None:
     asked = request()
     link.answer(link.server.encode(asked)[0])
-    link.agrees = False
-    link.agent.code = "refuses"
+    link.agreement.withdraw()
     reply = link.decode(link.answer(link.server.encode(asked)[0]), asked)
-    assert reply.code == NoLabelsError.code
+    assert reply.code == ConsentMissingError.code
     assert not reply.tensors
+    assert len(link.agent.asked) == 1
 
 
 def test_a_refusal_is_thought_over_every_time(link: Link) -> None:
@@ -396,7 +400,7 @@ def test_health_is_looked_at_every_time(link: Link) -> None:
 def test_a_damaged_kept_answer_is_made_again(link: Link, ending: str) -> None:
     asked = request()
     link.answer(link.server.encode(asked)[0])
-    (kept,) = (link.folder / "outbox").glob(f"*{ending}")
+    (kept,) = (link.folder / "outbox").rglob(f"*{ending}")
     kept.write_bytes(kept.read_bytes()[:-3])
     reply = link.decode(link.answer(link.server.encode(asked)[0]), asked)
     np.testing.assert_array_equal(reply.tensors["w"], STATE["w"] * 2)
@@ -405,8 +409,8 @@ def test_a_damaged_kept_answer_is_made_again(link: Link, ending: str) -> None:
 def test_the_outbox_does_not_grow(link: Link) -> None:
     for number in range(1, 12):
         link.answer(link.server.encode(request(round=number))[0])
-    assert len(list((link.folder / "outbox").glob("*.json"))) == 8
-    assert len(list((link.folder / "outbox").glob("*.safetensors"))) == 8
+    assert len(list((link.folder / "outbox").rglob("*.json"))) == 8
+    assert len(list((link.folder / "outbox").rglob("*.safetensors"))) == 8
     assert len(list((link.folder / "incoming").glob("*"))) == 1
 
 
@@ -462,7 +466,7 @@ def test_an_answer_that_was_computed_twice_went_once(link: Link) -> None:
     """The site was killed after it had written the answer down, and before it kept it."""
     asked = request()
     link.answer(link.server.encode(asked)[0])
-    for kept in (link.folder / "outbox").iterdir():
+    for kept in list((link.folder / "outbox").glob("*/*")):
         kept.unlink()
     link.decode(link.answer(link.server.encode(asked)[0]), asked)
     assert link.told().contributions.num_both == 1
@@ -477,7 +481,7 @@ def test_what_is_turned_away_is_told_with_its_code(link: Link) -> None:
         link.answer(forged)
     link.site = link.new_site(key=KEYS[OTHER])
     link.agent.code = "refuses"  # so that the answer is not the one that was kept
-    link.agrees = False
+    link.agreement.tighten()
     with pytest.raises(SignatureError):
         link.decode(link.answer(content), asked)
     with pytest.raises(MessageError):
@@ -577,5 +581,5 @@ def test_an_answer_is_not_kept_before_it_is_written_down(link: Link) -> None:
     content, _ = link.server.encode(request())
     with pytest.raises(AuditError):
         link.site.answer(broken, content, site=SITE, action=Action.FINETUNE.value)
-    assert list((link.folder / "outbox").glob("*.json")) == []
+    assert list((link.folder / "outbox").rglob("*.json")) == []
     assert link.carrying.brought == 0

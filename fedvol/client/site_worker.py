@@ -39,6 +39,7 @@ from fedvol.transport.engine import App, RecordDict
 from fedvol.transport.flower import make_client_app
 from fedvol.transport.network.blob_client import BlobClient
 from fedvol.transport.network.message_lines import request_turned_away
+from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_site import Blobs, SignedSite
 from fedvol.transport.process_pool import OpenApp
 from fedvol.types import SiteId
@@ -254,6 +255,7 @@ def _open_site_worker(text: str, through: Through, number: int, observer: Observ
     folder = SiteFolder(folder=Path(text))
     config = folder.config()
     key = folder.identity()
+    Outbox.remove_unfinished(folder.outbox)
     # Not closed: the hospital's own process, which outlives this one, signs the last lines.
     audit = AuditLog(folder.audit_file, signer=key)
     worker = SiteWorker(folder, SiteStore(folder.store_file), audit=audit, observer=observer)

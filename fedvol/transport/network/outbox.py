@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from fedvol.errors import MessageError
-from fedvol.files import digest_file, store_error, write_atomic
+from fedvol.files import digest_file, remove_unfinished, store_error, write_atomic
 from fedvol.identity import SignedBody
 from fedvol.store import write_state
 from fedvol.transport.headers import TensorFile
@@ -52,6 +52,26 @@ class Outbox:
         except OSError as error:
             raise store_error(folder, error) from error
         return cls(own)
+
+    @staticmethod
+    def remove_unfinished(folder: Path) -> None:
+        """Remove what a killed process left: files half-written, and tensors without an answer.
+
+        Only while nobody writes answers.
+
+        Args:
+            folder: The outbox of all terms.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        remove_unfinished(folder)
+        try:
+            for tensors in folder.rglob("*.safetensors"):
+                if not tensors.with_suffix(".json").exists():
+                    tensors.unlink()
+        except OSError as error:
+            raise store_error(folder, error) from error
 
     @staticmethod
     def is_kept(folder: Path, request: Digest, *, terms: Digest) -> bool:

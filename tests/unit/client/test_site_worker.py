@@ -23,7 +23,7 @@ from tiny import tiny_study, tiny_text
 
 from fedvol.audit import UNNAMED, AuditLog, RequestReceived
 from fedvol.client.hospital import Preparing
-from fedvol.client.site_worker import RosterSite, SiteWorker
+from fedvol.client.site_worker import RosterSite, SiteWorker, opens_site_worker
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import ConfigFileError, RosterError
 from fedvol.federation import Action, Request
@@ -238,6 +238,17 @@ def test_what_comes_before_a_roster_is_turned_away_and_told(tmp_path: Path, serv
     assert isinstance(line, RequestReceived)
     assert (line.code, line.site, line.action) == (RosterError.code, SITE, Action.HEALTH.value)
     assert line.message == UNNAMED
+
+
+def test_a_worker_that_starts_removes_what_a_killed_one_left(
+    tmp_path: Path, server: Server
+) -> None:
+    held = joined(tmp_path / "site", server)
+    left = held.outbox / "terms" / f"{'3' * 64}.safetensors"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    opens_site_worker(held)(0, Watching())
+    assert not left.exists()
 
 
 def test_a_patient_who_is_taken_out_is_trained_on_no_more(

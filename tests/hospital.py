@@ -300,7 +300,7 @@ def keep_proposal(
 def approve(held: SiteFolder, name: str) -> None:
     """Somebody at the site agrees."""
     with SiteStore(held.store_file) as store:
-        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        answering = Answering(folder=held, store=store, key=held.identity())
         answering.approve(name, by="x", reason="", source=None, now=now())
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedvol.site import Answering
-    from fedvol.store import HeldProposal
 
 app = typer.Typer(help="See and answer what is proposed.", no_args_is_help=True)
 
@@ -35,10 +34,12 @@ def group() -> None:
 @app.command("list")
 def list_proposals(folder: SiteFolderOption = HERE, as_json: AsJson = False) -> None:
     """List what was proposed, and what this site answered."""
+    from fedvol.site.proposals import study_name
+
     rows: list[Json] = []
     with _answering(folder) as answering:
         for record in answering.store.proposals():
-            study = _study_name(record, site=answering.config.site)
+            study = study_name(record)
             answer = answering.store.consent(record.id)
             decision = "waits for your answer" if answer is None else answer.decision.value
             say(
@@ -82,12 +83,12 @@ def show(
 
     with _answering(folder) as answering:
         record, proposed = answering.find(proposal)
-        step_s = None
+        config, step_s = answering.folder.config(), None
         if measure and proposed.plan is not None:
             from fedvol.client.step_time import seconds_per_step
 
-            step_s = seconds_per_step(proposed.plan, device=answering.config.resources.device)
-        said = explain(proposed, answering.config, step_s=step_s, source=data)
+            step_s = seconds_per_step(proposed.plan, device=config.resources.device)
+        said = explain(proposed, config, step_s=step_s, source=data)
         answers = answering.store.consents(record.id)
     say("\n".join(said.lines))
     for answer in answers:
@@ -134,7 +135,7 @@ def approve(
     with _answering(folder) as answering:
         record, proposed = answering.find(proposal)
         if not yes:
-            shown = explain(proposed, answering.config, step_s=None, source=data)
+            shown = explain(proposed, answering.folder.config(), step_s=None, source=data)
             say("\n".join(shown.lines))
             ask_yes(f"Approve {record.id}?", command="fedvol consent approve")
         answer = answering.approve(
@@ -192,23 +193,13 @@ def withdraw(
         emit({"id": answer.proposal, "decision": "withdraw"})
 
 
-def _study_name(record: "HeldProposal", *, site: str) -> str | None:
-    """The study's name; None of a proposal that this version cannot read."""
-    from fedvol.errors import FedvolError
-    from fedvol.site import read_proposal
-
-    try:
-        return read_proposal(record, site=site).study.name
-    except FedvolError:
-        return None
-
-
 @contextmanager
 def _answering(folder: "Path") -> "Generator[Answering]":
     from fedvol.site import Answering, SiteFolder
     from fedvol.store import SiteStore
 
     held = SiteFolder(folder=folder)
-    config = held.config()
+    held.require_site()
+    key = held.identity()
     with SiteStore(held.store_file) as store:
-        yield Answering(folder=held, store=store, key=held.identity(), config=config)
+        yield Answering(folder=held, store=store, key=key)

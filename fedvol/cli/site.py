@@ -19,6 +19,7 @@ from fedvol.cli.site_options import HERE, ByOption, ReasonOption, SiteFolderOpti
 from fedvol.types import Json
 
 if TYPE_CHECKING:
+    from fedvol.site import SiteFolder
     from fedvol.site.doctor import Finding
 
 app = typer.Typer(help="Take part as a hospital.", no_args_is_help=True)
@@ -169,11 +170,12 @@ def pause(
     from fedvol.site import pause as pause_site
 
     held = SiteFolder(folder=folder)
-    config = held.config()
+    held.require_site()
     pause_site(held, by=by or user_name(), reason=reason, now=datetime.now(UTC))
-    say(f"Site {config.site} is paused. Go on with: fedvol site resume --folder {folder}")
+    site = _name(held)
+    say(f"Site {site} is paused. Go on with: fedvol site resume --folder {folder}")
     if as_json:
-        emit({"site": config.site, "paused": True})
+        emit({"site": site, "paused": True})
 
 
 @app.command()
@@ -210,15 +212,16 @@ def leave(
     from fedvol.site import SiteFolder, leave_site, user_name
 
     held = SiteFolder(folder=folder)
-    config = held.config()
+    held.require_site()
+    site = _name(held)
     if not yes:
-        ask_yes(f"Withdraw every approval of {config.site}?", command="fedvol site leave")
+        ask_yes(f"Withdraw every approval of {site}?", command="fedvol site leave")
     withdrawn = leave_site(held, by=by or user_name(), reason=reason, now=datetime.now(UTC))
-    say(f"Site {config.site} is paused, and {len(withdrawn)} approvals are withdrawn.")
+    say(f"Site {site} is paused, and {len(withdrawn)} approvals are withdrawn.")
     say("The running process brings that to the server; end it when `fedvol site status` says so.")
     say("Then ask the operator to have the site revoked. Data and logs stay where they are.")
     if as_json:
-        emit({"site": config.site, "withdrawn": list[Json](withdrawn)})
+        emit({"site": site, "withdrawn": list[Json](withdrawn)})
 
 
 @app.command()
@@ -258,7 +261,7 @@ def receipts(folder: SiteFolderOption = HERE, as_json: AsJson = False) -> None:
     from fedvol.store import SiteStore
 
     held = SiteFolder(folder=folder)
-    held.config()
+    held.require_site()
     rows: list[Json] = []
     with SiteStore(held.store_file) as store:
         for one in store.receipts():
@@ -318,6 +321,16 @@ def policy_check(
     say(f"{study}: the policy allows it.")
     if as_json:
         emit({"study": study, "allowed": True})
+
+
+def _name(held: "SiteFolder") -> str:
+    """The site's name; its folder's where `site.toml` cannot be read."""
+    from fedvol.errors import ConfigError
+
+    try:
+        return held.config().site
+    except ConfigError:
+        return held.folder.resolve().name
 
 
 def _fields(found: "Finding") -> dict[str, Json]:

@@ -167,7 +167,7 @@ def examine_site(folder: SiteFolder, *, study: str | None, now: datetime) -> Ite
 
 
 def _answering(folder: SiteFolder, store: SiteStore) -> Answering:
-    return Answering(folder=folder, store=store, key=folder.identity(), config=folder.config())
+    return Answering(folder=folder, store=store, key=folder.identity())
 
 
 def _roster(folder: SiteFolder, site: str, *, now: datetime) -> dict[str, Json] | None:

@@ -3,14 +3,14 @@
 A withdrawal is in force first, and written down then.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from fedvol.audit import AuditLog, ConsentDecision
-from fedvol.config import SiteConfig
 from fedvol.errors import ConsentMissingError, PolicyRefusedError, UsageError
-from fedvol.identity import IdentityKey, Tag, sign_body, write_moment
+from fedvol.identity import IdentityKey, SignedBody, Tag, sign_body, write_moment
 from fedvol.plan import digest_bytes
 from fedvol.site.folder import SiteFolder
 from fedvol.site.pausing import pause
@@ -36,16 +36,14 @@ class Answering:
     """Who answers, and where it is written.
 
     Attributes:
-        folder: The site's folder.
+        folder: The site's folder; its `site.toml` is read for every answer but a withdrawal.
         store: Its proposals and consents.
         key: Its identity.
-        config: Its own file.
     """
 
     folder: SiteFolder
     store: SiteStore
     key: IdentityKey
-    config: SiteConfig
 
     def find(self, name: str) -> tuple[HeldProposal, Proposed]:
         """A proposal by its name, or by the beginning of it.
@@ -56,7 +54,7 @@ class Answering:
             MessageError: It cannot be read by this version.
         """
         record = self.record(name)
-        return record, read_proposal(record, site=self.config.site)
+        return record, read_proposal(record, site=self.folder.config().site)
 
     def record(self, name: str) -> HeldProposal:
         """The record of a proposal by its name, or by the beginning of it; it is not read.
@@ -116,13 +114,23 @@ class Answering:
                 "it is approved",
                 f"To end that: fedvol consent withdraw {record.id}",
             )
-        code = PolicyRefusedError.code if violations(proposed.content, self.config) else ""
+        config = self.folder.config()
+        code = PolicyRefusedError.code if violations(proposed.content, config) else ""
         return self._decide(
-            record, Decision.REFUSE, held=held, by=by, reason=reason, code=code, now=now
+            record,
+            Decision.REFUSE,
+            site=config.site,
+            held=held,
+            by=by,
+            reason=reason,
+            code=code,
+            now=now,
         )
 
     def withdraw(self, name: str, *, by: str, reason: str, now: datetime) -> HeldConsent:
         """Take an approval back: it holds before the next answer leaves.
+
+        It needs nothing but the store and the key: neither the proposal's text nor `site.toml`.
 
         Raises:
             UsageError: There is no such proposal.
@@ -135,7 +143,15 @@ class Answering:
             raise ConsentMissingError(
                 f"proposal {record.id}", "it is not approved", "There is nothing to withdraw."
             )
-        return self._decide(record, Decision.WITHDRAW, held=held, by=by, reason=reason, now=now)
+        return self._decide(
+            record,
+            Decision.WITHDRAW,
+            site=_site_of(held),
+            held=held,
+            by=by,
+            reason=reason,
+            now=now,
+        )
 
     def _approve(
         self,
@@ -147,16 +163,24 @@ class Answering:
         reason: str,
         now: datetime,
     ) -> HeldConsent:
-        proposed = read_proposal(record, site=self.config.site)
+        config = self.folder.config()
+        proposed = read_proposal(record, site=config.site)
         if record.state in OVER:
             raise UsageError(
                 f"proposal {record.id}", "it is over", "There is nothing to approve any more."
             )
-        if against := violations(proposed.content, self.config):
+        if against := violations(proposed.content, config):
             raise PolicyRefusedError(f"proposal {record.id}", against)
-        chosen = fitting_source(self.config, proposed.study.data, name=source).name
+        chosen = fitting_source(config, proposed.study.data, name=source).name
         return self._decide(
-            record, Decision.APPROVE, held=held, source=chosen, by=by, reason=reason, now=now
+            record,
+            Decision.APPROVE,
+            site=config.site,
+            held=held,
+            source=chosen,
+            by=by,
+            reason=reason,
+            now=now,
         )
 
     def _decide(
@@ -164,6 +188,7 @@ class Answering:
         record: HeldProposal,
         decision: Decision,
         *,
+        site: str,
         held: HeldConsent | None,
         by: str,
         reason: str,
@@ -181,7 +206,7 @@ class Answering:
             {
                 "proposal": record.id,
                 "plan": record.digest,
-                "site": self.config.site,
+                "site": site,
                 "decision": decision.value,
                 "reason": code,
                 "time": write_moment(at),
@@ -233,15 +258,19 @@ def leave_site(folder: SiteFolder, *, by: str, reason: str, now: datetime) -> tu
     pause(folder, by=by, reason=reason or "the site leaves", now=now)
     withdrawn: list[str] = []
     with SiteStore(folder.store_file) as store:
-        answering = Answering(
-            folder=folder, store=store, key=folder.identity(), config=folder.config()
-        )
+        answering = Answering(folder=folder, store=store, key=folder.identity())
         for record in store.proposals():
             answer = store.consent(record.id)
             if answer is not None and answer.decision is Decision.APPROVE:
                 answering.withdraw(record.id, by=by, reason=reason, now=now)
                 withdrawn.append(record.id)
     return tuple(withdrawn)
+
+
+def _site_of(approval: HeldConsent) -> str:
+    """The site's name as its own approval has it."""
+    signed = SignedBody.parse(approval.signed, where=f"approval of proposal {approval.proposal}")
+    return str(json.loads(signed.payload)["site"])
 
 
 def consent_name(signed: bytes) -> Digest:

@@ -115,6 +115,15 @@ class SiteFolder:
         """Local state, checkpoints and rows of a run."""
         return self.folder / "runs" / run
 
+    def require_site(self) -> None:
+        """Refuse to work in a folder that is none of a site, however damaged.
+
+        Raises:
+            UsageError: It is none.
+        """
+        if not self.config_file.exists() and not self.identity_file.exists():
+            raise self._no_site()
+
     def config(self) -> SiteConfig:
         """The hospital's settings.
 
@@ -124,11 +133,7 @@ class SiteFolder:
             SiteFileError: It is wrong; carries every problem.
         """
         if not self.config_file.exists():
-            raise UsageError(
-                str(self.folder),
-                "there is no site.toml, so this is no folder of a site",
-                "Name the folder that `fedvol site init` made.",
-            )
+            raise self._no_site()
         return load_site(self.config_file)
 
     def source_folder(self, source: DataSource) -> Path:
@@ -197,6 +202,13 @@ class SiteFolder:
             raise KeyFileError(str(path), "it is not user:password", "Write it so, on one line.")
         scheme, _, host = link.proxy.partition("://")
         return f"{scheme}://{_escaped(user)}:{_escaped(password)}@{host}"
+
+    def _no_site(self) -> UsageError:
+        return UsageError(
+            str(self.folder),
+            "there is no site.toml, so this is no folder of a site",
+            "Name the folder that `fedvol site init` made.",
+        )
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file of this folder whole; only its owner may read it.

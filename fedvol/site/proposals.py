@@ -79,19 +79,7 @@ def open_proposal(signed: bytes, *, server: PublicKey, site: str, where: str) ->
         MessageError: It is malformed, of another version, does not name this site, or its digest
             is not that of its content.
     """
-    payload = open_body(
-        signed, tag=Tag.PROPOSAL, signer=server, where=where, limit_bytes=MAX_PROPOSAL_BYTES
-    )
-    try:
-        said = _Payload.model_validate_json(json.dumps(payload))
-        text = json.dumps(said.plan)
-        content: Plan | Proposal = (
-            Plan.model_validate_json(text)
-            if said.kind == "run"
-            else Proposal.model_validate_json(text)
-        )
-    except (ValidationError, FedvolError) as error:
-        raise _refused(where, "its content cannot be read by this version of fedvol") from error
+    said, content = _content(signed, server=server, where=where)
     if content.digest != said.digest:
         raise _refused(where, "its digest is not that of its content")
     if site not in content.sites:
@@ -119,6 +107,29 @@ def read_proposal(record: HeldProposal, *, site: str) -> Proposed:
         site=site,
         where=f"proposal {record.id}",
     )
+
+
+def study_name(record: HeldProposal) -> str | None:
+    """The name of a kept proposal's study; None of one that this version cannot read."""
+    where = f"proposal {record.id}"
+    try:
+        return _content(record.signed, server=PublicKey(record.signer), where=where)[1].study.name
+    except FedvolError:
+        return None
+
+
+def _content(signed: bytes, *, server: PublicKey, where: str) -> tuple[_Payload, Plan | Proposal]:
+    payload = open_body(
+        signed, tag=Tag.PROPOSAL, signer=server, where=where, limit_bytes=MAX_PROPOSAL_BYTES
+    )
+    try:
+        said = _Payload.model_validate_json(json.dumps(payload))
+        text = json.dumps(said.plan)
+        if said.kind == "run":
+            return said, Plan.model_validate_json(text)
+        return said, Proposal.model_validate_json(text)
+    except (ValidationError, FedvolError) as error:
+        raise _refused(where, "its content cannot be read by this version of fedvol") from error
 
 
 def _refused(where: str, what: str) -> MessageError:

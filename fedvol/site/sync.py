@@ -262,9 +262,7 @@ class Sync:
         rule = config.auto_approve
         if not rule.enabled:
             return
-        answering = Answering(
-            folder=self._folder, store=self._store, key=self._folder.identity(), config=config
-        )
+        answering = Answering(folder=self._folder, store=self._store, key=self._folder.identity())
         for record in self._store.proposals():
             if record.state != "open" or self._store.consent(record.id) is not None:
                 continue

@@ -110,9 +110,7 @@ class World:
 
     def withdraw(self) -> None:
         held = self.held
-        answering = Answering(
-            folder=held, store=self.store, key=held.identity(), config=held.config()
-        )
+        answering = Answering(folder=held, store=self.store, key=held.identity())
         answering.withdraw("p1", by="x", reason="", now=now())
 
 

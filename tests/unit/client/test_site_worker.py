@@ -53,7 +53,7 @@ class Watching:
 
 
 def answering(held: SiteFolder, store: SiteStore) -> Answering:
-    return Answering(folder=held, store=store, key=held.identity(), config=held.config())
+    return Answering(folder=held, store=store, key=held.identity())
 
 
 @pytest.fixture

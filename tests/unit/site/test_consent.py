@@ -203,7 +203,7 @@ def test_a_changed_record_is_not_answered(held: SiteFolder, server: Server) -> N
                 "update site_proposals set signed = ? where id = 'p1'",
                 (second.signed.replace(b"Please", b"Kindly"),),
             )
-        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        answering = Answering(folder=held, store=store, key=held.identity())
         from fedvol.errors import SignatureError
 
         with pytest.raises(SignatureError):
@@ -222,7 +222,7 @@ def unreadable(held: SiteFolder) -> SiteFolder:
 
 
 def answering(held: SiteFolder, store: SiteStore) -> Answering:
-    return Answering(folder=held, store=store, key=held.identity(), config=held.config())
+    return Answering(folder=held, store=store, key=held.identity())
 
 
 def test_what_cannot_be_read_can_be_listed_and_withdrawn(
@@ -236,6 +236,37 @@ def test_what_cannot_be_read_can_be_listed_and_withdrawn(
     assert fedvol("consent", "withdraw", "p1", *folder).status == 0
     with SiteStore(unreadable.store_file) as store:
         assert approved(store, RunId("p1"), digest=PLAN.digest) is None
+
+
+@pytest.mark.parametrize("damage", ["site.toml is damaged", None])
+def test_no_brake_needs_the_site_file(
+    held: SiteFolder, fedvol: Command, damage: str | None
+) -> None:
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+    if damage is None:
+        held.config_file.unlink()
+    else:
+        held.config_file.write_text(damage)
+    folder = ("--folder", held.folder)
+    listed = json.loads(fedvol("consent", "list", *folder, "--json").out)["proposals"]
+    assert [(one["study"], one["decision"]) for one in listed] == [("tiny", "approve")]
+    assert fedvol("consent", "withdraw", "p1", *folder).status == 0
+    with SiteStore(held.store_file) as store:
+        assert approved(store, RunId("p1"), digest=PLAN.digest) is None
+        signed = store.consents("p1")[-1].signed
+    key = held.identity().public
+    said = open_body(signed, tag=Tag.CONSENT, signer=key, where="withdrawal")
+    assert (said["site"], said["decision"]) == (SITE, "withdraw")
+    assert fedvol("site", "pause", *folder).status == 0
+    assert held.paused_file.exists()
+    assert fedvol("site", "leave", *folder, "--yes").status == 0
+
+
+def test_the_brakes_leave_other_folders_alone(tmp_path: Path, fedvol: Command) -> None:
+    for words in (("consent", "withdraw", "p1"), ("site", "pause"), ("site", "leave", "--yes")):
+        assert fedvol(*words, "--folder", tmp_path).status == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_site_leaves_whatever_was_proposed(unreadable: SiteFolder, fedvol: Command) -> None:
@@ -294,7 +325,7 @@ def test_an_answer_is_brought_until_the_server_has_heard_it(
         timeout_s=10.0,
     )
     with SiteStore(held.store_file) as store, closing(calls):
-        answering = Answering(folder=held, store=store, key=held.identity(), config=config)
+        answering = Answering(folder=held, store=store, key=held.identity())
         answering.approve("p1", by="x", reason="secret words", source=None, now=now())
         sync = Sync(held, store, calls, audit=Noted(), observer=Events())
         from fedvol.errors import LinkDownError
@@ -326,7 +357,7 @@ def test_leave_withdraws_everything(held: SiteFolder, server: Server, fedvol: Co
 
 def test_withdrawing_what_nobody_approved(held: SiteFolder) -> None:
     with SiteStore(held.store_file) as store:
-        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        answering = Answering(folder=held, store=store, key=held.identity())
         with pytest.raises(ConsentMissingError):
             answering.withdraw("p1", by="x", reason="", now=now())
 
@@ -352,7 +383,7 @@ def test_an_answer_that_is_no_answer(held: SiteFolder) -> None:
             return Answer(status=407, code="", body=b"<html>", date="")
 
     with SiteStore(held.store_file) as store:
-        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        answering = Answering(folder=held, store=store, key=held.identity())
         answering.approve("p1", by="x", reason="", source=None, now=now())
         with pytest.raises(MessageError, match="407"):
             Sync(held, store, Proxy(), audit=Noted(), observer=Events()).deliver()

@@ -67,7 +67,7 @@ def decisions(audit: Noted) -> list[tuple[str, tuple[str, ...], str]]:
 
 
 def answering(held: SiteFolder, store: SiteStore) -> Answering:
-    return Answering(folder=held, store=store, key=held.identity(), config=held.config())
+    return Answering(folder=held, store=store, key=held.identity())
 
 
 def test_from_nothing_to_approval_to_withdrawal(held: SiteFolder) -> None:

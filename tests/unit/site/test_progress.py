@@ -81,7 +81,7 @@ def world(tmp_path: Path):
         with syncing(held) as sync:
             sync.once()
     with SiteStore(held.store_file) as store:
-        answering = Answering(folder=held, store=store, key=held.identity(), config=held.config())
+        answering = Answering(folder=held, store=store, key=held.identity())
         answering.approve("p1", by="ann", reason="", source=None, now=now())
         with AuditLog(held.audit_file, signer=held.identity()) as audit:
             yield World(held, store, audit, plan.digest)
@@ -141,9 +141,7 @@ def test_a_site_may_keep_it_to_itself(world: World) -> None:
 
 
 def test_it_tells_nothing_of_a_run_whose_approval_is_gone(world: World) -> None:
-    answering = Answering(
-        folder=world.held, store=world.store, key=world.held.identity(), config=world.held.config()
-    )
+    answering = Answering(folder=world.held, store=world.store, key=world.held.identity())
     answering.withdraw("p1", by="ann", reason="", now=now())
     world.step(3, at_s=10)
     assert not world.told

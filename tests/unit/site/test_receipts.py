@@ -33,9 +33,9 @@ def held(tmp_path: Path, server: Server) -> SiteFolder:
     with server.listening(), syncing(folder) as sync:
         sync.once()
     with SiteStore(folder.store_file) as store:
-        Answering(
-            folder=folder, store=store, key=folder.identity(), config=folder.config()
-        ).approve("p1", by="x", reason="", source=None, now=now())
+        Answering(folder=folder, store=store, key=folder.identity()).approve(
+            "p1", by="x", reason="", source=None, now=now()
+        )
     server.proposals["p1"]["state"] = "started"
     return folder
 

@@ -209,7 +209,7 @@ def test_answers_are_brought_whatever_else_fails(tmp_path: Path) -> None:
     with server.listening(), syncing(held) as sync:
         sync.once()
         with SiteStore(held.store_file) as store:
-            Answering(folder=held, store=store, key=held.identity(), config=held.config()).approve(
+            Answering(folder=held, store=store, key=held.identity()).approve(
                 "p1", by="x", reason="", source=None, now=now()
             )
         server.root = IdentityKey.generate()

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.measurement import Measurement, Size
 from benchmarks.phantom_study import phantom_study
-from fedvol.client import SiteAgent
+from fedvol.client.agent import SiteAgent
 from fedvol.data.phantom import default_hospitals, generate_hospitals
 from fedvol.federation import Action, Link, Request, RoundState
 from fedvol.privacy import Contribution

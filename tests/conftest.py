@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from postgresql import PostgreSQL
     from tiny import Recorded
 
-    from fedvol.client import SiteCases
+    from fedvol.client.cases import SiteCases
     from fedvol.types import SiteId
 
 REPOSITORY = Path(__file__).resolve().parent.parent

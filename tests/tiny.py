@@ -10,8 +10,11 @@ from typing import Any
 import torch
 
 from fedvol.audit import AuditLog
-from fedvol.client import PlanNetwork, SiteAgent, SiteCases, open_cases, prepare_sites
+from fedvol.client.agent import SiteAgent
 from fedvol.client.app import client_app
+from fedvol.client.cases import SiteCases, open_cases
+from fedvol.client.plan_network import PlanNetwork
+from fedvol.client.prepare import prepare_sites
 from fedvol.config import SIMULATION_POLICY, Study
 from fedvol.config.loading import parse_study
 from fedvol.data.phantom import default_hospitals, generate_hospitals

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import final
 
 from fedvol.audit import AuditLog
-from fedvol.client.site_worker import Through, opens_site_worker, unchanged
 from fedvol.client.site_departures import SiteDepartures
+from fedvol.client.site_process import Through, opens_site_worker, unchanged
 from fedvol.config import DataSource, OpenStudy, Study
 from fedvol.data import CaseRecord
 from fedvol.errors import FedvolError

@@ -1,7 +1,6 @@
 """The app of a hospital's worker: it answers for every run that the hospital approved."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -12,6 +11,7 @@ from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import open_cases
 from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.client.plan_network import PlanNetwork
+from fedvol.client.site_process import Through
 from fedvol.client.site_refusals import SiteRefusals
 from fedvol.config import SiteConfig
 from fedvol.data import CaseRecord
@@ -41,18 +41,9 @@ from fedvol.transport.network.blob_client import BlobClient
 from fedvol.transport.network.message_lines import request_turned_away
 from fedvol.transport.network.outbox import Outbox
 from fedvol.transport.network.signed_site import Blobs, SignedSite
-from fedvol.transport.process_pool import OpenApp
 from fedvol.types import SiteId
 
 Agent = SiteAgent | FingerprintAgent
-
-Through = Callable[[Handle], Handle]
-"""What a worker's answers pass before they are signed."""
-
-
-def unchanged(handle: Handle) -> Handle:
-    """The worker's own answers."""
-    return handle
 
 
 @final
@@ -240,19 +231,17 @@ class RosterSite:
         return signed.answer(handle, content, site=site, action=action)
 
 
-def opens_site_worker(folder: SiteFolder, *, through: Through = unchanged) -> OpenApp:
-    """What a worker is started with; all else is in the folder.
+def open_site_worker(folder: SiteFolder, *, through: Through, observer: Observer) -> App:
+    """The app of a hospital's worker.
 
     Args:
         folder: The site's folder.
-        through: What its answers pass before they are signed; importable by name. For tests.
+        through: What its answers pass before they are signed.
+        observer: Hears of progress, at the site.
+
+    Raises:
+        FedvolError: `site.toml`, a key, the audit log or the folder cannot be used.
     """
-    return partial(_open_site_worker, str(folder.folder.absolute()), through)
-
-
-def _open_site_worker(text: str, through: Through, number: int, observer: Observer) -> App:
-    del number  # a hospital has one worker
-    folder = SiteFolder(folder=Path(text))
     config = folder.config()
     key = folder.identity()
     Outbox.remove_unfinished(folder.outbox)

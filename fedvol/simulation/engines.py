@@ -13,8 +13,9 @@ from typing import Literal, assert_never, final
 
 import torch
 
-from fedvol.client import AgentSpec, SiteCases
-from fedvol.client import pool as pool_cases
+from fedvol.client.agent_spec import AgentSpec
+from fedvol.client.cases import SiteCases
+from fedvol.client.cases import pool as pool_cases
 from fedvol.simulation.failures import failure_of, own_failure
 from fedvol.simulation.sites_app import AGENT_KEY, SitesApp, app_in_actor, open_in_worker
 from fedvol.telemetry import Observer

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TypeVar, final
 
 import fedvol
-from fedvol.client import FingerprintAgent
 from fedvol.client.app import client_app
+from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.config import Study
 from fedvol.errors import (
     CaseStoreError,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fedvol.client import SiteCases, inference_window, judge
+from fedvol.client.cases import SiteCases
+from fedvol.client.judging import inference_window, judge
 from fedvol.config import model_names
 from fedvol.config.model_names import (
     BASELINES,

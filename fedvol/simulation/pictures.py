@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from fedvol.client import rows_path
+from fedvol.client.judging import rows_path
 from fedvol.config.metrics import METRICS, metric_name
 from fedvol.report import CasePicture, metric_info, metric_label, quantity
 from fedvol.simulation.judged import Judged

@@ -7,7 +7,8 @@ from typing import Final
 
 import fedvol
 from fedvol.audit import AuditLog
-from fedvol.client import FingerprintAgent, check_sites
+from fedvol.client.fingerprinting import FingerprintAgent
+from fedvol.client.prepare import check_sites
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, close_study
 from fedvol.data import CaseRecord, read_entries
 from fedvol.errors import RunMismatchError

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import fedvol
-from fedvol.client import skipped_cases
+from fedvol.client.prepare import skipped_cases
 from fedvol.config import model_names
 from fedvol.config.strategy import Finetune, Scaffold
 from fedvol.errors import FedvolError, OutputFolderError

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import torch
 
-from fedvol.client import (
-    AgentSpec,
-    PlanNetwork,
-    PreparedSite,
-    SiteAgent,
-    SiteCases,
-    open_agent,
-    open_cases,
-    prepare_sites,
-)
+from fedvol.client.agent import SiteAgent
+from fedvol.client.agent_spec import AgentSpec, open_agent
+from fedvol.client.cases import SiteCases, open_cases
+from fedvol.client.plan_network import PlanNetwork
+from fedvol.client.prepare import PreparedSite, prepare_sites
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, model_names
 from fedvol.data.layout import has_subjects
 from fedvol.federation import build_exchange

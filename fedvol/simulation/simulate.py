@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fedvol.client import training_sites
+from fedvol.client.prepare import training_sites
 from fedvol.config import OpenStudy, load_open_study
 from fedvol.config.model_names import require_baselines
 from fedvol.errors import DeviceError, FedvolError, QuorumError, StoreError

@@ -10,15 +10,10 @@ from typing import final
 
 import torch
 
-from fedvol.client import (
-    AgentSpec,
-    PlanNetwork,
-    SiteAgent,
-    SiteCases,
-    open_agent,
-    read_cases,
-    read_plan,
-)
+from fedvol.client.agent import SiteAgent
+from fedvol.client.agent_spec import AgentSpec, open_agent, read_cases, read_plan
+from fedvol.client.cases import SiteCases
+from fedvol.client.plan_network import PlanNetwork
 from fedvol.data.decoded import share_limit
 from fedvol.federation import Request
 from fedvol.plan import Plan

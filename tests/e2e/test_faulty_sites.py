@@ -19,7 +19,7 @@ from tiny import (
 )
 
 from fedvol.audit import AuditLog
-from fedvol.client import AgentSpec
+from fedvol.client.agent_spec import AgentSpec
 from fedvol.client.local_state import LocalState
 from fedvol.config import SIMULATION_POLICY
 from fedvol.errors import AuditError, DiskFullError, QuorumError, TimeLimitError

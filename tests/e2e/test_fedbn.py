@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 from tiny import RUN, Events, Federation, make_federation, tiny_study, tiny_text
 
-from fedvol.client import SiteAgent
+from fedvol.client.agent import SiteAgent
 from fedvol.federation import Action, Link, Reply, Request
 from fedvol.models import to_arrays
 from fedvol.plan import TensorKind

@@ -46,6 +46,11 @@ def wait_for(what: Callable[[], bool], *, name: str, process: subprocess.Popen[b
         time.sleep(0.1)
 
 
+def has_torch(process: int) -> bool:
+    """Whether a process has PyTorch's library in its memory."""
+    return "libtorch" in Path(f"/proc/{process}/maps").read_text()
+
+
 class Engine:
     """The server's machine without its coordinator."""
 
@@ -151,6 +156,11 @@ def test_from_the_invitation_to_a_run_and_its_end(
         done = engine.conduct("r2", plan, initial)
         assert done.outcome.best_round == 1
         assert sorted(done.tests) == [SITE]
+
+        # It prepared cases and carried a training's weights; what trains is in the worker alone.
+        lines = map(json.loads, held.events_file.read_text().splitlines())
+        workers = [line["process"] for line in lines if line["event"] == "worker.started"]
+        assert [has_torch(process.pid), *map(has_torch, workers)] == [False, True]
 
         assert fedvol("consent", "withdraw", "r2", *here).status == 0
         paused = fedvol("site", "pause", *here, "--reason", "maintenance")

@@ -9,7 +9,7 @@ import torch
 from tiny import LastState, make_federation, tiny_study
 from torch._dynamo.utils import counters
 
-from fedvol.client import SiteCases
+from fedvol.client.cases import SiteCases
 from fedvol.config.learning import SegmentationTask, Sgd, Training
 from fedvol.config.network import UNet
 from fedvol.data.batch import Batch

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny import CPU, Events, tiny_text
 
-from fedvol.client import AgentSpec
+from fedvol.client.agent_spec import AgentSpec
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import AuditError, SiteFailedError
 from fedvol.federation import Action, Request, RoundState

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny import make_federation, tiny_study
 
-from fedvol.client import SiteCases
+from fedvol.client.cases import SiteCases
 from fedvol.types import Digest, SiteId
 
 # Every seed follows from the plan's digest, and the strategy is part of the plan. To compare the

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny import CPU, Federation, LastState, make_federation, tiny_study
 
-from fedvol.client import SiteCases
+from fedvol.client.cases import SiteCases
 from fedvol.data.sampling import PatchSource
 from fedvol.models import initial_network, to_arrays
 from fedvol.plan import class_names

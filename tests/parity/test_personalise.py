@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 from tiny import RUN, Federation, make_federation, personalise, tiny_study
 
-from fedvol.client import SiteCases
+from fedvol.client.cases import SiteCases
 from fedvol.federation import SiteState
 from fedvol.models import to_arrays
 from fedvol.plan import TensorKind

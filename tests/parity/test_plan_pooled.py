@@ -10,7 +10,7 @@ from case_facts import CHANNELS, CLASSES, OPEN_STUDY, cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedvol.client import check_sites
+from fedvol.client.prepare import check_sites
 from fedvol.config import OpenStudy, Study, load_open_study
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import FedvolError

@@ -14,6 +14,7 @@ SOURCES = sorted((REPOSITORY / "fedvol").rglob("*.py"))
 TORCH_FREE = (
     "fedvol.audit",
     "fedvol.cli.main",
+    "fedvol.client.hospital",
     "fedvol.data",
     "fedvol.config",
     "fedvol.federation",

@@ -7,7 +7,7 @@ from case_facts import OPEN_STUDY
 from case_facts import case_record as record
 
 from fedvol.audit import AuditRecord
-from fedvol.client import FingerprintAgent
+from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.config import SitePolicy
 from fedvol.config.loading import parse_open_study
 from fedvol.data import CaseRecord

@@ -23,7 +23,8 @@ from tiny import tiny_study, tiny_text
 
 from fedvol.audit import UNNAMED, AuditLog, RequestReceived
 from fedvol.client.hospital import Preparing
-from fedvol.client.site_worker import RosterSite, SiteWorker, opens_site_worker
+from fedvol.client.site_process import opens_site_worker
+from fedvol.client.site_worker import RosterSite, SiteWorker
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import ConfigFileError, RosterError
 from fedvol.federation import Action, Request

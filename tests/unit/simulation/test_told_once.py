@@ -7,7 +7,7 @@ import pytest
 from case_facts import OPEN_STUDY, case_record
 
 from fedvol.audit import AuditRecord
-from fedvol.client import FingerprintAgent
+from fedvol.client.fingerprinting import FingerprintAgent
 from fedvol.config import SitePolicy
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import CohortTooSmallError, QuorumError

@@ -63,14 +63,18 @@ class SiteDepartures:
     def cleared(self, answer: Message, *, to: Message) -> Message:
         """The answer if the site agrees to it at this moment, else a refusal in its place.
 
-        A refusal, or a failure, holds nothing of what was computed, and leaves.
+        A refusal holds nothing of what was computed, and leaves. A failure of the worker becomes
+        the site's own word, so that nobody on the way can make one up.
 
         Args:
             answer: What the site's worker answered.
             to: What it was asked.
         """
         if answer.has_error():
-            return answer
+            failed = SiteFailedError(
+                f"site {self._site}", "its worker failed", "See what it wrote before this."
+            )
+            return self.failure(to, failed)
         said = ReplyHeader.model_validate_json(from_records(answer.content).payload)
         if said.code:
             return answer

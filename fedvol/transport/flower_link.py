@@ -23,8 +23,8 @@ from fedvol.types import SiteId
 POLL_S = 1.0
 """Seconds between two looks for replies."""
 
-MAX_FORGED = 3
-"""How often a site is asked again because the answer in its name was not its own."""
+MAX_UNSIGNED = 3
+"""How often a site is asked again because the answer in its name was not under its signature."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class FlowerLink:
         carrier: Makes messages and understands them; None: tensors are in them.
         poll_s: Seconds between two looks for replies.
         awaits_return: Whether a site whose node is gone or signed on anew, or in whose name
-            somebody else answered, is asked again within the request's limit; in one process
-            nothing comes back.
+            somebody else answered or anybody says that it failed, is asked again within the
+            request's limit; in one process nothing comes back.
     """
 
     def __init__(
@@ -179,20 +179,24 @@ class FlowerLink:
         if _is_gone(message):
             return waiting if self._awaits_return else Reply.failed(request, TransportError)
         if message.has_error():
-            return Reply.failed(request, SiteFailedError)
+            _log.warning("reply.failed", extra={"site": request.site, "code": message.error.code})
+            return self._once_more(waiting) or Reply.failed(request, SiteFailedError)
         try:
             return self._carrier.decode(
                 message.content, request=request, bytes_down=asked.bytes_down
             )
         except SignatureError as error:
             _log.warning("reply.forged", extra={"site": request.site, "what": error.what})
-            if self._awaits_return and waiting.num_forged < MAX_FORGED:
-                # Whoever forged it took the place of the site's own answer.
-                return replace(waiting, num_forged=waiting.num_forged + 1)
-            return Reply.failed(request, SignatureError)
+            return self._once_more(waiting) or Reply.failed(request, SignatureError)
         except (MessageError, IdentityError) as error:
             _log.warning("reply.malformed", extra={"site": request.site, "what": error.what})
             return Reply.failed(request, type(error))
+
+    def _once_more(self, waiting: "_Waiting") -> "_Waiting | None":
+        """The same question, since what came may stand in the place of the site's own answer."""
+        if not self._awaits_return or waiting.num_unsigned == MAX_UNSIGNED:
+            return None
+        return replace(waiting, num_unsigned=waiting.num_unsigned + 1)
 
     def _arrivals(self, pending: Mapping[str, "_Asked"]) -> Iterator[Message]:
         """Whatever has arrived of what is pending, as the reader goes on.
@@ -225,7 +229,7 @@ class FlowerLink:
 class _Waiting:
     request: Request
     deadline_s: float
-    num_forged: int = 0
+    num_unsigned: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,9 +221,9 @@ class FleetNode:
         while True:
             try:
                 leaving = self._departures.cleared(answer, to=to)
-                if leaving is not answer:
+                if leaving is not answer and not answer.has_error():
                     self._observer.event("answer.kept", site=self._site)
-                    answer = leaving
+                answer = leaving
                 self._connection.push(node, answer, seconds=seconds)
                 return
             except MessageRefusedError as error:

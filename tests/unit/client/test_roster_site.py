@@ -31,6 +31,7 @@ from fedvol.privacy.contribution import Kind, sealed
 from fedvol.site import Answering, Gate, SiteFolder, pause, resume, take_roster
 from fedvol.store import SiteStore
 from fedvol.transport.engine import Message, RecordDict, set_task_identity
+from fedvol.transport.flower import failed_reply
 from fedvol.transport.headers import ReplyHeader, request_header
 from fedvol.transport.network.signed_records import (
     digest_of,
@@ -213,6 +214,17 @@ def test_what_waited_for_the_link_leaves_under_its_own_terms_alone(
     lines = [json.loads(line)["event"] for line in world.held.audit_file.read_text().splitlines()]
     kinds = [(one["kind"], one["code"]) for one in lines if one.get("code")]
     assert kinds == [("policy", code), ("refusal", code)]
+
+
+def test_a_failure_of_the_worker_is_the_sites_own_word(world: World) -> None:
+    departures, asked, _ = departing(world)
+    leaving = departures.cleared(failed_reply(asked), to=asked)
+    key = world.held.identity().public
+    said = open_header(
+        from_records(leaving.content), Tag.REPLY, ReplyHeader, signer=key, where="reply"
+    )
+    assert said.code == SiteFailedError.code
+    assert said.request == digest_of(from_records(world.asked))
 
 
 def test_what_nobody_can_be_sure_of_is_answered_without_a_signature(world: World) -> None:

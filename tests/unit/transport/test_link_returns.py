@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from fedvol.errors import SignatureError, TransportError
+from fedvol.errors import SignatureError, SiteFailedError, TransportError
 from fedvol.federation import Action, Request
 from fedvol.privacy.contribution import Kind, sealed
-from fedvol.transport import FlowerLink, VirtualClock, make_client_app
+from fedvol.transport import FlowerLink, VirtualClock, failed_reply, make_client_app
 from fedvol.transport.carriers import InlineServer
 from fedvol.transport.engine import Error, Message, NodeInfo
 from fedvol.transport.flower import node_context
-from fedvol.transport.flower_link import MAX_FORGED
+from fedvol.transport.flower_link import MAX_UNSIGNED
 from fedvol.transport.simulated_grid import SimulatedGrid, named
 from fedvol.types import Digest, RunId, SiteId
 
@@ -184,14 +184,47 @@ class Suspicious:
 
 
 @pytest.mark.parametrize(
-    ("num", "code"), [(1, ""), (MAX_FORGED, ""), (MAX_FORGED + 1, SignatureError.code)]
+    ("num", "code"), [(1, ""), (MAX_UNSIGNED, ""), (MAX_UNSIGNED + 1, SignatureError.code)]
 )
 def test_a_forged_answer_does_not_cost_the_site_its_own(num: int, code: str) -> None:
     grid = Forged(num)
     link = FlowerLink(grid, carrier=Suspicious(grid), poll_s=0.5, awaits_return=True)
     (reply,) = link.ask([request()])
     assert reply.code == code
-    assert len(grid.pushed) == min(num, MAX_FORGED) + 1
+    assert len(grid.pushed) == min(num, MAX_UNSIGNED) + 1
+
+
+class Failing(ComingAndGoing):
+    """The first answers are failures without a signature, which anybody on the way can make."""
+
+    def __init__(self, num: int) -> None:
+        super().__init__([])
+        self.num = num
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        message_ids = list(message_ids)
+        if not self.num:
+            return super().pull_messages(message_ids)
+        self.num -= 1
+        message, _ = self._sent[message_ids[0]]
+        return [named(failed_reply(message))]
+
+
+@pytest.mark.parametrize(
+    ("num", "code"), [(1, ""), (MAX_UNSIGNED, ""), (MAX_UNSIGNED + 1, SiteFailedError.code)]
+)
+def test_a_failure_without_a_signature_does_not_cost_the_site_its_answer(
+    num: int, code: str
+) -> None:
+    grid = Failing(num)
+    (reply,) = ask(grid)
+    assert (reply.code, len(grid.pushed)) == (code, min(num, MAX_UNSIGNED) + 1)
+
+
+def test_in_one_process_a_failure_is_the_sites_own() -> None:
+    grid = Failing(1)
+    (reply,) = ask(grid, awaits_return=False)
+    assert (reply.code, len(grid.pushed)) == (SiteFailedError.code, 1)
 
 
 def test_in_one_process_nobody_comes_back() -> None:

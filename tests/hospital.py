@@ -88,6 +88,7 @@ class Server:
     consents: list[dict[str, Any]] = field(default_factory=list)
     refuse_consents: str = ""
     receipts: dict[str, list[str]] = field(default_factory=dict)
+    told: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -187,6 +188,7 @@ class Server:
             Route("/fedvol/v1/proposals/{name}", self._give),
             Route("/fedvol/v1/consents", self._take, methods=["POST"]),
             Route("/fedvol/v1/receipts/{run}", self._receipts),
+            Route("/fedvol/v1/progress", self._progress, methods=["POST"]),
         ]
 
     async def _enrol(self, request: Request) -> Response:
@@ -247,6 +249,15 @@ class Server:
         } | changes
         text = sign_body(key or self.identity, Tag.RECEIPT, payload).decode()
         self.receipts.setdefault(run, []).append(text)
+
+    async def _progress(self, request: Request) -> Response:
+        site = self._admitted(request)
+        if site is None:
+            return JSONResponse({"code": "FV-TRAN-009"}, status_code=401)
+        key = self.enrolled[site][0]
+        said = open_body(await request.body(), tag=Tag.PROGRESS, signer=key, where="progress")
+        self.told.append(said)
+        return JSONResponse({})
 
     async def _take(self, request: Request) -> Response:
         site = self._admitted(request)

@@ -33,6 +33,8 @@ from fedvol.types import Json, SiteId
 
 _LEAVE_S = 5.0
 """Longest wait for a thread that is asked to end; what it did not finish is finished next time."""
+_IDLE_S = 0.5
+"""Longest wait for a training to begin before a look whether the process is to end."""
 _LOOK_S = 2.0
 """Seconds between two looks for approvals whose cases are not prepared."""
 _RELIST_S = 30.0
@@ -162,8 +164,9 @@ def _tell_progress(
     teller: progress.ProgressTeller, observer: Observer, ended: threading.Event
 ) -> None:
     while not ended.is_set():
-        _told(teller.once, "progress.failed", observer)
-        ended.wait(progress.EVERY_S)
+        if teller.wait(_IDLE_S):
+            _told(teller.once, "progress.failed", observer)
+            ended.wait(progress.EVERY_S)
 
 
 def _told(do: Callable[[], None], failed: str, observer: Observer) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fedvol.transport.network.site_calls import Answer
 
 EVERY_S = 5.0
-"""Seconds between two reports."""
+"""Seconds between two reports; the first is told at the first step."""
 RETRY_S = 15.0
 """Seconds without one after a report that the server did not take."""
 
@@ -98,6 +98,9 @@ class ProgressTeller:
         self._monotonic_s = monotonic_s
         self._lock = threading.Lock()
         self._training: _Training | None = None
+        self._first: _Training | None = None
+        self._is_idle = False
+        self._begun = threading.Event()
         self._written: tuple[RunId, int, int] | None = None
         self._silent_until_s = 0.0
 
@@ -107,11 +110,25 @@ class ProgressTeller:
             case "site.training":
                 with self._lock:
                     self._training = self._after(fields)
+                    if self._is_idle:
+                        self._first = self._first or self._training
+                    self._begun.set()
             case "site.answered" | "worker.lost":
                 with self._lock:
                     self._training = None
+                    if self._first is None:
+                        self._begun.clear()
             case _:
                 pass
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there is a training to tell of, but no longer; whether there is one.
+
+        Its first step is told even if it is over before there is time to.
+        """
+        with self._lock:
+            self._is_idle = True
+        return self._begun.wait(seconds)
 
     def once(self) -> None:
         """Tell where the training stands, if there is one and the site lets it be told.
@@ -122,7 +139,10 @@ class ProgressTeller:
             StoreError: The site's folder cannot be read.
         """
         with self._lock:
-            training = self._training
+            training = self._training or self._first
+            self._first, self._is_idle = None, False
+            if self._training is None:
+                self._begun.clear()
         if training is None or self._monotonic_s() < self._silent_until_s:
             return
         agreed = self._agreed(training.run)

@@ -92,6 +92,10 @@ def test_from_nothing_to_a_finished_run_and_back(
         *("consent", "roster", "received", "policy"),
         *("fingerprint", "health", "update", "evaluation", "sent", "receipt"),
     }
+    # Trainings of a test are over before a second report is due; the first is told at once.
+    for site in SITES:
+        assert "progress" in kinds(folder / site / "audit.jsonl")
+        assert "progress.untold" not in events(folder / site)
     typed("simulate", "study.toml", "--data", "volumes", "--out", "alone", "--device", "cpu")
     planned = Plan.model_validate_json((folder / "alone" / "plan.json").read_bytes())
     assert shown["plan"] == planned.digest
@@ -127,6 +131,11 @@ def goes_on_from_its_backup(typed: Typed, words: list[str | Path], *, private: i
 def kinds(log: Path) -> set[str]:
     """What an audit log tells of."""
     return {json.loads(line)["event"]["kind"] for line in log.read_text().splitlines()}
+
+
+def events(site: Path) -> set[str]:
+    """What happened at a site."""
+    return {json.loads(line)["event"] for line in (site / "events.jsonl").read_text().splitlines()}
 
 
 def agree_and_start(typed: Typed, name: str) -> None:

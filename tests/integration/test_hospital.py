@@ -156,6 +156,11 @@ def test_from_the_invitation_to_a_run_and_its_end(
         done = engine.conduct("r2", plan, initial)
         assert done.outcome.best_round == 1
         assert sorted(done.tests) == [SITE]
+        # The training was over long before a second report was due; the first is told at once.
+        wait_for(lambda: bool(server.told), name="progress", process=process)
+        told = server.told[0]
+        assert (told["run"], told["round"], told["steps"]) == ("r2", 1, 3)
+        assert told["step"] in (1, 2, 3)
 
         # It prepared cases and carried a training's weights; what trains is in the worker alone.
         lines = map(json.loads, held.events_file.read_text().splitlines())

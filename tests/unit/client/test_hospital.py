@@ -7,7 +7,7 @@ from audit_logs import Signer, record
 from tiny import Events
 
 from fedvol.audit import AuditLog, Cadence, verify_log
-from fedvol.client.hospital import _keep_in_step
+from fedvol.client.hospital import _keep_in_step, _tell_progress
 from fedvol.errors import LinkDownError
 
 
@@ -31,3 +31,25 @@ def test_the_workers_lines_are_signed_even_while_the_server_is_away(tmp_path: Pa
     assert verify_log(path, keys=[Signer().public.hex]).num_unsigned == 0
     assert len(events.named("sync.failed")) == 1
     assert not events.named("audit.failed")
+
+
+class Teller:
+    """A training begins when somebody waits for it; the process is to end once it was told of."""
+
+    def __init__(self, ended: threading.Event) -> None:
+        self.ended, self.done = ended, list[str]()
+
+    def wait(self, seconds: float) -> bool:
+        self.done.append("waited")
+        return len(self.done) == 2
+
+    def once(self) -> None:
+        self.done.append("told")
+        self.ended.set()
+
+
+def test_progress_is_told_as_soon_as_there_is_a_training() -> None:
+    ended = threading.Event()
+    teller = Teller(ended)
+    _tell_progress(teller, Events(), ended)  # type: ignore[arg-type]
+    assert teller.done == ["waited", "waited", "told"]

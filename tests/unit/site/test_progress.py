@@ -115,12 +115,28 @@ def test_it_tells_step_and_pace_and_nothing_else(world: World) -> None:
 
 
 def test_it_tells_nothing_once_the_training_is_over(world: World) -> None:
+    assert not world.teller.wait(0.0)
     world.step(3, at_s=10)
+    assert world.teller.wait(0.0)
     world.teller.once()
     assert len(world.told) == 2  # it is still there
     world.teller.event("site.answered", run="p1")
+    assert not world.teller.wait(0.0)
     world.teller.once()
     assert len(world.told) == 2
+
+
+def test_whoever_waits_hears_of_a_training_however_short(world: World) -> None:
+    assert not world.teller.wait(0.0)
+    for step in (1, 2):
+        world.teller.event("site.training", run="p1", stage=0, round=1, step=step, steps=2)
+    world.teller.event("site.answered", run="p1")
+    assert world.teller.wait(0.0)
+    world.teller.once()
+    assert [(one["step"], one["steps"]) for one in world.told] == [(1, 2)]
+    assert not world.teller.wait(0.0)
+    world.teller.once()
+    assert len(world.told) == 1
 
 
 def test_a_site_may_keep_it_to_itself(world: World) -> None:

@@ -296,11 +296,11 @@ def test_a_damaged_case_is_refused_by_its_code_until_it_is_mended(
     with SiteStore(held.store_file) as store:
         keep_proposal(held, server, "p1", plan)
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
-        Preparing(held, store, observer=Watching(held)).once()
+        Preparing(held, store, observer=Watching()).once()
         files = {path: path.read_bytes() for path in held.folder.glob("cases/*/cases/*.case")}
         for path, whole in files.items():
             path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching(held))
+        worker = SiteWorker(held, store, audit=AuditLog(held.audit_file), observer=Watching())
         trained, judged = (
             ask(worker, plan, action, initial) for action in (Action.FINETUNE, Action.VALIDATE)
         )

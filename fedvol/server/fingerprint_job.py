@@ -26,7 +26,7 @@ from fedvol.plan import (
 )
 from fedvol.server.fingerprints import ask_fingerprints
 from fedvol.server.run_gate import RunGate
-from fedvol.store import Wanted
+from fedvol.store import RunRequest, Wanted
 from fedvol.telemetry import Observer
 from fedvol.types import Json, RunId, SiteId
 
@@ -64,6 +64,8 @@ class JobRecord(Section):
     """Running, or how it ended."""
     reason: str = ""
     """Why it ended so."""
+    queued: str = ""
+    """When the job was started that ended so: one that is started anew later is taken anew."""
     sites: dict[str, SiteWord] = Field(default_factory=dict[str, SiteWord])
     """What became of each site so far."""
     planned: PlannedStudy | None = None
@@ -106,8 +108,14 @@ def job_state(record: JobRecord | None, wanted: Wanted) -> RunState:
             return RunState.PROPOSED if record is None else record.state
 
 
-def end_job(path: Path, state: RunState, *, reason: str) -> None:
+def end_job(path: Path, state: RunState, *, request: RunRequest, reason: str) -> None:
     """Note how a job ended; one that finished stays finished.
+
+    Args:
+        path: The job's file.
+        state: How.
+        request: What was wanted of it.
+        reason: Why.
 
     Raises:
         StoreError: The file cannot be read or written.
@@ -115,18 +123,20 @@ def end_job(path: Path, state: RunState, *, reason: str) -> None:
     held = JobRecord.read(path)
     if held is None or held.state is not RunState.FINISHED:
         sites = {} if held is None else held.sites
-        JobRecord(state=state, reason=reason, sites=sites).write(path)
+        queued = request.queued.isoformat()
+        JobRecord(state=state, reason=reason, queued=queued, sites=sites).write(path)
 
 
-def reopen_job(path: Path) -> None:
-    """Have a job that failed wait to be taken once more.
+def why_job_failed(path: Path, request: RunRequest) -> str | None:
+    """Why a job failed since it was started last; None: it did not.
 
     Raises:
-        StoreError: The file cannot be read or written.
+        StoreError: The file cannot be read.
     """
     held = JobRecord.read(path)
-    if held is not None and held.state is RunState.FAILED:
-        JobRecord(state=RunState.PAUSED, sites=held.sites).write(path)
+    if held is None or held.state is not RunState.FAILED:
+        return None
+    return held.reason if held.queued == request.queued.isoformat() else None
 
 
 @final

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from fedvol.errors import MessageError, QuorumError, RunRequestError
 from fedvol.federation import RunState
 from fedvol.plan import Plan, Proposal
-from fedvol.server.fingerprint_job import JobRecord, job_state, reopen_job
+from fedvol.server.fingerprint_job import JobRecord, job_state
 from fedvol.server.operator_desk import require_name
 from fedvol.server.progress import Training
 from fedvol.server.proposing import (
@@ -115,7 +115,7 @@ class RunDesk:
         return {
             "run": job,
             "state": job_state(record, request.wanted).value,
-            "reason": record.reason if record else request.reason,
+            "reason": request.reason,
             "asked": fingerprint_asked(proposal).study.model_dump_json(),
             "sites": cast("list[Json]", self._shown.sites(proposal, ())),
             "study": planned.study.model_dump_json() if planned else None,
@@ -151,20 +151,14 @@ class RunDesk:
         proposal, request = self._found(run)
         if verb in ("start", "resume"):
             self._require_startable(proposal, request, verb=verb)
-            self._reopen(name, by=by)
-            agreements.want(name, Wanted.STARTED, by=by, reason=reason, again=verb == "resume")
+            if verb == "resume":
+                agreements.resume(name, by=by, reason=reason)
+            else:
+                agreements.want(name, Wanted.STARTED, by=by, reason=reason)
         else:
             wanted = Wanted.PAUSED if verb == "pause" else Wanted.STOPPED
             agreements.want(name, wanted, by=by, reason=reason)
         return self.show(run)
-
-    def _reopen(self, run: RunId, *, by: str) -> None:
-        """Have what failed wait: what is started and failed was cut off before it was ended."""
-        record = self._state.runs.run(run)
-        if record is None:
-            reopen_job(self._state.folder.fingerprint(run))
-        elif record.state is RunState.FAILED:
-            self._state.runs.set_run_state(run, RunState.PAUSED, reason=f"{by} resumes it")
 
     def runs(self) -> list[Json]:
         """Every run, oldest first."""
@@ -206,6 +200,12 @@ class RunDesk:
         if verb == "resume" and request.wanted is Wanted.PROPOSED:
             raise RunRequestError(
                 f"run {proposal.run}", "it was not started yet", "Start it: fedvol run start."
+            )
+        if state is RunState.FAILED and request.wanted is Wanted.STARTED:
+            raise RunRequestError(
+                f"run {proposal.run}",
+                "it failed, and the coordinator is about to end it",
+                "Look at it (fedvol run show), and resume it once it ended.",
             )
         lacks_figures = state is RunState.FINISHED and request.wanted is Wanted.ENDED
         if verb == "resume" and lacks_figures and request.reason:

@@ -11,7 +11,7 @@ from fedvol.federation import Link, RunState
 from fedvol.plan import Plan, Proposal
 from fedvol.server.clock import Clock, SystemClock
 from fedvol.server.conducting import Conducted, Gate, ServerEnd, conduct, over_engine
-from fedvol.server.fingerprint_job import JobRecord, conduct_job, end_job
+from fedvol.server.fingerprint_job import conduct_job, end_job, why_job_failed
 from fedvol.server.proposing import fingerprint_asked
 from fedvol.server.receipts import issue_receipts
 from fedvol.server.run_gate import RunGate
@@ -88,8 +88,8 @@ class RunQueue:
 
     def _take(self, request: RunRequest) -> None:
         run = request.run
-        if (reason := self._why_failed(run)) is not None:
-            self._end(run, RunState.FAILED, reason=reason)
+        if (reason := self._why_failed(request)) is not None:
+            self._end(request, RunState.FAILED, reason=reason)
             return
         try:
             self._play(run)
@@ -98,24 +98,26 @@ class RunQueue:
         except TransportError:
             raise
         except RunStoppedError as error:
-            self._end(run, RunState.STOPPED, reason=error.what)
+            self._end(request, RunState.STOPPED, reason=error.what)
         except FedvolError as error:
             _log.warning("run.failed", extra={"run": run, "code": error.code})
-            self._end(run, RunState.FAILED, reason=str(error))
+            self._end(request, RunState.FAILED, reason=str(error))
         except Exception as error:  # noqa: BLE001  # a fault of ours must not block other runs
             _log.exception("run.fault", extra={"run": run})
             reason = f"a fault in fedvol ({type(error).__name__}); the server's log says where"
-            self._end(run, RunState.FAILED, reason=reason)
+            self._end(request, RunState.FAILED, reason=reason)
         else:
-            self._end(run, RunState.FINISHED, reason="")
+            self._end(request, RunState.FINISHED, reason="")
 
-    def _why_failed(self, run: RunId) -> str | None:
+    def _why_failed(self, request: RunRequest) -> str | None:
         """Why a started run failed before a coordinator died that had not ended it yet.
 
-        One that was resumed after a failure is paused until it is taken.
+        A run that was resumed after a failure is paused until it is taken.
         """
-        record = self._state.runs.run(run) or JobRecord.read(self._state.folder.fingerprint(run))
-        return record.reason if record is not None and record.state is RunState.FAILED else None
+        record = self._state.runs.run(request.run)
+        if record is None:
+            return why_job_failed(self._state.folder.fingerprint(request.run), request)
+        return record.reason if record.state is RunState.FAILED else None
 
     def _play(self, run: RunId) -> None:
         record = self._state.runs.run(run)
@@ -156,15 +158,17 @@ class RunQueue:
         for one in self._state.store.agreements.requests():
             if one.wanted is Wanted.STOPPED:
                 reason = f"{one.by} stopped it" + (f": {one.reason}" if one.reason else "")
-                self._end(one.run, RunState.STOPPED, reason=reason)
+                self._end(one, RunState.STOPPED, reason=reason)
 
-    def _end(self, run: RunId, state: RunState, *, reason: str) -> None:
+    def _end(self, request: RunRequest, state: RunState, *, reason: str) -> None:
         """Write the final state, if the run has none, and take it off the queue."""
+        run = request.run
         record = self._state.runs.run(run)
         if record is not None and record.state in _OPEN and state is not RunState.FINISHED:
             self._state.runs.set_run_state(run, state, reason=reason)
         if record is None:
-            end_job(self._state.folder.fingerprint(run), state, reason=reason)
+            path = self._state.folder.fingerprint(run)
+            end_job(path, state, request=request, reason=reason)
         issue_receipts(
             run,
             runs=self._state.runs,

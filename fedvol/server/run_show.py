@@ -50,9 +50,8 @@ class RunShow:
         plan = record.plan if record else None
         rounds = self._state.runs.rounds(name)
         releases = self._state.runs.checkpoints(name, kind=CheckpointKind.RELEASE)
-        job = None if record else self._job(name)
         study = study_behind(proposal, record)
-        why = record.reason if record else job.reason if job else ""
+        why = record.reason if record else ""
         return {
             "run": name,
             "kind": proposal.kind,

@@ -1,6 +1,6 @@
 """What was proposed, agreed, wanted and confirmed: proposals, consents, run requests, receipts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import final
 
@@ -8,6 +8,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from fedvol.errors import ConsentRefusedError, ProposalUnknownError, RunRequestError
+from fedvol.federation import RunState
 from fedvol.store.database import reading, writing
 from fedvol.store.federation_records import (
     AnswerRecord,
@@ -25,6 +26,7 @@ from fedvol.store.federation_tables import (
     ReceiptRow,
     RunRequestRow,
 )
+from fedvol.store.tables import RunRow
 from fedvol.types import Digest, RunId, SiteId
 
 _FROM = {
@@ -162,9 +164,7 @@ class AgreementTables:
         with reading(self._engine) as session:
             return tuple(_request(row) for row in session.scalars(wanted))
 
-    def want(
-        self, run: RunId, wanted: Wanted, *, by: str, reason: str = "", again: bool = False
-    ) -> RunRequest:
+    def want(self, run: RunId, wanted: Wanted, *, by: str, reason: str = "") -> RunRequest:
         """Say what is wanted of a run.
 
         Args:
@@ -172,29 +172,52 @@ class AgreementTables:
             wanted: What.
             by: Which user says so.
             reason: Why.
-            again: Whether a run that has ended may be started again.
 
         Raises:
             RunRequestError: There is no such run, or it cannot be as things stand.
         """
         with writing(self._engine) as session:
-            row = session.get(RunRequestRow, run)
-            if row is None:
-                raise RunRequestError(
-                    f"run {run}", "there is no such run", "List them: fedvol run list."
-                )
-            before = Wanted(row.wanted)
-            if before not in _FROM[wanted] and not (again and before is Wanted.ENDED):
-                raise RunRequestError(
-                    f"run {run}",
-                    f"it is {before}, so it cannot become {wanted}",
-                    "Look at it: fedvol run show.",
-                )
-            now = self._now()
-            if wanted is Wanted.STARTED and before is not Wanted.STARTED:
-                row.queued = now
-            row.wanted, row.by, row.at, row.reason = wanted.value, by, now, reason
+            row = _found_request(session, run)
+            self._move(row, wanted, froms=_FROM[wanted], by=by, reason=reason)
             return _request(row)
+
+    def resume(self, run: RunId, *, by: str, reason: str = "") -> RunRequest:
+        """Have a run go on, even one that ended.
+
+        A run that failed and ended waits in the same transaction to be taken: whoever finds one
+        that is started and failed knows that it was cut off before it ended.
+
+        Args:
+            run: Which.
+            by: Which user says so.
+            reason: Why.
+
+        Raises:
+            RunRequestError: There is no such run, or it cannot be as things stand.
+        """
+        with writing(self._engine) as session:
+            row = _found_request(session, run)
+            has_ended = row.wanted == Wanted.ENDED
+            froms = _FROM[Wanted.STARTED] | {Wanted.ENDED}
+            self._move(row, Wanted.STARTED, froms=froms, by=by, reason=reason)
+            record = session.get(RunRow, run, with_for_update=True) if has_ended else None
+            if record is not None and record.state == RunState.FAILED:
+                record.state, record.reason = RunState.PAUSED.value, f"{by} resumes it"
+            return _request(row)
+
+    def _move(
+        self, row: RunRequestRow, wanted: Wanted, *, froms: Collection[Wanted], by: str, reason: str
+    ) -> None:
+        before, now = Wanted(row.wanted), self._now()
+        if before not in froms:
+            raise RunRequestError(
+                f"run {row.run}",
+                f"it is {before}, so it cannot become {wanted}",
+                "Look at it: fedvol run show.",
+            )
+        if wanted is Wanted.STARTED and before is not Wanted.STARTED:
+            row.queued = now
+        row.wanted, row.by, row.at, row.reason = wanted.value, by, now, reason
 
     # --- receipts -----------------------------------------------------------------------------
 
@@ -245,6 +268,13 @@ class AgreementTables:
                 ): row.signed
                 for row in session.scalars(wanted)
             }
+
+
+def _found_request(session: Session, run: RunId) -> RunRequestRow:
+    row = session.get(RunRequestRow, run)
+    if row is None:
+        raise RunRequestError(f"run {run}", "there is no such run", "List them: fedvol run list.")
+    return row
 
 
 def _last(session: Session, proposal: str, site: SiteId) -> ConsentRow | None:

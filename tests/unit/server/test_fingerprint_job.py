@@ -12,7 +12,7 @@ from server_parties import Consortium, Hospital
 
 from fedvol.audit import AuditLog
 from fedvol.config.loading import parse_open_study
-from fedvol.errors import NotPreparedError
+from fedvol.errors import NotPreparedError, RunRequestError
 from fedvol.federation import Link, Reply, Request, RunState
 from fedvol.identity import Tag, open_body
 from fedvol.plan import Fingerprint, Proposal, plan_over_sites
@@ -229,25 +229,36 @@ def test_a_stop_is_heeded_while_sites_count(world: World) -> None:
     assert world.record().planned is None
 
 
-def test_a_job_that_failed_says_why_and_can_be_resumed(world: World) -> None:
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_a_job_that_failed_says_why_and_can_be_resumed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.agree("a", "b")
     world.parts["b"] = counted(0)
+
+    def die(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as dying:
+        dying.setattr("fedvol.server.run_queue.issue_receipts", die)
+        with pytest.raises(KilledError):
+            world.queue.step()
+    assert (world.record().state, world.shown()["wanted"]) == (RunState.FAILED, "started")
     world.queue.step()
     shown = world.shown()
     assert (shown["state"], shown["wanted"]) == ("failed", "ended")
     assert "b: no training case" in shown["reason"]
     assert "c: it did not agree" in shown["reason"]
     world.parts["b"] = PARTS["b"]
-    # Its file says that it failed, and it is wanted still: a coordinator died there.
-    world.state.store.agreements.want(JOB, Wanted.STARTED, by="ada", again=True)
-    world.queue.step()
-    told = world.shown()
-    assert [told[name] for name in ("state", "wanted", "reason")] == [
-        shown[name] for name in ("state", "wanted", "reason")
-    ]
     assert len(world.asked) == 1
+    with pytest.raises(RunRequestError, match="ended"):
+        world.desk().want(JOB, verb="start", reason="", by="ada")
+    assert world.shown() == shown
     world.desk().want(JOB, verb="resume", reason="", by="ada")
-    assert world.shown()["state"] == "running"
+    assert [world.shown()[name] for name in ("state", "reason")] == ["running", ""]
     world.queue.step()
     assert world.shown()["state"] == "finished"
 

@@ -6,6 +6,8 @@ import pytest
 from arithmetic_sites import Events, reply
 from queued_runs import FIRST, SECOND, A, B, Here, propose, run_state, say
 from server_parties import Consortium, Hospital
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from fedvol.audit import UNNAMED, Receipt
 from fedvol.errors import NoConsentError, RunRequestError
@@ -132,6 +134,9 @@ def test_a_failed_run_does_not_block_the_next_and_can_be_resumed(state: ServerSt
     assert reason.startswith("FV-FED-00")
     queue.step()
     assert run_state(state, SECOND)[0] is RunState.FINISHED
+    with pytest.raises(RunRequestError, match="ended"):
+        desk(state).want(FIRST, verb="start", reason="", by="ada")
+    assert run_state(state, FIRST) == (found, reason, wanted)
     desk(state).want(FIRST, verb="resume", reason="", by="ada")
     assert run_state(state, FIRST) == (RunState.PAUSED, "ada resumes it", Wanted.STARTED)
     here.queue.step()
@@ -158,12 +163,44 @@ def test_killed_before_a_failed_run_is_ended_it_ends_and_is_not_tried_again(
             here.queue.step()
     found, reason, wanted = run_state(state, FIRST)
     assert (found, wanted) == (RunState.FAILED, Wanted.STARTED)
+    with pytest.raises(RunRequestError, match="about to end it"):
+        desk(state).want(FIRST, verb="resume", reason="", by="ada")
+    assert run_state(state, FIRST) == (found, reason, wanted)
     again = Here(state)  # its sites would all train
     assert again.queue.step()
     assert run_state(state, FIRST) == (RunState.FAILED, reason, Wanted.ENDED)
     assert (again.links, again.queue.step()) == ([], False)
     desk(state).want(FIRST, verb="resume", reason="", by="ada")
     again.queue.step()
+    assert run_state(state, FIRST)[0] is RunState.FINISHED
+
+
+@on_each_database
+def test_killed_after_the_first_write_of_a_resume_the_run_goes_on(state: ServerState) -> None:
+    propose(state, FIRST, A)
+    here = Here(state)
+    here.change = Refusing(A, actions={Action.HEALTH})
+    here.queue.step()
+    found, _, wanted = run_state(state, FIRST)
+    assert (found, wanted) == (RunState.FAILED, Wanted.ENDED)
+
+    def note(session: Session, _flushed: object) -> None:
+        session.info["has_written"] = True
+
+    def die(session: Session) -> None:
+        if "has_written" in session.info:
+            raise KilledError
+
+    event.listen(Session, "after_flush", note)
+    event.listen(Session, "after_commit", die)
+    try:
+        with pytest.raises(KilledError):
+            desk(state).want(FIRST, verb="resume", reason="", by="ada")
+    finally:
+        event.remove(Session, "after_flush", note)
+        event.remove(Session, "after_commit", die)
+    here.change = None
+    assert here.queue.step()
     assert run_state(state, FIRST)[0] is RunState.FINISHED
 
 

@@ -25,6 +25,7 @@ from fedvol.store import (
     ProposalRecord,
     Role,
     RosterEntry,
+    RunStore,
     SiteKeysRecord,
     SiteStanding,
     Wanted,
@@ -244,7 +245,7 @@ def test_consent_to_what_was_not_proposed(held: FederationStore) -> None:
         say(held, NORTH, Decision.APPROVE)
 
 
-def test_what_is_wanted_of_a_run(held: FederationStore) -> None:
+def test_what_is_wanted_of_a_run(held: FederationStore, database: str | Path) -> None:
     propose(held)
     with pytest.raises(RunRequestError, match="one of this name"):
         propose(held)
@@ -261,7 +262,12 @@ def test_what_is_wanted_of_a_run(held: FederationStore) -> None:
     held.agreements.want(RUN, Wanted.ENDED, by="")
     with pytest.raises(RunRequestError):
         held.agreements.want(RUN, Wanted.STARTED, by="ada")
-    held.agreements.want(RUN, Wanted.STARTED, by="ada", again=True)
+    RunStore(open_engine(database)).close()  # their tables are in the same database
+    assert held.agreements.resume(RUN, by="ada").wanted is Wanted.STARTED
+    assert held.agreements.resume(RUN, by="ada").wanted is Wanted.STARTED
+    held.agreements.want(RUN, Wanted.STOPPED, by="bob")
+    with pytest.raises(RunRequestError):
+        held.agreements.resume(RUN, by="ada")
     with pytest.raises(RunRequestError, match="no such run"):
         held.agreements.want(RunId("other"), Wanted.STARTED, by="ada")
 

@@ -181,7 +181,10 @@ class ServerRestored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallersRefused:
-    """Calls that were turned away since the last such line: nobody's whom the server knows.
+    """Calls that were turned away at the door since the last such line.
+
+    They are of callers who did not show to be a site that takes part, or a user: strangers, and
+    known sites that are suspended, whose clock is wrong, or whose call was replayed or damaged.
 
     Attributes:
         port: `public`, or `private`, which nobody but this machine reaches.

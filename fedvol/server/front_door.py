@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from fedvol.identity import NodePublicKey
-from fedvol.server.refusals import PRIVATE, PUBLIC, Refusals
+from fedvol.server.refusals import Refusals, is_private_refusal, is_public_refusal
 from fedvol.server.server_folder import ServerFolder
 from fedvol.transport.network.blob_folder import BlobFolder
 from fedvol.transport.network.blob_routes import blob_routes
@@ -56,8 +56,8 @@ class FrontDoor:
         self._private: Asgi = private
         self._public_app: Asgi = public
         if refusals is not None:
-            self._private = refusals.watched(private, port="private", statuses=PRIVATE)
-            self._public_app = refusals.watched(public, port="public", statuses=PUBLIC)
+            self._private = refusals.watched(private, port="private", is_refusal=is_private_refusal)
+            self._public_app = refusals.watched(public, port="public", is_refusal=is_public_refusal)
         self._listeners: list[Listener] = []
         self._public: Listener | None = None
 

@@ -1,7 +1,7 @@
 """`Refusals`: callers that were turned away, however many, in few lines of the audit log."""
 
 import threading
-from collections.abc import Callable, Collection, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, final
@@ -20,11 +20,9 @@ MAX_NAMED: Final = 20
 OTHERS: Final = "others"
 """Stands for all addresses beyond those."""
 
-PUBLIC: Final = frozenset({400, 401, 403, 411, 413, 429})
-"""How the public port turns somebody away who did not show to be a site of ours."""
-
-PRIVATE: Final = frozenset({401})
-"""The same of the private port, which tells users that lack a role 403."""
+_PUBLIC: Final = frozenset({400, 401, 403, 411, 413, 429})
+_INNER: Final = ("/v1/", "/fedvol/operator/")
+"""What the private port has; the public one only those of Flower's routes that sites need."""
 
 
 @dataclass(slots=True)
@@ -36,6 +34,20 @@ class _Count:
 
     def is_due(self, now: datetime) -> bool:
         return self.written is None or now - self.written >= EVERY
+
+
+def is_public_refusal(path: str, status: int) -> bool:
+    """Whether the public port turned a caller away by this answer.
+
+    A path that is not there is none, unless it is one of Flower's or of operators: whoever asks
+    the public port for those tries to rule the server.
+    """
+    return status in _PUBLIC or (status == 404 and path.startswith(_INNER))
+
+
+def is_private_refusal(_path: str, status: int) -> bool:
+    """The same of the private port, which tells users that lack a role 403."""
+    return status == 401
 
 
 @final
@@ -115,19 +127,21 @@ class Refusals:
             last=write_moment(count.last),
         )
 
-    def watched(self, app: Asgi, *, port: str, statuses: Collection[int]) -> Asgi:
+    def watched(self, app: Asgi, *, port: str, is_refusal: Callable[[str, int], bool]) -> Asgi:
         """An app whose refusals are counted.
 
         Args:
             app: The app.
             port: Which port it is behind.
-            statuses: Which answers are refusals.
+            is_refusal: Whether an answer is one, by the path and the HTTP status.
         """
 
         async def watching(scope: Scope, receive: Receive, send: Send) -> None:
             async def sending(message: MutableMapping[str, Any]) -> None:
-                if message["type"] == "http.response.start" and message["status"] in statuses:
-                    self.count(port=port, address=caller_address(scope), status=message["status"])
+                if message["type"] == "http.response.start":
+                    status: int = message["status"]
+                    if is_refusal(scope["path"], status):
+                        self.count(port=port, address=caller_address(scope), status=status)
                 await send(message)
 
             await app(scope, receive, sending if scope["type"] == "http" else send)

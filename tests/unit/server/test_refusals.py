@@ -130,6 +130,10 @@ def test_both_ports_count_and_believe_no_header(
             ("/fedvol/v1/uploads/0", 405),
             ("/v1/fleet/pull-messages", 401),
             ("/nowhere", 404),
+            ("/v1/control/start-run", 404),
+            ("/v1/runtime/pull-app-inputs", 404),
+            ("/v1/fleet/register-node", 404),
+            ("/fedvol/operator/v1/runs/tiny-1/start", 404),
         ):
             assert server.post(path, headers=elsewhere).status_code == status
         private = f"{HOST}:{server.private}"
@@ -143,4 +147,4 @@ def test_both_ports_count_and_believe_no_header(
         (one.port, one.address, one.status, one.count)
         for one in noted.events
         if isinstance(one, CallersRefused)
-    ) == [("private", HOST, 401, 1), ("public", HOST, 401, 1)]
+    ) == [("private", HOST, 401, 1), ("public", HOST, 401, 1), ("public", HOST, 404, 4)]

@@ -11,7 +11,7 @@ from fedvol.types import Digest, Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RosterChange:
-    """A new version of the roster holds from now on.
+    """A new version of the roster is about to hold: the line stands before it does.
 
     Attributes:
         version: Its version.

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from fedvol.audit import AuditSink, OperatorAction, OperatorOutcome
+from fedvol.errors import FedvolError, StoreError
 from fedvol.store import FederationStore
 
 DONE: Final = "done"
 FAULT: Final = "fault"
 BEGUN: Final = "begun"
-"""Outcome in the table of what has none yet, or never got one because the server died."""
+"""Outcome in the table of what has none yet, or got none as the server died or could not write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,18 @@ class AuditedActions:
         self._log.append(
             OperatorAction(user=user, role=role, action=action, subject=subject, call=call)
         )
-        number = self._people.record(user=user, action=action, subject=subject, outcome=BEGUN)
+        try:
+            number = self._people.record(user=user, action=action, subject=subject, outcome=BEGUN)
+        except StoreError as error:
+            try:
+                self._log.append(
+                    OperatorOutcome(
+                        user=user, action=action, subject=subject, call=call, code=error.code
+                    )
+                )
+            except FedvolError as second:
+                error.add_note(f"The audit log could not be told: {second}")
+            raise
         return Deed(user=user, action=action, subject=subject, call=call, number=number)
 
     def end(self, deed: Deed, *, outcome: str) -> None:

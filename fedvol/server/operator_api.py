@@ -42,7 +42,7 @@ class ActionSink(Protocol):
         ...
 
     def end(self, deed: Deed, *, outcome: str) -> None:
-        """Write down how it ended; raises if that cannot be written."""
+        """Write down how it ended; raises a `FedvolError` if that cannot be written."""
         ...
 
 
@@ -269,9 +269,19 @@ async def _answered(
             body = await _worked(request, user, roles, work)
         except Exception as error:
             outcome = error.code if isinstance(error, FedvolError) else FAULT
-            await run_in_threadpool(actions.end, deed, outcome=outcome)
+            try:
+                await run_in_threadpool(actions.end, deed, outcome=outcome)
+            except FedvolError as second:  # why it was not done says more
+                _log.warning("operator.outcome_lost", extra={"call": deed.call, "why": str(second)})
             raise
-        await run_in_threadpool(actions.end, deed, outcome=DONE)
+        try:
+            await run_in_threadpool(actions.end, deed, outcome=DONE)
+        except FedvolError as error:
+            raise type(error)(
+                error.where,
+                f"{action} is done, but its outcome could not be written: {error.what}",
+                f"{error.fix} Do not repeat what holds already: look first.",
+            ) from error
         return JSONResponse(body)
     except FedvolError as error:
         is_role = isinstance(error, OperatorRefusedError)

@@ -1,6 +1,7 @@
 """`serve_server`: the server's main process: both listeners, and the coordinator beside it."""
 
 import threading
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
@@ -46,12 +47,10 @@ def serve_server(folder: Path, *, observer: Observer, stop: threading.Event) -> 
         CertificateError: Sites would not accept the server's certificate.
         LinkDownError: A port is in use.
     """
-    state = ServerState.open(folder)
-    with locked_folder(folder):
+    with closing(ServerState.open(folder)) as state, locked_folder(folder):
         remove_unfinished(folder)
         ends = state.require_certificate()
-        server = _Server(state, observer=observer)
-        try:
+        with closing(_Server(state, observer=observer)) as server:
             public, private = server.open()
             observer.event(
                 "server.listening",
@@ -62,9 +61,6 @@ def serve_server(folder: Path, *, observer: Observer, stop: threading.Event) -> 
             )
             while not stop.wait(SYNC_S):
                 server.look()
-        finally:
-            server.close()
-            state.close()
     observer.event("server.ended")
 
 
@@ -126,13 +122,16 @@ class _Server:
         What cannot be done now, because the disk is full or the database away, is told and done
         at the next look.
         """
-        try:
-            self.sync()
-            self._certificate.look()
-            self._refusals.write()
-            self._audit.checkpoint_if_due()
-        except FedvolError as error:
-            self._observer.event("look.failed", code=error.code, what=str(error))
+        for due in (
+            self.sync,
+            self._certificate.look,
+            self._refusals.write,
+            self._audit.checkpoint_if_due,
+        ):
+            try:
+                due()
+            except FedvolError as error:  # and the others are due all the same
+                self._observer.event("look.failed", code=error.code, what=str(error))
 
     def sync(self) -> None:
         """Let exactly those sites in that may take part now."""
@@ -148,12 +147,19 @@ class _Server:
                 self._observer.event("sites.failed", code=error.code, what=error.what)
 
     def close(self) -> None:
-        """End the coordinator, then the listeners."""
-        if self._is_coordinated:
-            self._coordinator.stop()
-        self._door.close()
-        self._refusals.write(is_closing=True)
-        self._audit.close()
+        """End the coordinator, then the listeners, and write down what is left.
+
+        Each of these is done even if one before it fails.
+
+        Raises:
+            AuditError: The audit log cannot be written.
+        """
+        with ExitStack() as last_first:
+            last_first.callback(self._audit.close)
+            last_first.callback(self._refusals.write, is_closing=True)
+            last_first.callback(self._door.close)
+            if self._is_coordinated:
+                last_first.callback(self._coordinator.stop)
 
     def _online(self) -> tuple[SiteId, ...]:
         return self._door.superlink.online()

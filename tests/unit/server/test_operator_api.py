@@ -14,6 +14,7 @@ from tiny import tiny_study
 from fedvol.audit import AuditLog, verify_log
 from fedvol.config import OpenStudy
 from fedvol.config.loading import parse_open_study
+from fedvol.errors import DiskFullError, UsageError
 from fedvol.federation import RoundState, SiteState
 from fedvol.identity import Invitation
 from fedvol.plan import NetworkDescription, Plan, Proposal, state_digest
@@ -224,6 +225,51 @@ def test_what_cannot_be_written_down_is_not_done(api: Api, consortium: Consortiu
     status, told = api.call("POST", "sites/north/suspend")
     assert (status, told["code"]) == (400, "FV-PRIV-004")
     assert api.state.registry.active() == ("north",)
+
+
+def test_what_is_done_and_cannot_be_written_down_says_so(api: Api, consortium: Consortium) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+
+    def tear() -> None:
+        api.state.folder.audit.write_text("torn away\n")
+
+    api.at_change = tear
+    status, told = api.call("POST", "sites/north/suspend")
+    assert (status, told["code"]) == (400, "FV-PRIV-004")
+    assert told["what"].startswith("suspend_site is done, but its outcome could not be written")
+    assert api.state.registry.active() == ()
+    assert api.actions()[-1] == ("operator", "suspend_site", "north", "begun")
+
+
+def test_why_it_was_not_done_is_told_even_if_it_cannot_be_written_down(
+    api: Api, consortium: Consortium
+) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+
+    def fail() -> None:
+        api.state.folder.audit.write_text("torn away\n")
+        raise UsageError("site north", "it is busy", "Wait.")
+
+    api.at_change = fail
+    status, told = api.call("POST", "sites/north/suspend")
+    assert (status, told["code"], told["what"]) == (400, "FV-CONF-004", "it is busy")
+
+
+def test_what_the_table_cannot_hold_is_not_done_and_the_log_says_so(
+    api: Api, consortium: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consortium.join(api.state, Hospital(name="north"))
+
+    def fail(*_: object, **__: object) -> None:
+        raise DiskFullError("federation.db", "no space is left", "Free some.")
+
+    monkeypatch.setattr(type(api.state.store.people), "record", fail)
+    api.call("POST", "sites/north/suspend")
+    assert api.state.registry.active() == ("north",)
+    assert deeds(api) == [
+        (0, "operator", "operator", "suspend_site", "north"),
+        (0, "operator_outcome", "operator", "suspend_site", "north", DiskFullError.code),
+    ]
 
 
 def test_killed_while_a_roster_is_put_the_log_tells_of_it(

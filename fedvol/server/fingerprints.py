@@ -7,10 +7,12 @@ from fedvol.errors import NotPreparedError, QuorumError
 from fedvol.federation import Action, Link, Reply, Request, check_fingerprint
 from fedvol.plan import Fingerprint, Proposal
 from fedvol.server.asking import Missing, ask_each
+from fedvol.server.health import LIMIT_PER_SITE_S
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId
 
-_LIMIT_S = 600.0
+LIMIT_S = 600.0
+"""Seconds that every site has, and `LIMIT_PER_SITE_S` more for each that is asked with it."""
 
 
 def ask_fingerprints(
@@ -46,7 +48,9 @@ def ask_fingerprints(
     def check(reply: Reply, request: Request) -> Fingerprint:
         return check_fingerprint(reply, request=request, study=proposal.study)
 
-    asked = [_request(site, job, proposal) for site in proposal.sites if site not in reasons]
+    sites = [SiteId(site) for site in proposal.sites if site not in reasons]
+    limit_s = LIMIT_S + LIMIT_PER_SITE_S * len(sites)
+    asked = [_request(site, job, proposal, limit_s=limit_s) for site in sites]
     missing: dict[SiteId, tuple[Request, Missing]] = {}
     for _ in attempts:
         for request, answer in ask_each(link, asked, check=check):
@@ -75,17 +79,17 @@ def _with_cases(found: Mapping[SiteId, Fingerprint]) -> list[SiteId]:
     return [site for site, one in found.items() if one.cases]
 
 
-def _request(site: str, job: RunId, proposal: Proposal) -> Request:
+def _request(site: SiteId, job: RunId, proposal: Proposal, *, limit_s: float) -> Request:
     return Request(
         run=job,
         plan=proposal.digest,
         stage=0,
         round=0,
-        site=SiteId(site),
+        site=site,
         action=Action.FINGERPRINT,
         state={},
         arguments={},
-        limit_s=_LIMIT_S,
+        limit_s=limit_s,
     )
 
 

@@ -12,6 +12,8 @@ from fedvol.federation import Action, Reply, Request
 from fedvol.plan import Fingerprint, Proposal
 from fedvol.privacy.fingerprints import fingerprint
 from fedvol.server import ask_fingerprints
+from fedvol.server.fingerprints import LIMIT_S
+from fedvol.server.health import LIMIT_PER_SITE_S
 from fedvol.types import Json, RunId, SiteId
 
 PROPOSAL = Proposal(
@@ -135,3 +137,9 @@ def test_who_is_left_out_is_not_asked() -> None:
     assert [request.site for request in link.asked] == ["a", "b"]
     told = [fields["site"] for name, fields in link.events if name == "site.absent"]
     assert told == ["c", "d", "e"]
+
+
+def test_many_sites_have_more_time_as_one_machine_may_work_for_all() -> None:
+    link = Answers({site: answer(30) for site in PROPOSAL.sites})
+    ask(link)
+    assert {request.limit_s for request in link.asked} == {LIMIT_S + 5 * LIMIT_PER_SITE_S}

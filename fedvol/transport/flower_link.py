@@ -51,9 +51,9 @@ class FlowerLink:
         clock: How to wait; None: the grid's own clock, else the machine's.
         carrier: Makes messages and understands them; None: tensors are in them.
         poll_s: Seconds between two looks for replies.
-        awaits_return: Whether a site whose node is gone or signed on anew, or in whose name
-            somebody else answered or anybody says that it failed, is asked again within the
-            request's limit; in one process nothing comes back.
+        awaits_return: Whether the sites are over a network. Then a site whose node is gone or
+            signed on anew, or in whose name somebody else answered or anybody says that it failed,
+            is asked again within the request's limit; in one process nothing comes back.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class FlowerLink:
     def _ask(self, requests: Sequence[Request]) -> Iterator[Reply]:
         now_s = self._clock.now_s()
         waiting = [
-            _Waiting(request=request, deadline_s=now_s + request.limit_s)
+            _Waiting(request=request, begins_s=now_s, deadline_s=now_s + request.limit_s)
             for request in sorted(requests, key=lambda one: one.site)
         ]
         pending: dict[str, _Asked] = {}
@@ -155,12 +155,14 @@ class FlowerLink:
         return absent
 
     def _push(self, waiting: "_Waiting", node: NodeInfo | None) -> "_Asked | None":
-        left_s = waiting.deadline_s - self._clock.now_s()
-        if node is None or left_s <= 0:
+        now_s = self._clock.now_s()
+        if node is None or not waiting.begins_s <= now_s < waiting.deadline_s:
             return None
         request = waiting.request
         content, bytes_down = self._carrier.encode(request)
-        message = Message(content, node.node_id, request.action.value, ttl=left_s)
+        message = Message(
+            content, node.node_id, request.action.value, ttl=waiting.deadline_s - now_s
+        )
         with _translated():
             message_ids = list(self._grid.push_messages([message]))
         if len(message_ids) != 1 or not message_ids[0]:
@@ -193,23 +195,30 @@ class FlowerLink:
             return Reply.failed(request, type(error))
 
     def _once_more(self, waiting: "_Waiting") -> "_Waiting | None":
-        """The same question, since what came may stand in the place of the site's own answer."""
+        """The same question, since what came may stand in the place of the site's own answer.
+
+        Each time after a longer pause: whoever answers in the site's name does it at once, and may
+        be gone a little later.
+        """
         if not self._awaits_return or waiting.num_unsigned == MAX_UNSIGNED:
             return None
-        return replace(waiting, num_unsigned=waiting.num_unsigned + 1)
+        num = waiting.num_unsigned + 1
+        begins_s = self._clock.now_s() + self._poll_s * 2**num
+        return replace(waiting, num_unsigned=num, begins_s=begins_s)
 
     def _arrivals(self, pending: Mapping[str, "_Asked"]) -> Iterator[Message]:
         """Whatever has arrived of what is pending, as the reader goes on.
 
-        The grid is asked for all of it at once, and again until it has nothing more: one in this
-        process gives one reply a call, and each gives its messages one by one, so that one
-        reply's tensors are in memory and not all sites'.
+        A grid gives its messages one by one, so that one reply's tensors are in memory and not all
+        sites'. Over a network one call tells of all that is there; what comes while the reader is
+        at it is for the next look, for limits pass and sites come back meanwhile. A grid in this
+        process gives one reply a call, and is asked until it has nothing more.
         """
         is_more = True
         while pending and is_more:
             is_more = False
             for message in self._pull(tuple(pending)):
-                is_more = True
+                is_more = not self._awaits_return
                 yield message
 
     def _pull(self, message_ids: Sequence[str]) -> Iterator[Message]:
@@ -228,6 +237,7 @@ class FlowerLink:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
     request: Request
+    begins_s: float
     deadline_s: float
     num_unsigned: int = 0
 

@@ -1,5 +1,6 @@
 """A site whose node goes and comes back is asked again, within the request's limit."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -219,6 +220,8 @@ def test_a_failure_without_a_signature_does_not_cost_the_site_its_answer(
     grid = Failing(num)
     (reply,) = ask(grid)
     assert (reply.code, len(grid.pushed)) == (code, min(num, MAX_UNSIGNED) + 1)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(grid.pushed)]
+    assert pauses == [1.0, 2.0, 4.0][: len(pauses)], "longer than a look of 0.5 s, and growing"
 
 
 def test_in_one_process_a_failure_is_the_sites_own() -> None:

@@ -24,7 +24,7 @@ from fedvol.transport.network.signed_records import (
     open_header,
     to_records,
 )
-from fedvol.types import Digest, SiteId, State
+from fedvol.types import Digest, RunId, SiteId, State
 
 _NO_TENSORS: State = MappingProxyType({})
 
@@ -82,7 +82,7 @@ class SiteDepartures:
         try:
             self._gate.require_under(
                 asked.request(_NO_TENSORS),
-                is_under=partial(self._is_kept, Digest(said.request)),
+                is_under=partial(self._is_kept, Digest(said.request), RunId(asked.run)),
             )
         except FedvolError as error:
             return self.failure(to, error)
@@ -125,5 +125,5 @@ class SiteDepartures:
         )
         return Message(to_records(answer), reply_to=to)
 
-    def _is_kept(self, request: Digest, terms: Digest) -> bool:
-        return Outbox.is_kept(self._folder.outbox, request, terms=terms)
+    def _is_kept(self, request: Digest, run: RunId, terms: Digest) -> bool:
+        return Outbox.is_kept(self._folder.outbox, request, run=run, terms=terms)

@@ -168,7 +168,8 @@ def test_a_disk_without_space_for_the_weights_is_told(tmp_path: Path) -> None:
 
 def test_a_disk_without_space_for_the_answer_is_told_and_thought_over(tmp_path: Path) -> None:
     site, question = carrier(tmp_path, Blobs(), Agreement()), asked()
-    outbox = Outbox.under(tmp_path / "outbox", terms=Agreement().terms(REQUEST))
+    terms = Agreement().terms(REQUEST)
+    outbox = Outbox.under(tmp_path / "outbox", run=REQUEST.run, terms=terms)
     in_the_way = outbox.tensors(digest_of(from_records(question)))
     in_the_way.mkdir(parents=True)
     assert code_of(site, question).startswith("FV-STORE-")

@@ -466,7 +466,7 @@ def test_an_answer_that_was_computed_twice_went_once(link: Link) -> None:
     """The site was killed after it had written the answer down, and before it kept it."""
     asked = request()
     link.answer(link.server.encode(asked)[0])
-    for kept in list((link.folder / "outbox").glob("*/*")):
+    for kept in list((link.folder / "outbox").rglob("*.*")):
         kept.unlink()
     link.decode(link.answer(link.server.encode(asked)[0]), asked)
     assert link.told().contributions.num_both == 1

@@ -1,5 +1,6 @@
 """`Gate`: whether the site answers a request now, written down each time it decides."""
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from typing import final
 from fedvol.audit import AuditSink, PolicyDecision
 from fedvol.config import SiteConfig
 from fedvol.errors import (
+    ConfigError,
     ConsentMissingError,
     FedvolError,
     OutsideHoursError,
     PolicyRefusedError,
     Problem,
     SitePausedError,
+    UsageError,
 )
 from fedvol.federation import Request
 from fedvol.plan import digest_json
@@ -24,6 +27,9 @@ from fedvol.site.policy import is_within, violations
 from fedvol.site.proposals import Proposed, read_proposal
 from fedvol.store import HeldConsent, HeldProposal, SiteStore
 from fedvol.types import Digest, RunId
+
+REREAD_S = 1.0
+"""Seconds after which a `site.toml` that is wrong is read once more."""
 
 
 def local_now() -> datetime:
@@ -64,6 +70,7 @@ class Gate:
         store: Its proposals and consents.
         audit: Where each decision on a request is written down.
         now: The local time.
+        wait: How to let seconds pass before `site.toml` is read once more.
     """
 
     def __init__(
@@ -73,11 +80,13 @@ class Gate:
         *,
         audit: AuditSink,
         now: Callable[[], datetime] = local_now,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._folder = folder
         self._store = store
         self._audit = audit
         self._now = now
+        self._wait = wait
         self._read: tuple[HeldProposal, Proposed] | None = None
 
     def require(self, request: Request) -> Admitted:
@@ -162,11 +171,22 @@ class Gate:
         record, consent = found
         if self._folder.paused_file.exists():
             raise SitePausedError(where, "the site is paused", "Go on with: fedvol site resume")
-        config = self._folder.config()
+        config = self._config()
         proposed = self._proposed(record, site=config.site)
         if against := violations(proposed.content, config):
             raise PolicyRefusedError(where, against)
         return Admitted(proposed=proposed, consent=consent, config=config)
+
+    def _config(self) -> SiteConfig:
+        """`site.toml`, which somebody may be saving at this moment: what is wrong is read twice.
+
+        An answer that took hours is not thrown away for a file that is half there.
+        """
+        try:
+            return self._folder.config()
+        except (ConfigError, UsageError):
+            self._wait(REREAD_S)
+            return self._folder.config()
 
     def _proposed(self, record: HeldProposal, *, site: str) -> Proposed:
         """A proposal; it is parsed once, for many pieces of one answer may leave under it."""

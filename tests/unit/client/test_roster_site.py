@@ -75,7 +75,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.audit = AuditLog(self.held.audit_file)
-        self.gate = Gate(self.held, self.store, audit=self.audit)
+        self.gate = Gate(self.held, self.store, audit=self.audit, wait=lambda _: None)
         self.site = RosterSite(
             self.held,
             self.held.identity(),

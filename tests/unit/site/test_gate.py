@@ -129,7 +129,7 @@ def test_the_policy_of_today_counts(held: SiteFolder) -> None:
     audit = Noted()
     with SiteStore(held.store_file) as store:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
-        gate = Gate(held, store, audit=audit, now=lambda: NOON)
+        gate = Gate(held, store, audit=audit, now=lambda: NOON, wait=list[float]().append)
         gate.require(request())
         text = held.config_file.read_text()
         held.config_file.write_text(text.replace("min_cohort = 10", "max_rounds = 1"))
@@ -170,7 +170,7 @@ def test_what_was_computed_under_other_terms_stays_here(held: SiteFolder) -> Non
     text = held.config_file.read_text()
     with SiteStore(held.store_file) as store:
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
-        gate = Gate(held, store, audit=audit, now=lambda: NOON)
+        gate = Gate(held, store, audit=audit, now=lambda: NOON, wait=list[float]().append)
         terms = gate.require(request()).terms
         for change, error in (
             ("max_rounds = 1", PolicyRefusedError),  # the plan has more
@@ -206,3 +206,23 @@ def test_nothing_is_answered_that_cannot_be_written_down(held: SiteFolder) -> No
         answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
         with pytest.raises(AuditError):
             Gate(held, store, audit=Full(), now=lambda: NOON).require(request())
+
+
+def test_a_site_file_that_is_being_saved_is_read_once_more(held: SiteFolder) -> None:
+    audit, text, waited = Noted(), held.config_file.read_text(), list[float]()
+
+    def saved_meanwhile(seconds: float) -> None:
+        waited.append(seconds)
+        held.config_file.write_text(text)
+
+    with SiteStore(held.store_file) as store:
+        answering(held, store).approve("p1", by="x", reason="", source=None, now=now())
+        gate = Gate(held, store, audit=audit, now=lambda: NOON, wait=saved_meanwhile)
+        terms = gate.terms(request())
+        for half in (text[: text.index("\n") - 1], ""):
+            held.config_file.write_text(half)
+            gate.require_still(request(), terms=terms)
+        held.config_file.unlink()  # an editor that puts another file in its place
+        gate.require_still(request(), terms=terms)
+    assert waited == [1.0] * 3
+    assert decisions(audit) == []

@@ -72,11 +72,12 @@ from fedvol.server.server_state import ServerState, create_server
 from fedvol.store import Wanted, write_state
 from fedvol.telemetry import Broadcast
 from fedvol.transport.clock import SystemClock
-from fedvol.transport.flower import make_client_app
+from fedvol.transport.engine import Message
+from fedvol.transport.flower import failed_reply, make_client_app
 from fedvol.transport.network.blob_client import BlobClient
 from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.transport.network.fleet_node import FleetNode, NodeTiming
-from fedvol.transport.network.signed_site import OnePlan, SignedSite
+from fedvol.transport.network.signed_site import SignedSite
 from fedvol.types import Digest, RunId, SiteId, State
 
 _RUN = RunId("timed")
@@ -322,7 +323,7 @@ def _serve_site(folder: Path, site: SiteId, plan: Plan, stop: threading.Event) -
         server=server,
         blobs=BlobClient(address, tls=tls, key=key, site=site),
         outbox=own / "outbox",
-        agreement=OnePlan(plan.digest),
+        agreement=_OnePlan(plan.digest),
         audit=AuditLog(own / "audit.jsonl", signer=key),
         refuses=_refuse,
         incoming=own / "incoming",
@@ -335,11 +336,44 @@ def _serve_site(folder: Path, site: SiteId, plan: Plan, stop: threading.Event) -
         heartbeat_s=timing.heartbeat_s,
     )
     node = FleetNode(
-        connection, site=site, state=own / "node", timing=timing, observer=Broadcast([])
+        connection,
+        site=site,
+        state=own / "node",
+        timing=timing,
+        observer=Broadcast([]),
+        departures=_AllDepart(),
     )
     node.serve(
         make_client_app(lambda _, request: _answer(request, plan), carrier=carrier), stop=stop
     )
+
+
+class _OnePlan:
+    """An `Agreement` to one plan for good."""
+
+    def __init__(self, digest: Digest) -> None:
+        self._digest = digest
+
+    def terms(self, request: Request) -> Digest:
+        """The plan."""
+        del request
+        return self._digest
+
+    def require_still(self, request: Request, *, terms: Digest) -> None:
+        """Nothing of it changes."""
+
+
+class _AllDepart:
+    """`Departures` of whatever was answered."""
+
+    def cleared(self, answer: Message, *, to: Message) -> Message:
+        """The answer."""
+        del to
+        return answer
+
+    def failure(self, to: Message, error: FedvolError) -> Message:
+        """Flower's error, without a word of the reason."""
+        return failed_reply(to, error.code)
 
 
 def _answer(request: Request, plan: Plan) -> Contribution:

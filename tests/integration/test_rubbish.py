@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from departing import AllDepart
 from network import free_port
 from server_parties import Consortium, Hospital, make_consortium
 from tiny import Events
@@ -125,6 +126,7 @@ def world(tmp_path: Path) -> Generator[World]:
                 state=tmp_path / "node",
                 timing=NodeTiming(heartbeat_s=10.0, poll_s=0.1),
                 observer=world.node,
+                departures=AllDepart(),
             )
             with beside(lambda stop: node.serve(lambda message, context: message, stop=stop)):
                 world.node.first("link.up")

@@ -23,14 +23,13 @@ from fedvol.errors import (
     MessageRefusedError,
     NotAdmittedError,
     RunEndedError,
-    SiteFailedError,
     StrangeBundleError,
     TransportError,
 )
 from fedvol.files import write_atomic
 from fedvol.telemetry import Observer
 from fedvol.transport.engine import App, Message, set_task_identity
-from fedvol.transport.flower import SITE_KEY, failed_reply, node_context
+from fedvol.transport.flower import SITE_KEY, node_context
 from fedvol.transport.network.bundle import thin_bundle
 from fedvol.transport.network.fleet_connection import FleetConnection
 from fedvol.types import SiteId
@@ -67,21 +66,6 @@ class Departures(Protocol):
 
 
 @final
-class AllDepart:
-    """`Departures` of a site that sends whatever it answered; its failures are Flower's own."""
-
-    def cleared(self, answer: Message, *, to: Message) -> Message:
-        """The answer."""
-        del to
-        return answer
-
-    def failure(self, to: Message, error: FedvolError) -> Message:
-        """Flower's error, without a word of the reason."""
-        del error
-        return failed_reply(to, SiteFailedError.code)
-
-
-@final
 class FleetNode:
     """Carries messages between the server and one site's app.
 
@@ -93,7 +77,6 @@ class FleetNode:
         timing: How often it speaks.
         observer: Hears when the link goes down and up.
         departures: What leaves; asked before every try, because the link may be down for long.
-            None: whatever was answered.
     """
 
     def __init__(
@@ -104,14 +87,14 @@ class FleetNode:
         state: Path,
         timing: NodeTiming,
         observer: Observer,
-        departures: Departures | None = None,
+        departures: Departures,
     ) -> None:
         self._connection = connection
         self._site = site
         self._state = state
         self._timing = timing
         self._observer = observer
-        self._departures = departures or AllDepart()
+        self._departures = departures
         self._known_runs: set[int] = set()
 
     def serve(self, app: App, *, stop: threading.Event) -> None:

@@ -72,27 +72,6 @@ class Agreement(Protocol):
 
 
 @final
-class OnePlan:
-    """An `Agreement` to one plan for good; the agent itself refuses every other.
-
-    Args:
-        digest: The plan's digest.
-    """
-
-    def __init__(self, digest: Digest) -> None:
-        self._digest = digest
-
-    def terms(self, request: Request) -> Digest:
-        """The plan."""
-        del request
-        return self._digest
-
-    def require_still(self, request: Request, *, terms: Digest) -> None:
-        """Nothing of it changes."""
-        del request, terms
-
-
-@final
 class SignedSite:
     """Takes requests under the server's signature and answers under the site's.
 

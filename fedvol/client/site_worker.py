@@ -254,6 +254,7 @@ def open_site_worker(folder: SiteFolder, *, through: Through, observer: Observer
         key=key,
         site=SiteId(config.site),
         proxy=folder.proxy_url(config),
+        max_mbit_s=config.policy.max_upload_mbit_s,
     )
     carrier = RosterSite(
         folder, key, blobs=blobs, gate=worker.gate, audit=audit, refuses=worker.refuse

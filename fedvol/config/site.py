@@ -58,6 +58,9 @@ class SitePolicy(Section):
     """Most local gradient steps of a run's plan, all rounds together; absent: not bounded."""
     max_bytes_up: Annotated[int, Field(ge=1)] | None = None
     """Most bytes of weights that a run's plan sends up from this site; absent: not bounded."""
+    max_upload_mbit_s: Annotated[float, Field(ge=0.1)] | None = None
+    """Most megabits a second at which weights go up, on average; read when the site starts.
+    Absent: not bounded."""
     hours: TrainingHours | None = None
     """When the site may begin to train or judge; what was begun is finished after the hours, and
     leaves. Absent: at any time."""

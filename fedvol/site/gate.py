@@ -55,9 +55,11 @@ class Admitted:
     def terms(self) -> Digest:
         """Digest of what decides what may leave: this very approval, and the policy's bounds.
 
-        Hours are for computing, and progress is told beside the answers.
+        Hours are for computing, progress is told beside the answers, and how fast something leaves
+        does not change what leaves.
         """
-        bounds = self.config.policy.model_dump(mode="json", exclude={"hours", "tell_progress"})
+        beside = {"hours", "tell_progress", "max_upload_mbit_s"}
+        bounds = self.config.policy.model_dump(mode="json", exclude=beside)
         return digest_json([consent_name(self.consent.signed), bounds])
 
 

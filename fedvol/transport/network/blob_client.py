@@ -10,6 +10,7 @@ import httpx
 from fedvol.errors import BlobRefusedError
 from fedvol.files import digest_file, store_error
 from fedvol.identity import IdentityKey
+from fedvol.transport.clock import Clock, SystemClock
 from fedvol.transport.network.blob_routes import COMPLETE, ELSEWHERE, OFFSET
 from fedvol.transport.network.calls import sign_call
 from fedvol.transport.network.server_away import link_down, not_admitted, translated
@@ -35,6 +36,8 @@ class BlobClient:
         proxy: URL of the proxy on the way, with its password if it wants one; None: none.
         timeout_s: Longest wait for one answer.
         piece_bytes: Bytes of one request.
+        max_mbit_s: Most megabits a second that are brought, on average over pieces; None: no bound.
+        clock: How to wait between pieces; None: the machine's.
     """
 
     def __init__(
@@ -47,11 +50,14 @@ class BlobClient:
         proxy: str | None = None,
         timeout_s: float = 60.0,
         piece_bytes: int = PIECE_BYTES,
+        max_mbit_s: float | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._where = f"server {address}"
         self._key = key
         self._site = site
         self._piece_bytes = piece_bytes
+        self._pace = _Pace(max_mbit_s, clock or SystemClock())
         self._client = httpx.Client(
             base_url=f"https://{address}", verify=tls, timeout=timeout_s, proxy=proxy
         )
@@ -118,6 +124,7 @@ class BlobClient:
             while True:
                 piece = file.read(self._piece_bytes)
                 is_last = offset + len(piece) >= size
+                self._pace.wait(len(piece))
                 before_piece()
                 self._call("PATCH", route, offset=offset, body=piece, is_last=is_last)
                 offset += len(piece)
@@ -194,3 +201,19 @@ class BlobClient:
         return BlobRefusedError(
             self._where, what, "The round goes on without this site; the server's log says why."
         )
+
+
+class _Pace:
+    """Spaces pieces so that on average they are no faster than a bound, over cut links too."""
+
+    def __init__(self, max_mbit_s: float | None, clock: Clock) -> None:
+        self._seconds_per_byte = 8 / (max_mbit_s * 1e6) if max_mbit_s else 0.0
+        self._clock = clock
+        self._free_s = clock.now_s()
+
+    def wait(self, size_bytes: int) -> None:
+        """Wait until the pieces before this one have had their time."""
+        now_s = self._clock.now_s()
+        if now_s < self._free_s:
+            self._clock.wait(self._free_s - now_s)
+        self._free_s = max(now_s, self._free_s) + size_bytes * self._seconds_per_byte

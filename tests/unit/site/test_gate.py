@@ -180,7 +180,8 @@ def test_what_was_computed_under_other_terms_stays_here(held: SiteFolder) -> Non
             held.config_file.write_text(text.replace("min_cohort = 10", change))
             with pytest.raises(error):
                 gate.require_still(request(), terms=terms)
-        whenever = 'hours = { begin = "01:00", end = "02:00" }\ntell_progress = false'
+        whenever = 'hours = { begin = "01:00", end = "02:00" }\ntell_progress = false\n'
+        whenever += "max_upload_mbit_s = 2.0"
         held.config_file.write_text(text.replace("min_cohort = 10", whenever))
         gate.require_still(request(), terms=terms)
         held.config_file.write_text(text)

@@ -84,24 +84,36 @@ def list_sources(folder: SiteFolderOption = HERE, as_json: AsJson = False) -> No
 def check(
     study: StudyArgument,
     data: SourceOption = None,
+    is_prepared: Annotated[
+        bool,
+        typer.Option("--prepared", help="Also read what is prepared for this plan or proposal."),
+    ] = False,
     folder: SiteFolderOption = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Read and check every case as a study would find it; nothing is prepared or written.
 
     STUDY is a study file, a plan's JSON, or the name of a proposal. The exit status is 3 if the
-    site could not take part with these cases.
+    site could not take part with these cases, or a prepared copy is damaged.
     """
     from fedvol.cli.site_view import content_of
     from fedvol.config import OpenStudy
     from fedvol.data.verdicts import require_enough_cases
     from fedvol.site import SiteFolder
-    from fedvol.site.preparing import Findings, check_source, fitting_source, require_floor
+    from fedvol.site.prepared_check import check_prepared
+    from fedvol.site.preparing import (
+        Findings,
+        check_source,
+        fitting_source,
+        require_floor,
+        require_prepared,
+    )
 
     held = SiteFolder(folder=folder)
     content = content_of(held, study)
     asked = content if isinstance(content, OpenStudy) else content.study
     source = fitting_source(held.config(), asked.data, name=data)
+    copies = check_prepared(require_prepared(held, source, asked)) if is_prepared else None
     records = check_source(held, source, asked)
     found = Findings.of(records)
     policy = held.config().policy
@@ -113,19 +125,26 @@ def check(
     for code, count in sorted(found.by_code.items()):
         say(f"  left out, {code}: {count}")
     say(f"  patients to train on: {found.training_subjects}; the site's floor is {policy.floor}")
+    said: dict[str, Json] = {
+        "source": source.name,
+        "study": asked.name,
+        "cases": len(records),
+        "by_split": dict[str, Json](found.by_split),
+        "unlabelled": found.unlabelled,
+        "by_code": dict[str, Json](found.by_code),
+        "training_subjects": found.training_subjects,
+        "is_enough": found.training_subjects >= policy.floor,
+    }
+    if copies is not None:
+        say(f"  prepared copies: {copies.num_cases}")
+        for case, what in sorted(copies.damaged.items()):
+            say(f"  damaged, {case}: {what}")
+        said["prepared"] = copies.num_cases
+        said["damaged"] = {str(case): what for case, what in copies.damaged.items()}
     if as_json:
-        emit(
-            {
-                "source": source.name,
-                "study": asked.name,
-                "cases": len(records),
-                "by_split": dict[str, Json](found.by_split),
-                "unlabelled": found.unlabelled,
-                "by_code": dict[str, Json](found.by_code),
-                "training_subjects": found.training_subjects,
-                "is_enough": found.training_subjects >= policy.floor,
-            }
-        )
+        emit(said)
+    if copies is not None:
+        copies.require_whole()
     require_enough_cases(records, max_skipped_share=asked.data.max_skipped_share, is_whole=False)
     require_floor(found, policy)
 

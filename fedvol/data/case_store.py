@@ -301,14 +301,18 @@ class StoredCase:
         levels = np.asarray(self._section("image")[:])
         return Voxels(levels=levels, label=self.label())
 
+    def check(self) -> None:
+        """Compare the whole file with its digest, unless it was compared before."""
+        if not self._is_checked:
+            check_payload(self._path, header=self._header, start=self._start)
+            self._is_checked = True
+
     def _section(self, name: str) -> blosc2.NDArray:
         if name not in self._places:
             raise CaseStoreError(
                 f"case {self.case}", f"has no {name}", "Only labelled cases can be used here."
             )
-        if not self._is_checked:
-            check_payload(self._path, header=self._header, start=self._start)
-            self._is_checked = True
+        self.check()
         place = self._places[name]
         return open_section(self._path, place=place, start=self._start, case=self.case)
 

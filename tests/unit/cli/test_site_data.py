@@ -3,13 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from conftest import Command
-from hospital import Server, joined
-from tiny import tiny_text
+from hospital import Server, joined, plain_plan
+from tiny import tiny_study, tiny_text
 
 from fedvol.site import SiteFolder
+from fedvol.site.preparing import cases_folder, prepare_cases
 
 
 @pytest.fixture
@@ -105,3 +107,32 @@ def test_a_study_with_other_channels(
     done = fedvol("data", "check", study, "--folder", held.folder)
     assert done.status == 3
     assert "FV-DATA-031" in done.err
+
+
+def test_damaged_copies_are_named_before_anybody_trains(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    assert _add(fedvol, held, volumes) == 0
+    held.config_file.write_text(held.config_file.read_text().replace("= 10", "= 1"))
+    plan = plain_plan(tiny_study())
+    written = tmp_path / "plan.json"
+    written.write_text(plan.model_dump_json())
+    words = ("data", "check", written, "--prepared", "--folder", held.folder, "--json")
+    done = fedvol(*words)
+    assert (done.status, "FV-DATA-030" in done.err) == (3, True), done.err
+    (source,) = held.config().data
+    prepare_cases(held, source, plan.study, on_case=lambda record, done, total: None)
+    done = fedvol(*words)
+    assert done.status == 0, done.err
+    assert (json.loads(done.out)["prepared"], json.loads(done.out)["damaged"]) == (6, {})
+    folder = cases_folder(held, source, plan.study)
+    flipped, gone, *_ = sorted((folder / "cases").glob("*.case"))
+    content = flipped.read_bytes()
+    flipped.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    gone.unlink()
+    done = fedvol(*words)
+    assert done.status == 3
+    said = json.loads(done.out.splitlines()[0])
+    assert sorted(said["damaged"]) == [unquote(path.stem) for path in (flipped, gone)]
+    assert "FV-DATA-019" in done.err
+    assert f"Delete {folder}" in done.err

@@ -97,8 +97,9 @@ def check(
     site could not take part with these cases, or a prepared copy is damaged.
     """
     from fedvol.cli.site_view import content_of
-    from fedvol.config import OpenStudy
+    from fedvol.config import OpenStudy, Study
     from fedvol.data.verdicts import require_enough_cases
+    from fedvol.errors import UsageError
     from fedvol.site import SiteFolder
     from fedvol.site.prepared_check import check_prepared
     from fedvol.site.preparing import (
@@ -113,6 +114,12 @@ def check(
     content = content_of(held, study)
     asked = content if isinstance(content, OpenStudy) else content.study
     source = fitting_source(held.config(), asked.data, name=data)
+    if is_prepared and not isinstance(asked, Study):
+        raise UsageError(
+            "--prepared",
+            "nothing is prepared for a study file, nor for a proposal to be counted",
+            "Name a plan's JSON, or the proposal of a run.",
+        )
     copies = check_prepared(require_prepared(held, source, asked)) if is_prepared else None
     records = check_source(held, source, asked)
     found = Findings.of(records)

@@ -136,3 +136,13 @@ def test_damaged_copies_are_named_before_anybody_trains(
     assert sorted(said["damaged"]) == [unquote(path.stem) for path in (flipped, gone)]
     assert "FV-DATA-019" in done.err
     assert f"Delete {folder}" in done.err
+
+
+def test_nothing_is_prepared_for_a_study_file(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    assert _add(fedvol, held, volumes) == 0
+    study = tmp_path / "study.toml"
+    study.write_text(tiny_text(normalisation=""))
+    done = fedvol("data", "check", study, "--prepared", "--folder", held.folder)
+    assert (done.status, "FV-CONF-004" in done.err) == (2, True), done.err

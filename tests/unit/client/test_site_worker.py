@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from audit_logs import Noted
@@ -22,6 +23,7 @@ from hospital import (
 from tiny import tiny_study, tiny_text
 
 from fedvol.audit import UNNAMED, AuditLog, RequestReceived
+from fedvol.client import site_worker
 from fedvol.client.hospital import Preparing
 from fedvol.client.site_process import opens_site_worker
 from fedvol.client.site_worker import RosterSite, SiteWorker
@@ -35,6 +37,7 @@ from fedvol.site import Answering, Gate, SiteFolder
 from fedvol.site.preparing import fitting_source, prepare_cases
 from fedvol.store import SiteStore
 from fedvol.transport.engine import RecordDict
+from fedvol.transport.network.blob_client import BlobClient
 from fedvol.types import Digest, Json, RunId, SiteId, State
 
 
@@ -250,6 +253,23 @@ def test_a_worker_that_starts_removes_what_a_killed_one_left(
     left.touch()
     opens_site_worker(held)(0, Watching())
     assert not left.exists()
+
+
+def test_its_weights_go_up_as_slowly_as_the_site_wants(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = joined(tmp_path / "site", server)
+    text = held.config_file.read_text()
+    held.config_file.write_text(text.replace("min_cohort = 10", "max_upload_mbit_s = 2.5"))
+    bounds: list[float | None] = []
+
+    def noted(address: str, *, max_mbit_s: float | None, **how: Any) -> BlobClient:
+        bounds.append(max_mbit_s)
+        return BlobClient(address, max_mbit_s=max_mbit_s, **how)
+
+    monkeypatch.setattr(site_worker, "BlobClient", noted)
+    opens_site_worker(held)(0, Watching())
+    assert bounds == [2.5]
 
 
 def test_a_patient_who_is_taken_out_is_trained_on_no_more(

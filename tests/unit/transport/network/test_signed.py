@@ -32,7 +32,8 @@ from fedvol.privacy.contribution import Kind, sealed
 from fedvol.transport.clock import VirtualClock
 from fedvol.transport.engine import ConfigRecord, RecordDict
 from fedvol.transport.network.blob_folder import BlobFolder
-from fedvol.transport.network.signed_records import from_records, to_records
+from fedvol.transport.network.outbox import Outbox
+from fedvol.transport.network.signed_records import digest_of, from_records, to_records
 from fedvol.transport.network.signed_server import SignedServer
 from fedvol.transport.network.signed_site import SignedSite
 from fedvol.types import Digest, RunId, SiteId
@@ -394,6 +395,19 @@ def test_health_is_looked_at_every_time(link: Link) -> None:
     for _ in range(2):
         link.answer(link.server.encode(asked)[0], Action.HEALTH)
     assert len(link.agent.asked) == 2
+
+
+def test_health_takes_the_place_of_no_training(link: Link) -> None:
+    trained, _ = link.server.encode(request())
+    link.answer(trained)
+    for number in range(1, 12):
+        content, _ = link.server.encode(request(action=Action.HEALTH, round=number, state={}))
+        link.answer(content, Action.HEALTH)
+        terms = link.agreement.terms(request())
+        key = digest_of(from_records(content))
+        assert Outbox.is_kept(link.folder / "outbox", key, run=RunId("run"), terms=terms)
+    link.answer(trained)
+    assert len(link.agent.asked) == 12, "the training was not done twice"
 
 
 @pytest.mark.parametrize("ending", [".json", ".safetensors"])

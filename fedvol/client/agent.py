@@ -21,7 +21,7 @@ from fedvol.client.planned import require_in_plan
 from fedvol.client.refusing import refuse
 from fedvol.config import SitePolicy
 from fedvol.config.strategy import Personalise
-from fedvol.data.batch import BatchSource
+from fedvol.data.batch import Batch, BatchSource
 from fedvol.data.sampling import PatchSource
 from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
 from fedvol.federation import Action, Exchange, HealthReport, Request, stage_exchange
@@ -78,7 +78,7 @@ class SiteAgent:
             site=site, plan=plan.digest, policy=policy, audit=audit, delivery=delivery
         )
         self._net, self._initial_local = network.net, network.initial_local
-        self._sources: dict[int, BatchSource] = {}
+        self._sources: dict[int, BatchSource[Batch]] = {}
 
     def handle(self, request: Request) -> Contribution:
         """Answer one request; an error becomes a refusal that carries its code alone."""
@@ -197,7 +197,7 @@ class SiteAgent:
 
         return on_step
 
-    def _batches(self, stage: int) -> BatchSource:
+    def _batches(self, stage: int) -> BatchSource[Batch]:
         """The stage's batches; kept between rounds, because it holds decoded volumes."""
         if stage not in self._sources:
             self._sources[stage] = PatchSource(

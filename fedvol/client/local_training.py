@@ -10,7 +10,7 @@ import torch
 from fedvol.client.local_state import LocalState
 from fedvol.client.site_correction import correction_of, site_control
 from fedvol.config.strategy import Stage
-from fedvol.data.batch import BatchSource
+from fedvol.data.batch import Batch, BatchSource
 from fedvol.errors import PlanMismatchError
 from fedvol.federation import Exchange, Request, TrainReport
 from fedvol.models import load_arrays, to_arrays
@@ -43,7 +43,7 @@ class SiteWork:
     plan: Plan
     exchange: Exchange
     num_cases: int
-    batches: BatchSource
+    batches: BatchSource[Batch]
     state: LocalState
     device: torch.device
     on_step: OnStep

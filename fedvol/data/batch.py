@@ -1,15 +1,16 @@
-"""`Batch`: what one training step sees."""
+"""What one training step sees: patches with their labels, or unlabelled ones."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Patches of one step.
+    """Labelled patches of one step.
 
     Attributes:
         image: Normalised intensities, (batch, channel, i, j, k).
@@ -19,10 +20,45 @@ class Batch:
     image: Float[Tensor, "batch channel i j k"]
     label: Int64[Tensor, "batch i j k"]
 
+    def to(self, device: torch.device, *, layout: torch.memory_format) -> Self:
+        """The same patches on a device, their images in a memory layout."""
+        return type(self)(
+            image=self.image.to(device, memory_format=layout, non_blocking=True),
+            label=self.label.to(device, non_blocking=True),
+        )
 
-class BatchSource(Protocol):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlabelledBatch:
+    """Patches of one step of self-supervised training.
+
+    Attributes:
+        image: Normalised intensities, (batch, channel, i, j, k). Where a pretext task asks for
+            pairs, the second half holds the partners of the first, each from another case.
+        seed: Of everything the task draws for this batch, so that a repeated step is the same.
+    """
+
+    image: Float[Tensor, "batch channel i j k"]
+    seed: int
+
+    def to(self, device: torch.device, *, layout: torch.memory_format) -> Self:
+        """The same patches on a device and in a memory layout."""
+        image = self.image.to(device, memory_format=layout, non_blocking=True)
+        return type(self)(image=image, seed=self.seed)
+
+    def generator(self) -> torch.Generator:
+        """A new source of this batch's draws, on the CPU, so that devices draw the same."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+AnyBatch = TypeVar("AnyBatch", Batch, UnlabelledBatch)
+BatchRead = TypeVar("BatchRead", bound=Batch | UnlabelledBatch, contravariant=True)
+BatchGiven = TypeVar("BatchGiven", bound=Batch | UnlabelledBatch, covariant=True)
+
+
+class BatchSource(Protocol[BatchGiven]):
     """Gives the batch of a step as a function of the step alone, so a restart repeats it."""
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> BatchGiven:
         """The batch of one step, counted from 0 over the whole stage."""
         ...

@@ -3,11 +3,12 @@
 from typing import assert_never
 
 from fedvol.config.learning import SegmentationTask, Task
+from fedvol.data.batch import Batch
 from fedvol.tasks.segmentation import SegmentationObjective
 from fedvol.training import Objective
 
 
-def build_objective(task: Task, *, num_classes: int) -> Objective:
+def build_objective(task: Task, *, num_classes: int) -> Objective[Batch]:
     """The objective of a task.
 
     Args:

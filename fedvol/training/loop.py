@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedvol.config.learning import Training
-from fedvol.data.batch import Batch, BatchSource
+from fedvol.data.batch import AnyBatch, BatchSource
 from fedvol.errors import TimeLimitError
 from fedvol.models import load_arrays, to_arrays
 from fedvol.training.compilation import compile_errors, compiled
@@ -81,8 +81,8 @@ UNWATCHED = Watch()
 def train(
     net: nn.Module,
     *,
-    objective: Objective,
-    batches: BatchSource,
+    objective: Objective[AnyBatch],
+    batches: BatchSource[AnyBatch],
     config: Training,
     window: Window,
     device: torch.device,
@@ -141,7 +141,7 @@ def train(
     saved_at = time.monotonic()
     for done in range(held.steps + 1, window.num_steps + 1):
         step = window.first_step + done - 1
-        batch = _placed(batches.batch(step), device=device, layout=layout)
+        batch = batches.batch(step).to(device, layout=layout)
         rate = _learning_rate(step, config=config, window=window)
         loss, grad_norm = learner.descend(objective, batch, config=config, learning_rate=rate)
         losses.add(done, loss=loss, grad_norm=grad_norm)
@@ -196,7 +196,12 @@ class _Learner:
         )
 
     def descend(
-        self, objective: Objective, batch: Batch, *, config: Training, learning_rate: float
+        self,
+        objective: Objective[AnyBatch],
+        batch: AnyBatch,
+        *,
+        config: Training,
+        learning_rate: float,
     ) -> tuple[Tensor, Tensor | None]:
         """One step: its loss, and the norm of its gradient before clipping where it is clipped."""
         with compile_errors() if config.compile else nullcontext():
@@ -230,11 +235,4 @@ def _left(done: int, *, of: int) -> TimeLimitError:
         "local training",
         f"stopped after step {done} of {of}",
         "Ask for the round again; it goes on from the local checkpoint.",
-    )
-
-
-def _placed(batch: Batch, *, device: torch.device, layout: torch.memory_format) -> Batch:
-    return Batch(
-        image=batch.image.to(device, memory_format=layout, non_blocking=True),
-        label=batch.label.to(device, non_blocking=True),
     )

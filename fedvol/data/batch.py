@@ -52,13 +52,13 @@ class UnlabelledBatch:
 
 
 AnyBatch = TypeVar("AnyBatch", Batch, UnlabelledBatch)
-BatchRead = TypeVar("BatchRead", bound=Batch | UnlabelledBatch, contravariant=True)
-BatchGiven = TypeVar("BatchGiven", bound=Batch | UnlabelledBatch, covariant=True)
+Batch_contra = TypeVar("Batch_contra", bound=Batch | UnlabelledBatch, contravariant=True)
+Batch_co = TypeVar("Batch_co", bound=Batch | UnlabelledBatch, covariant=True)
 
 
-class BatchSource(Protocol[BatchGiven]):
+class BatchSource(Protocol[Batch_co]):
     """Gives the batch of a step as a function of the step alone, so a restart repeats it."""
 
-    def batch(self, step: int) -> BatchGiven:
+    def batch(self, step: int) -> Batch_co:
         """The batch of one step, counted from 0 over the whole stage."""
         ...

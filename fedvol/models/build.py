@@ -116,6 +116,7 @@ def unet_shape(
             ],
             heads=[nn.Conv3d(features[level], num_classes, 1) for level in range(num_heads)],
             total_stride=patch_rule(config).multiple_of,
+            num_features=features[-1],
         )
 
 

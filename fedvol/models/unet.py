@@ -1,6 +1,6 @@
 """3D U-Nets of the nnU-Net family: a plain or a residual encoder before the same decoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,7 @@ class UNet(nn.Module):
         decoder: One module per level but the coarsest, finest first.
         heads: 1x1x1 convolutions to logits, finest first; only one without deep supervision.
         total_stride: Voxels of the input per voxel of the coarsest level, along i, j, k.
+        num_features: Channels of the coarsest level.
 
     References: Çiçek et al. (2016), arXiv:1606.06650; Isensee et al. (2021),
     doi:10.1038/s41592-020-01008-z; Isensee et al. (2024), arXiv:2404.09556.
@@ -40,6 +41,7 @@ class UNet(nn.Module):
         decoder: Sequence["DecoderLevel"],
         heads: Sequence[nn.Conv3d],
         total_stride: Triple,
+        num_features: int,
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -47,6 +49,7 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(decoder)
         self.heads = nn.ModuleList(heads)
         self.total_stride = total_stride
+        self.num_features = num_features
 
     def forward(self, x: Features) -> tuple[Logits, ...]:
         """Logits, finest first; coarser ones only while training with deep supervision.
@@ -56,12 +59,7 @@ class UNet(nn.Module):
         """
         require_grid(x, multiple_of=self.total_stride)
         num_outputs = len(self.heads) if self.training else 1
-        skips: list[Tensor] = []
-        x = self.stem(x)
-        for level in self.encoder:
-            x = level(x)
-            skips.append(x)
-        x = skips.pop()
+        *skips, x = encode(self.stem, self.encoder, x)
         outputs: list[Tensor] = []
         for index in reversed(range(len(self.decoder))):
             x = self.decoder[index](x, skips[index])
@@ -77,6 +75,44 @@ class UNet(nn.Module):
             "decoder": TensorKind.DECODER,
             "heads": TensorKind.HEAD,
         }
+
+
+class UNetEncoder(nn.Module):
+    """Stem and encoder of a U-Net, under the names they have there.
+
+    Args:
+        net: Whose; the modules are shared with it.
+    """
+
+    def __init__(self, net: UNet) -> None:
+        super().__init__()
+        self.stem = net.stem
+        self.encoder = net.encoder
+        self.total_stride = net.total_stride
+        self.num_features = net.num_features
+
+    def forward(self, x: Features) -> tuple[Features, ...]:
+        """Features of every level, finest first.
+
+        Raises:
+            NetworkConfigError: The grid cannot be halved as often as the network does.
+        """
+        require_grid(x, multiple_of=self.total_stride)
+        return tuple(encode(self.stem, self.encoder, x))
+
+    def parts(self) -> Mapping[str, TensorKind]:
+        """Kind of the tensors below each module named, norm layers aside."""
+        return {"stem": TensorKind.STEM, "encoder": TensorKind.ENCODER}
+
+
+def encode(stem: nn.Module, levels: Iterable[nn.Module], x: Features) -> list[Features]:
+    """Features of every level, finest first."""
+    x = stem(x)
+    features: list[Tensor] = []
+    for level in levels:
+        x = level(x)
+        features.append(x)
+    return features
 
 
 class DecoderLevel(nn.Module):

@@ -1,0 +1,1 @@
+"""Pretext tasks: what a network learns from unlabelled volumes; each is an `Objective`."""

@@ -73,7 +73,7 @@ def judge(
     """
     started = time.monotonic()
     classes = class_names(plan.study.data)
-    with threads(plan.study.stages[0].training.num_threads):
+    with threads(plan.study.finetune.training.num_threads):
         judged = evaluate_cases(
             predictor,
             [(case.stored, case.subject) for case in cases],

@@ -4,7 +4,6 @@ from typing import Final, final
 
 import torch
 
-from fedvol.config.strategy import Finetune
 from fedvol.data.batch import Batch
 from fedvol.models import initial_network
 from fedvol.plan import Plan, class_names, derive_seed
@@ -16,14 +15,13 @@ NUM_STEPS: Final = 3
 
 
 def seconds_per_step(plan: Plan, *, device: str) -> float:
-    """Mean seconds of a training step of the plan's first stage, data aside.
+    """Mean seconds of a training step of the plan's finetune stage, data aside.
 
     Args:
         plan: The plan.
         device: Where to train: `cpu` or `cuda`.
     """
-    stage = plan.study.stages[0]
-    assert isinstance(stage, Finetune)
+    stage = plan.study.finetune
     on = torch.device(device)
     net = initial_network(plan.study)
     place(net, training=stage.training, device=on)

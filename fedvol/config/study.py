@@ -43,17 +43,18 @@ class Question(Section):
 
     @property
     def finetune(self) -> Finetune:
-        """The stage that trains the global model; the first."""
-        first = self.stages[0]
-        assert isinstance(first, Finetune)
-        return first
+        """The stage that trains the global model."""
+        return next(stage for stage in self.stages if isinstance(stage, Finetune))
 
     @property
     def personalise(self) -> Personalise | None:
-        """The stage that trains a model for each site, if there is one; the second."""
-        second = self.stages[1] if len(self.stages) > 1 else None
-        assert second is None or isinstance(second, Personalise)
-        return second
+        """The stage that trains a model for each site, if there is one."""
+        return next((stage for stage in self.stages if isinstance(stage, Personalise)), None)
+
+    @property
+    def finetune_index(self) -> int:
+        """Where among the stages the `finetune` is."""
+        return self.stages.index(self.finetune)
 
 
 @final

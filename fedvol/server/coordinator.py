@@ -124,7 +124,7 @@ class Coordinator:
         return self._test(
             link,
             outcome,
-            stage=0,
+            stage=self._plan.study.finetune_index,
             round_index=outcome.best_round,
             model=self._run,
             judges=judges,
@@ -150,7 +150,7 @@ class Coordinator:
         return self._test(
             link,
             outcome,
-            stage=1,
+            stage=self._plan.study.finetune_index + 1,
             round_index=outcome.personal_round,
             model=model,
             judges=judges,
@@ -167,7 +167,7 @@ class Coordinator:
         judges: Collection[SiteId] | None,
     ) -> dict[SiteId, MetricSums]:
         return judge_release(
-            self._stage(stage, start_round=outcome.best_round if stage else None),
+            self._stage(stage, start_round=outcome.best_round),
             link,
             release=outcome.release,
             round_index=round_index,
@@ -229,12 +229,13 @@ class Coordinator:
             resumed=resumed,
         )
         initial = self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL)[0].digest
-        finetune = self._stage(0)
+        index = self._plan.study.finetune_index
+        finetune = self._stage(index)
         best = self._play_stage(link, finetune, base=initial)
         release = put_release(finetune, link, best, health=self._health)
         personal = None
         if self._plan.study.personalise is not None:
-            personalise = self._stage(1, start_round=best.index)
+            personalise = self._stage(index + 1, start_round=best.index)
             personal = self._play_stage(link, personalise, base=release)
         self._blobs.prune(keep=self._checkpoints())
         return Outcome(

@@ -24,8 +24,9 @@ def put_release(
         QuorumError: Fewer sites returned their local tensors than the study's minimum.
     """
     releases = stage.store.checkpoints(stage.run, kind=CheckpointKind.RELEASE)
-    if releases:
-        return releases[-1].digest
+    for release in releases:
+        if release.stage == stage.stage:
+            return release.digest
     assert best.aggregate is not None
     # Companions, such as a momentum, lie in the same file and are nobody's but ours.
     state = stage.read_global(best.aggregate)

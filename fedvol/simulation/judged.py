@@ -107,8 +107,8 @@ def _federated(session: Session, federated: Federated) -> Judged:
         run=FEDERATED,
         release=federated.outcome.release,
         best_round=federated.outcome.best_round,
-        steps=_steps(session, FEDERATED, stage=0),
-        seconds=_seconds(session, FEDERATED, stage=0),
+        steps=_steps(session, FEDERATED, stage=session.study.finetune_index),
+        seconds=_seconds(session, FEDERATED, stage=session.study.finetune_index),
         cases=_num_cases(session, session.sites),
         sums=federated.tests,
     )
@@ -138,8 +138,8 @@ def _release_of(
         run=run,
         release=outcome.release,
         best_round=outcome.best_round,
-        steps=_steps(session, run, stage=0),
-        seconds=_seconds(session, run, stage=0),
+        steps=_steps(session, run, stage=session.study.finetune_index),
+        seconds=_seconds(session, run, stage=session.study.finetune_index),
         cases=_num_cases(session, sites),
         sums=_judge(session, name, predictor),
     )

@@ -67,7 +67,10 @@ def _picture(
     with session.blobs(FEDERATED).open(federated.release) as file:
         release = file.read_all()
     predictor = session.agent(site).released_predictor(
-        release, run=FEDERATED, stage=0, best_round=federated.best_round
+        release,
+        run=FEDERATED,
+        stage=session.study.finetune_index,
+        best_round=federated.best_round,
     )
     truth = case.stored.reference_label()
     assert truth is not None

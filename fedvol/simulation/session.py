@@ -221,7 +221,7 @@ def open_session(
     started = start_engine(
         engine,
         workers=workers,
-        num_threads=study.stages[0].training.num_threads,
+        num_threads=study.finetune.training.num_threads,
         cases=cases,
         device=device,
         observer=observer,

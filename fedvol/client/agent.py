@@ -24,10 +24,11 @@ from fedvol.config.strategy import Personalise
 from fedvol.data.batch import Batch, BatchSource
 from fedvol.data.sampling import PatchSource
 from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
-from fedvol.federation import Action, Exchange, HealthReport, Request, stage_exchange
+from fedvol.federation import Action, Exchange, HealthReport, Request, plan_exchange
 from fedvol.models import describe
 from fedvol.plan import NetworkDescription, Plan, num_classes, selection_metrics
 from fedvol.privacy import IN_PROCESS, Contribution, Delivery, Releaser
+from fedvol.tasks import build_objective
 from fedvol.telemetry import Observer
 from fedvol.training import place
 from fedvol.types import Digest, RunId, SiteId, State
@@ -163,12 +164,14 @@ class SiteAgent:
         )
         return self._releaser.report(request, report)
 
-    def _work(self, request: Request) -> SiteWork:
+    def _work(self, request: Request) -> SiteWork[Batch]:
+        study = self._plan.study
         return SiteWork(
             net=self._net,
             plan=self._plan,
             exchange=self._exchange(request.stage),
             num_cases=len(self._cases.train),
+            objective=build_objective(study.task, num_classes=num_classes(study.data)),
             batches=self._batches(request.stage),
             state=self._state(request.run, request.stage),
             device=self._device,
@@ -274,7 +277,7 @@ class SiteAgent:
         return LocalState(self._folder / "state", run=run, stage=stage, plan=self._plan.digest)
 
     def _exchange(self, stage: int) -> Exchange:
-        return stage_exchange(self._plan.network, stage=self._plan.study.stages[stage])
+        return plan_exchange(self._plan, stage)
 
     def _personal_stage(self, stage: int) -> Personalise | None:
         found = self._plan.study.stages[stage]

@@ -1,23 +1,34 @@
 """One round of training at one site: global state in, update out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 import torch
 
 from fedvol.client.local_state import LocalState
 from fedvol.client.site_correction import correction_of, site_control
-from fedvol.config.strategy import Stage
-from fedvol.data.batch import Batch, BatchSource
+from fedvol.config.strategy import Finetune, Pretrain, Stage
+from fedvol.data.batch import AnyBatch, BatchSource
 from fedvol.errors import PlanMismatchError
 from fedvol.federation import Exchange, Request, TrainReport
 from fedvol.models import load_arrays, to_arrays
-from fedvol.plan import Plan, num_classes
+from fedvol.plan import Plan
 from fedvol.privacy import Update
-from fedvol.tasks import build_objective
-from fedvol.training import Correction, LocalCheckpoint, TrainResult, Watch, Window, threads, train
+from fedvol.training import (
+    Correction,
+    LocalCheckpoint,
+    Objective,
+    TrainResult,
+    Watch,
+    Window,
+    only_trained,
+    threads,
+    train,
+)
 from fedvol.types import State
 
 OnStep = Callable[[int, int, float], None]
@@ -25,7 +36,7 @@ OnStep = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiteWork:
+class SiteWork(Generic[AnyBatch]):
     """What a site trains with in one stage, and where it keeps what stays.
 
     Attributes:
@@ -33,7 +44,9 @@ class SiteWork:
         plan: The run's plan.
         exchange: Which tensors are shared, and which are the site's own.
         num_cases: The site's training cases.
-        batches: Batches drawn from them.
+        objective: What is learned.
+        batches: Batches drawn from the cases.
+        only: Tensors that learn; None: all of them.
         state: The site's files of this run and stage.
         device: Where to train.
         on_step: Called with step, steps of the round, loss.
@@ -43,13 +56,15 @@ class SiteWork:
     plan: Plan
     exchange: Exchange
     num_cases: int
-    batches: BatchSource[Batch]
+    objective: Objective[AnyBatch]
+    batches: BatchSource[AnyBatch]
     state: LocalState
     device: torch.device
     on_step: OnStep
+    only: Collection[str] | None = None
 
 
-def train_round(request: Request, *, work: SiteWork, initial: State) -> Update:
+def train_round(request: Request, *, work: SiteWork[AnyBatch], initial: State) -> Update:
     """Train a site's network for one round, from the global state over its local one.
 
     Args:
@@ -77,9 +92,11 @@ def train_round(request: Request, *, work: SiteWork, initial: State) -> Update:
         up_to=request.round - 1,
     )
     control = site_control(request, net=net, exchange=exchange, state=state)
-    strategy = work.plan.study.finetune.strategy
-    correction = correction_of(request, strategy=strategy, net=net, control=control)
-    result = take_steps(request, work=work, correction=correction)
+    stage = work.plan.study.stages[request.stage]
+    assert isinstance(stage, Pretrain | Finetune)
+    correction = correction_of(request, strategy=stage.strategy, net=net, control=control)
+    with nullcontext() if work.only is None else only_trained(net, work.only):
+        result = take_steps(request, work=work, correction=correction)
     shared = to_arrays(net, [spec.name for spec in exchange.shared])
     tensors = {
         name: np.subtract(shared[name], request.state[name], dtype=np.float32) for name in shared
@@ -90,7 +107,9 @@ def train_round(request: Request, *, work: SiteWork, initial: State) -> Update:
     return Update(tensors=tensors, report=report_of(result, num_cases=work.num_cases))
 
 
-def take_steps(request: Request, *, work: SiteWork, correction: Correction | None) -> TrainResult:
+def take_steps(
+    request: Request, *, work: SiteWork[AnyBatch], correction: Correction | None
+) -> TrainResult:
     """The steps of a round, from the weights in the network, or from the local checkpoint.
 
     Args:
@@ -102,8 +121,7 @@ def take_steps(request: Request, *, work: SiteWork, correction: Correction | Non
         TimeLimitError: The request's limit passed before the last step.
         TrainingDivergedError: The loss became NaN or infinite.
     """
-    study, state = work.plan.study, work.state
-    stage = study.stages[request.stage]
+    stage, state = work.plan.study.stages[request.stage], work.state
     window = _window(stage, request.round)
     deadline_s = time.monotonic() + request.limit_s
     keeps_moments = stage.training.optimiser_state == "keep"
@@ -120,7 +138,7 @@ def take_steps(request: Request, *, work: SiteWork, correction: Correction | Non
     with threads(stage.training.num_threads):
         return train(
             work.net,
-            objective=build_objective(study.task, num_classes=num_classes(study.data)),
+            objective=work.objective,
             batches=work.batches,
             config=stage.training,
             window=window,
@@ -131,7 +149,7 @@ def take_steps(request: Request, *, work: SiteWork, correction: Correction | Non
         )
 
 
-def keep(request: Request, *, work: SiteWork, result: TrainResult) -> None:
+def keep(request: Request, *, work: SiteWork[AnyBatch], result: TrainResult) -> None:
     """Write what stays at the site after a round; the local checkpoint goes then.
 
     Raises:

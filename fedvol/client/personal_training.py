@@ -3,6 +3,7 @@
 from fedvol.client.local_state import LocalState
 from fedvol.client.local_training import SiteWork, keep, load_global, report_of, take_steps
 from fedvol.config.strategy import Ditto, Personalise
+from fedvol.data.batch import Batch
 from fedvol.errors import PlanMismatchError
 from fedvol.federation import Exchange, Request, RoundArguments, TrainReport
 from fedvol.models import load_arrays
@@ -11,7 +12,7 @@ from fedvol.types import State
 
 
 def personalise_round(
-    request: Request, *, work: SiteWork, stage: Personalise, start: State
+    request: Request, *, work: SiteWork[Batch], stage: Personalise, start: State
 ) -> TrainReport:
     """Train a site's own model for one round, from where its last round left it.
 

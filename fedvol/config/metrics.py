@@ -6,6 +6,9 @@ from typing import Final, Literal, final
 
 SegmentationMetric = Literal["dice", "hd95_mm", "assd_mm", "nsd"]
 
+PRETEXT_LOSS: Final = "pretext_loss"
+"""Loss of a pretext task on validation cases, by which a pretrain stage chooses its round."""
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,23 +17,21 @@ class Metric:
 
     Attributes:
         is_higher_better: Whether a larger value is a better one.
-        unit: Millimetres, or nothing for a share between 0 and 1.
+        unit: Millimetres, or nothing for a number without one.
+        is_share: Whether it lies between 0 and 1; else it has no upper bound.
     """
 
     is_higher_better: bool
     unit: Literal["", "mm"]
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it lies between 0 and 1; else it is a distance and has no upper bound."""
-        return not self.unit
+    is_share: bool
 
 
 METRICS: Final[Mapping[str, Metric]] = {
-    "dice": Metric(is_higher_better=True, unit=""),
-    "nsd": Metric(is_higher_better=True, unit=""),
-    "hd95_mm": Metric(is_higher_better=False, unit="mm"),
-    "assd_mm": Metric(is_higher_better=False, unit="mm"),
+    "dice": Metric(is_higher_better=True, unit="", is_share=True),
+    "nsd": Metric(is_higher_better=True, unit="", is_share=True),
+    "hd95_mm": Metric(is_higher_better=False, unit="mm", is_share=False),
+    "assd_mm": Metric(is_higher_better=False, unit="mm", is_share=False),
+    PRETEXT_LOSS: Metric(is_higher_better=False, unit="", is_share=False),
 }
 """Each metric by its name."""
 

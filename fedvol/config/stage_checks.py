@@ -14,6 +14,7 @@ from fedvol.config.strategy import (
     FedProx,
     Finetune,
     Personalise,
+    Pretrain,
     Stage,
 )
 from fedvol.errors import Problem
@@ -21,6 +22,11 @@ from fedvol.errors import Problem
 NOT_COMPILED = (BasicUNet, SwinUNETR)
 """Networks that `torch.compile` cannot take whole."""
 
+_ORDERS = [
+    [*before, "finetune", *after]
+    for before in ([], ["pretrain"])
+    for after in ([], ["personalise"])
+]
 _FIRST_CHANGE = 3
 """Round in which mu can first have changed: two losses must be known."""
 
@@ -40,7 +46,13 @@ def stages_on_network(
     if network.norm != "none":
         return
     for index, stage in enumerate(stages):
-        if isinstance(stage, Finetune) and isinstance(stage.strategy, FedBN):
+        if isinstance(stage, Pretrain) and stage.exchange == "all_but_norms":
+            yield Problem(
+                where=f"stages[{index}].exchange",
+                what="norm layers are to stay at their site, but the network has none",
+                fix='Set network.norm to "instance", or exchange to "whole".',
+            )
+        if not isinstance(stage, Personalise) and isinstance(stage.strategy, FedBN):
             yield Problem(
                 where=f"stages[{index}].strategy.kind",
                 what="fedbn keeps norm layers at their site, but the network has none",
@@ -56,31 +68,35 @@ def stages_on_network(
 
 def stages_alone(stages: tuple[Stage, ...]) -> Iterator[Problem]:
     """Their order, settings without effect, and pulls that overshoot."""
+    kinds = [stage.kind for stage in stages]
+    if kinds not in _ORDERS:
+        yield Problem(
+            where="stages",
+            what=f"the stages are {', '.join(kinds)}",
+            fix="Give one finetune stage, before it at most one pretrain stage, and after it at "
+            "most one personalise stage.",
+        )
     for index, stage in enumerate(stages):
         where = f"stages[{index}]"
         match stage:
+            case Pretrain():
+                yield from _federated(f"{where}.strategy", stage)
             case Finetune():
-                if index > 0:
-                    yield _out_of_order(where, "a finetune stage comes first, and once")
-                yield from _finetune(f"{where}.strategy", stage)
+                yield from _federated(f"{where}.strategy", stage)
+                if stage.start is not None and "pretrain" not in kinds[:index]:
+                    yield Problem(
+                        where=f"{where}.start",
+                        what="there is no pretrain stage before it to start from",
+                        fix="Leave it out, or put a pretrain stage first.",
+                    )
             case Personalise():
-                if index == 0:
-                    yield _out_of_order(where, "there is no global model yet to start from")
                 if isinstance(stage.method, Ditto):
                     yield from _overshoot(f"{where}.method.pull", stage.method.pull, stage.training)
             case _:
                 assert_never(stage)
 
 
-def _out_of_order(where: str, what: str) -> Problem:
-    return Problem(
-        where=f"{where}.kind",
-        what=what,
-        fix="Give one finetune stage, and after it at most one personalise stage.",
-    )
-
-
-def _finetune(where: str, stage: Finetune) -> Iterator[Problem]:
+def _federated(where: str, stage: Pretrain | Finetune) -> Iterator[Problem]:
     strategy = stage.strategy
     if isinstance(strategy, FedProx | AdaptiveFedProx):
         yield from _overshoot(f"{where}.mu", strategy.mu, stage.training)

@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.config.data import Augmentation, BatchSize, PatchSize
 from fedvol.config.learning import Training
+from fedvol.config.pretext import PretextTask, RotationPrediction, VoCo
 
 LONGEST_WAIT_S = 30 * 86400.0
 """Longest time limit of an answer, seconds."""
@@ -113,6 +115,78 @@ Strategy = Annotated[
 ]
 
 
+Travels = Literal["whole", "all_but_norms", "all_but_heads", "encoder"]
+
+MOVES_ALONE = Augmentation(
+    noise_probability=0.0,
+    blur_probability=0.0,
+    brightness_probability=0.0,
+    contrast_probability=0.0,
+    low_resolution_probability=0.0,
+    gamma_probability=0.0,
+    gamma_invert_probability=0.0,
+)
+"""Rotation, zoom and mirroring: intensities are what most pretext tasks restore."""
+
+
+class PretrainPatches(Section):
+    """What one step of pretraining sees, where it is not what a step of finetuning sees."""
+
+    size: PatchSize
+    """Voxels along i, j, k."""
+    batch_size: BatchSize
+    """Patches in one step; for a task of pairs each comes with a partner."""
+
+
+class Pretrain(Section):
+    """Self-supervised training on the sites' training cases, labelled or not.
+
+    Each site trains on every case of its training split. After each round the sites say how well
+    the model does the task on their validation cases; the best round, by that loss, is where
+    finetuning starts. Test cases are never used.
+    """
+
+    kind: Literal["pretrain"]
+    task: PretextTask
+    """What is learned."""
+    strategy: Strategy
+    """How updates are combined."""
+    exchange: Travels = "whole"
+    """What travels: everything, all but norm layers, all but what comes after the decoder, or stem
+    and encoder alone. The rest stays at its site and is dropped when the stage ends."""
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    """Rounds of the stage."""
+    steps_per_round: Annotated[int, Field(ge=1, le=MOST_STEPS)]
+    """Local gradient steps of each site in a round."""
+    training: Training
+    """Local optimisation."""
+    patches: PretrainPatches | None = None
+    """Patches of this stage; default those of the study."""
+    augmentation: Augmentation | None = None
+    """Random changes before the task's own; default rotation, zoom and mirroring as in the study's
+    defaults, and none at all for `rotation` and `voco`, which ask where things are."""
+
+    @property
+    def changes(self) -> Augmentation | None:
+        """Random changes of its patches; None for none."""
+        if self.augmentation is not None:
+            return self.augmentation
+        return None if isinstance(self.task, RotationPrediction | VoCo) else MOVES_ALONE
+
+
+class Start(Section):
+    """How finetuning starts from the pretrained network."""
+
+    parts: Literal["encoder", "whole"] = "whole"
+    """What is taken over: stem and encoder, or everything both networks have; heads begin anew.
+    A task that trains the encoder alone has nothing else to give."""
+    frozen: Literal["nothing", "encoder"] = "nothing"
+    """What stays as it was pretrained: with "encoder" decoder and heads alone learn, norm layers
+    of the encoder included in what stays."""
+    heads_first_rounds: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """First rounds in which the heads alone learn."""
+
+
 class Finetune(Section):
     """Supervised training on the sites' labelled cases."""
 
@@ -125,6 +199,12 @@ class Finetune(Section):
     """Local gradient steps of each site in a round."""
     training: Training
     """Local optimisation."""
+    start: Start | None = Field(default=None, exclude_if=lambda start: start is None)
+    """How it starts from the pretrained network; default as below, where there is one."""
+
+    def start_from_pretrained(self) -> Start:
+        """How it starts from the pretrained network."""
+        return self.start or Start()
 
 
 PersonalParts = Literal["all", "norms", "head", "decoder"]
@@ -178,7 +258,7 @@ class Personalise(Section):
     """Local optimisation; its schedule begins anew."""
 
 
-Stage = Annotated[Finetune | Personalise, Field(discriminator="kind")]
+Stage = Annotated[Pretrain | Finetune | Personalise, Field(discriminator="kind")]
 
 
 class Participation(Section):

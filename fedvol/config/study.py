@@ -9,7 +9,7 @@ from fedvol.config.data import Augmentation, DataRequirement, Name, Patches, Pre
 from fedvol.config.evaluation import Evaluation
 from fedvol.config.learning import Task
 from fedvol.config.network import Network
-from fedvol.config.strategy import Finetune, Participation, Personalise, Stage
+from fedvol.config.strategy import Finetune, Participation, Personalise, Pretrain, Stage
 
 
 class Question(Section):
@@ -29,8 +29,9 @@ class Question(Section):
     """Random changes of training patches."""
     task: Task
     """What it learns."""
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=2)]
-    """Stages of the run, in order: a `finetune`, then possibly a `personalise`."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=3)]
+    """Stages of the run, in order: possibly a `pretrain`, a `finetune`, possibly a
+    `personalise`."""
     federation: Participation = Participation()
     """Who must take part, and how long anybody waits."""
     evaluation: Evaluation = Evaluation()
@@ -40,6 +41,11 @@ class Question(Section):
     def inference_mirror_axes(self) -> tuple[int, ...]:
         """Axes over which test predictions are averaged."""
         return self.evaluation.test_mirror_axes(self.augmentation)
+
+    @property
+    def pretrain(self) -> Pretrain | None:
+        """The stage that trains on unlabelled cases, if there is one; the first."""
+        return next((stage for stage in self.stages if isinstance(stage, Pretrain)), None)
 
     @property
     def finetune(self) -> Finetune:

@@ -12,7 +12,13 @@ from fedvol.federation.contribution_check import (
     check_norms,
     check_update,
 )
-from fedvol.federation.exchange import CONTROL, Exchange, build_exchange, stage_exchange
+from fedvol.federation.exchange import (
+    CONTROL,
+    Exchange,
+    build_exchange,
+    plan_exchange,
+    stage_exchange,
+)
 from fedvol.federation.fingerprint_check import check_fingerprint
 from fedvol.federation.link import Link
 from fedvol.federation.messages import Action, Reply, Request
@@ -66,6 +72,7 @@ __all__ = [
     "is_better",
     "merge",
     "next_global",
+    "plan_exchange",
     "stage_exchange",
     "to_arrays",
 ]

@@ -1,5 +1,6 @@
 """Which tensors travel, decided by kind and fixed in the plan."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -8,13 +9,15 @@ from fedvol.config.strategy import (
     Finetune,
     Personalise,
     PersonalParts,
+    Pretrain,
     Scaffold,
     Stage,
     Strategy,
+    Travels,
 )
 from fedvol.errors import NetworkConfigError, NoNormLayersError
 from fedvol.federation.companions import companion_specs
-from fedvol.plan import NetworkDescription, TensorKind, TensorSpec
+from fedvol.plan import NetworkDescription, Plan, TensorKind, TensorSpec
 
 CONTROL = "control"
 """Companion of SCAFFOLD: the mean gradient of the sites, or of one site."""
@@ -47,28 +50,66 @@ class Exchange:
         return self.down if self.returns_updates else ()
 
 
-def build_exchange(network: NetworkDescription, *, strategy: Strategy) -> Exchange:
-    """Divide a network's tensors as the strategy wants it; buffers are in neither part.
+def build_exchange(
+    network: NetworkDescription,
+    *,
+    strategy: Strategy,
+    travels: Travels = "whole",
+    encoder: Collection[str] = (),
+) -> Exchange:
+    """Divide a network's tensors as strategy and policy want it; buffers are in neither part.
+
+    Args:
+        network: Its tensors.
+        strategy: FedBN keeps norm layers at their sites.
+        travels: What else does.
+        encoder: Names of stem and encoder, for the policy of that name.
 
     Raises:
-        NoNormLayersError: FedBN was asked of a network without norm layers.
+        NoNormLayersError: Norm layers are to stay at their sites, and the network has none.
     """
     floating = _floating(network)
-    if not isinstance(strategy, FedBN):
-        companions = (CONTROL,) if isinstance(strategy, Scaffold) else ()
-        return Exchange(shared=floating, local=(), companions=companions)
-    local = tuple(spec for spec in floating if spec.kind is TensorKind.NORM)
-    if not local:
+    stay = _STAY[travels]
+    if isinstance(strategy, FedBN):
+        stay |= {TensorKind.NORM}
+    apart = travels == "encoder"
+    local = tuple(
+        spec for spec in floating if spec.kind in stay or (apart and spec.name not in encoder)
+    )
+    if TensorKind.NORM in stay and not any(spec.kind is TensorKind.NORM for spec in local):
         raise NoNormLayersError(
             "stages.strategy.kind",
-            "fedbn keeps norm layers at their site, and the network has none",
+            "norm layers are to stay at their site, and the network has none",
             'Set network.norm to "instance", "group" or "batch", or choose another strategy.',
         )
-    shared = tuple(spec for spec in floating if spec.kind is not TensorKind.NORM)
-    return Exchange(shared=shared, local=local)
+    shared = tuple(spec for spec in floating if spec not in local)
+    companions = (CONTROL,) if isinstance(strategy, Scaffold) else ()
+    return Exchange(shared=shared, local=local, companions=companions)
 
 
-def stage_exchange(network: NetworkDescription, *, stage: Stage) -> Exchange:
+_STAY: dict[Travels, frozenset[TensorKind]] = {
+    "whole": frozenset(),
+    "all_but_norms": frozenset({TensorKind.NORM}),
+    "all_but_heads": frozenset({TensorKind.HEAD}),
+    "encoder": frozenset(),
+}
+
+
+def plan_exchange(plan: Plan, index: int) -> Exchange:
+    """Divide the tensors of the network of a plan's stage as the stage wants it (`stage_exchange`).
+
+    Args:
+        plan: The plan.
+        index: Which stage.
+    """
+    encoder = plan.pretraining.encoder if plan.pretraining is not None else ()
+    network = plan.network_of(index)
+    return stage_exchange(network, stage=plan.study.stages[index], encoder=encoder)
+
+
+def stage_exchange(
+    network: NetworkDescription, *, stage: Stage, encoder: Collection[str] = ()
+) -> Exchange:
     """Divide a network's tensors as a stage wants it.
 
     A personalise stage sends every tensor of the release down and takes none back; what it
@@ -79,6 +120,10 @@ def stage_exchange(network: NetworkDescription, *, stage: Stage) -> Exchange:
         NetworkConfigError: The network has no tensor of the parts that are to be personal.
     """
     match stage:
+        case Pretrain():
+            return build_exchange(
+                network, strategy=stage.strategy, travels=stage.exchange, encoder=encoder
+            )
         case Finetune():
             return build_exchange(network, strategy=stage.strategy)
         case Personalise():

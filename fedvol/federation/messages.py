@@ -15,6 +15,8 @@ class Action(StrEnum):
     """Say whether it would train now, and with how much data."""
     FINGERPRINT = "query.fingerprint"
     """Count the training cases, so that a plan can be made; a small job before the run."""
+    PRETRAIN = "train.pretrain"
+    """Train on unlabelled cases from the global state and return an update."""
     FINETUNE = "train.finetune"
     """Train on the global state and return an update."""
     PERSONALISE = "train.personalise"

@@ -18,6 +18,8 @@ class HealthReport(Section):
     """Digest of the network the site builds from the plan."""
     training_cases: Count
     """Labelled cases it may train on."""
+    pretraining_cases: Count = 0
+    """Cases it may pretrain on, labelled or not; 0 where the plan has no such stage."""
     validation_cases: Count | None
     """Cases that choose the best round; null: some, but fewer than the site lets be known."""
     test_cases: Count | None

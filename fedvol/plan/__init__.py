@@ -10,8 +10,17 @@ from fedvol.plan.fingerprint import (
     merge_fingerprints,
 )
 from fedvol.plan.histogram import Histogram
+from fedvol.plan.initial import join_initial, network_part, pretext_part
 from fedvol.plan.names import class_names, metric_keys, num_classes, selection_metrics
-from fedvol.plan.plan import NetworkDescription, Plan, Proposal, TensorKind, TensorSpec
+from fedvol.plan.plan import (
+    NetworkDescription,
+    Plan,
+    Pretraining,
+    Proposal,
+    Taken,
+    TensorKind,
+    TensorSpec,
+)
 from fedvol.plan.planner import plan_over_sites, plan_study
 from fedvol.plan.scales import EXTENT, INTENSITY, SPACING, Scale, exact_sums
 from fedvol.plan.seeding import derive_seed
@@ -33,9 +42,11 @@ __all__ = [
     "NetworkDescription",
     "Plan",
     "PlanningRecord",
+    "Pretraining",
     "Proposal",
     "Scale",
     "Setting",
+    "Taken",
     "TensorKind",
     "TensorSpec",
     "canonical_json",
@@ -44,10 +55,13 @@ __all__ = [
     "digest_bytes",
     "digest_json",
     "exact_sums",
+    "join_initial",
     "merge_fingerprints",
+    "network_part",
     "metric_keys",
     "num_classes",
     "plan_over_sites",
+    "pretext_part",
     "plan_study",
     "require_comparable",
     "selection_metrics",

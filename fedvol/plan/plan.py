@@ -9,9 +9,10 @@ from pydantic import Field
 from fedvol.config import OpenStudy, Study
 from fedvol.config.base import Section
 from fedvol.errors import PlanMismatchError
-from fedvol.plan.canonical import digest_json
+from fedvol.plan.canonical import digest_json, state_digest
 from fedvol.plan.choices import PlanningRecord
-from fedvol.types import Digest
+from fedvol.plan.initial import network_part, pretext_part
+from fedvol.types import Digest, State
 
 
 class TensorKind(StrEnum):
@@ -64,6 +65,26 @@ class NetworkDescription(Section):
         return digest_json([spec.model_dump(mode="json") for spec in self.tensors])
 
 
+class Taken(Section):
+    """A tensor that finetuning takes over."""
+
+    source: str
+    """Its name in the pretrained network."""
+    target: str
+    """Its name in the study's network; shape and type are the same."""
+
+
+class Pretraining(Section):
+    """What is pretrained, and what of it finetuning starts from."""
+
+    network: NetworkDescription
+    """The pretext task's network: the study's with another end, or its encoder before a head."""
+    encoder: tuple[str, ...]
+    """Tensors of its stem and encoder, norm layers among them."""
+    taken: tuple[Taken, ...]
+    """What finetuning takes over; the rest of its network begins with the initial weights."""
+
+
 class Plan(Section):
     """A study with nothing left open."""
 
@@ -77,6 +98,8 @@ class Plan(Section):
     """Sites that may take part, sorted; nobody else is asked."""
     network: NetworkDescription
     """What the study's network consists of, and the digest of its initial weights."""
+    pretraining: Pretraining | None = Field(default=None, exclude_if=lambda one: one is None)
+    """The pretrain stage's network; absent where there is no such stage."""
     planning: PlanningRecord | None = Field(default=None, exclude_if=lambda record: record is None)
     """How values that the study left open came about; absent where it fixed them all."""
 
@@ -84,6 +107,29 @@ class Plan(Section):
     def digest(self) -> Digest:
         """SHA-256 of the canonical JSON; names the plan everywhere."""
         return digest_json(self.model_dump(mode="json"))
+
+    def network_of(self, stage: int) -> NetworkDescription:
+        """The network that is trained in a stage."""
+        if self.study.stages[stage].kind != "pretrain":
+            return self.network
+        assert self.pretraining is not None
+        return self.pretraining.network
+
+    def require_initial(self, initial: State, *, where: str) -> None:
+        """Refuse weights to begin with that are not those of the plan.
+
+        Raises:
+            PlanMismatchError: They are others.
+        """
+        parts = [(self.network, network_part(initial))]
+        if self.pretraining is not None:
+            parts.append((self.pretraining.network, pretext_part(initial)))
+        if any(state_digest(state) != network.initial_digest for network, state in parts):
+            raise PlanMismatchError(
+                where,
+                "the initial weights are not those of the plan",
+                "Build plan and weights from one study with one version of fedvol.",
+            )
 
     def require_same(self, other: Digest, *, where: str) -> None:
         """Refuse to go on under another plan.

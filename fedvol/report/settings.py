@@ -63,6 +63,8 @@ def stage_words(stage: Stage) -> str:
     """Strategy or method, rounds, steps and optimiser of a stage."""
     optimiser = stage.training.optimiser
     match stage:
+        case strategy.Pretrain():
+            how = f"{stage.task.kind}, {strategy_words(stage.strategy)}"
         case strategy.Finetune():
             how = strategy_words(stage.strategy)
         case strategy.Personalise():

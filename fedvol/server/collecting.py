@@ -36,7 +36,7 @@ def collect(
         stage.store.put_site_round(record.key, SiteRound(site=site, state=SiteState.ASKED))
     for reply in link.ask(list(requests.values())):
         if reply.site in requests:
-            cases = health[reply.site].training_cases
+            cases = stage.cases_of(health[reply.site])
             _take(stage, record, requests[reply.site], reply, cases=cases)
     for site in stage.reread(record).sites:
         if site.state is SiteState.ASKED:

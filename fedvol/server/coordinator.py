@@ -1,12 +1,11 @@
 """`Coordinator`: carries a run from its plan to a release, and on from any record of it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from fedvol.config.model_names import PERSONALISED
 from fedvol.errors import (
     FedvolError,
-    PlanMismatchError,
     QuorumError,
     RunPausedError,
     RunStoppedError,
@@ -14,7 +13,7 @@ from fedvol.errors import (
     TransportError,
 )
 from fedvol.federation import HealthReport, Link, MetricSums, RoundState, RunState
-from fedvol.plan import Plan, state_digest
+from fedvol.plan import Plan, Taken, network_part, pretext_part
 from fedvol.server.clock import Clock
 from fedvol.server.health import ask_health, ask_the_absent
 from fedvol.server.judging import judge_release
@@ -201,18 +200,13 @@ class Coordinator:
         """Write the run, or find it; returns whether it was there already."""
         record = self._store.run(self._run)
         if record is None:
-            if state_digest(self._initial) != self._plan.network.initial_digest:
-                raise PlanMismatchError(
-                    f"run {self._run}",
-                    "the initial weights are not those of the plan",
-                    "Build plan and weights from one study with one version of fedvol.",
-                )
+            self._plan.require_initial(self._initial, where=f"run {self._run}")
             self._store.create_run(self._run, plan=self._plan)
             self._put_initial()
             self._store.set_run_state(self._run, RunState.RUNNING)
             return False
         self._plan.require_same(record.plan_digest, where=f"run {self._run}")
-        if not self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL):
+        if self._initial_of(0) is None:
             self._put_initial()
         if record.state in (RunState.PROPOSED, RunState.FAILED, RunState.PAUSED):
             self._store.set_run_state(self._run, RunState.RUNNING)
@@ -228,10 +222,14 @@ class Coordinator:
             stages=[stage.kind for stage in self._plan.study.stages],
             resumed=resumed,
         )
-        initial = self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL)[0].digest
+        base = self._initial_of(0)
+        assert base is not None
         index = self._plan.study.finetune_index
+        if self._plan.pretraining is not None:
+            pretrained = self._play_stage(link, self._stage(0), base=base)
+            base = self._put_start(index, pretrained, taken=self._plan.pretraining.taken)
         finetune = self._stage(index)
-        best = self._play_stage(link, finetune, base=initial)
+        best = self._play_stage(link, finetune, base=base)
         release = put_release(finetune, link, best, health=self._health)
         personal = None
         if self._plan.study.personalise is not None:
@@ -320,7 +318,7 @@ class Coordinator:
         if played.state is not RoundState.CLOSED:
             return
         best = stage.best()
-        key = self._plan.study.evaluation.select_by
+        key = stage.select_by
         stat = played.metrics.get(ALL_SITES, {}).get(key)
         self._observer.event(
             "round.closed",
@@ -352,10 +350,37 @@ class Coordinator:
         return {checkpoint.digest for checkpoint in self._store.checkpoints(self._run)}
 
     def _put_initial(self) -> None:
-        digest = self._blobs.put(self._initial.items(), metadata=self._stage(0).metadata(0))
+        is_pretrained = self._plan.pretraining is not None
+        part = pretext_part if is_pretrained else network_part
+        self._put_base(0, part(self._initial))
+
+    def _put_start(self, stage: int, pretrained: RoundRecord, *, taken: Iterable[Taken]) -> Digest:
+        """Write what finetuning starts from: initial weights, and over them the pretrained ones.
+
+        What stayed at the sites in pretraining is not there to be taken over.
+        """
+        held = self._initial_of(stage)
+        if held is not None:
+            return held
+        assert pretrained.aggregate is not None
+        with self._blobs.open(pretrained.aggregate) as file:
+            there = set(file.names)
+            over = {one.target: file.read(one.source) for one in taken if one.source in there}
+        return self._put_base(stage, {**network_part(self._initial), **over})
+
+    def _put_base(self, stage: int, state: State) -> Digest:
+        digest = self._blobs.put(state.items(), metadata=self._stage(stage).metadata(0))
         self._store.add_checkpoint(
-            self._run, stage=0, round=0, kind=CheckpointKind.INITIAL, digest=digest
+            self._run, stage=stage, round=0, kind=CheckpointKind.INITIAL, digest=digest
         )
+        return digest
+
+    def _initial_of(self, stage: int) -> Digest | None:
+        """Weights that a stage begins with; None before they are written."""
+        for checkpoint in self._store.checkpoints(self._run, kind=CheckpointKind.INITIAL):
+            if checkpoint.stage == stage:
+                return checkpoint.digest
+        return None
 
     def _state(self) -> RunState:
         record = self._store.run(self._run)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from fedvol.federation import (
     TOOK_PART,
     Candidate,
-    HealthReport,
     RoundState,
     SiteState,
     Strategy,
@@ -79,7 +78,7 @@ def known_weight(
     record: RoundRecord,
     closed: Iterable[RoundRecord],
     *,
-    health: Mapping[SiteId, HealthReport],
+    cases: Mapping[SiteId, int],
     strategy: Strategy,
 ) -> float:
     """Weight of every site known to have training cases, those that are silent included.
@@ -87,14 +86,10 @@ def known_weight(
     Args:
         record: The round, with its contributions.
         closed: The rounds before it.
-        health: What the sites that are there said of their data.
+        cases: Training cases of the sites that are there.
         strategy: Gives the weights.
     """
-    stated = {
-        site: strategy.weight(cases=report.training_cases)
-        for site, report in health.items()
-        if report.training_cases
-    }
+    stated = {site: strategy.weight(cases=number) for site, number in cases.items() if number}
     known = {site.site: site.weight for one in closed for site in contributions(one)} | stated
     known |= {site.site: site.weight for site in contributions(record)}
     return math.fsum(weight or 0.0 for weight in known.values())

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from fedvol.config.metrics import SegmentationMetric
 from fedvol.errors import QuorumError
 from fedvol.federation import (
     Action,
@@ -15,7 +14,7 @@ from fedvol.federation import (
     check_evaluation,
     merge,
 )
-from fedvol.plan import class_names, metric_keys, selection_metrics
+from fedvol.plan import class_names, metric_keys
 from fedvol.server.asking import Missing, ask_each
 from fedvol.server.history import last_taken
 from fedvol.server.stage_run import StageRun
@@ -45,7 +44,7 @@ def validate(
         stage,
         link,
         _requests(stage, sites, action=Action.VALIDATE, round_index=record.index, state=state),
-        metrics=selection_metrics(stage.plan.study.evaluation),
+        keys=stage.validation_keys,
     )
     stats = {site: _stats(part) for site, part in parts.items()}
     if parts:
@@ -94,7 +93,7 @@ def judge_release(
         stage,
         link,
         _requests(stage, missing, action=Action.TEST, round_index=round_index, state=state),
-        metrics=evaluation.metrics,
+        keys=metric_keys(evaluation.metrics, class_names(stage.plan.study.data)),
         replicates=evaluation.bootstrap_replicates,
         on_part=lambda site, sums: stage.store.put_evaluation(
             stage.run, model=model, site=site, sums=sums
@@ -140,12 +139,11 @@ def _ask_for_sums(
     link: Link,
     requests: Sequence[Request],
     *,
-    metrics: Sequence[SegmentationMetric],
+    keys: Sequence[str],
     replicates: int = 0,
     on_part: Callable[[SiteId, MetricSums], None] | None = None,
 ) -> dict[SiteId, MetricSums]:
     """Sites that refuse or stay silent are named as events, and missing."""
-    keys = metric_keys(metrics, class_names(stage.plan.study.data))
 
     def check(reply: Reply, request: Request) -> MetricSums:
         return check_evaluation(reply, request=request, keys=keys, replicates=replicates)[1]

@@ -8,10 +8,10 @@ from typing import cast
 import numpy as np
 from pydantic import ValidationError
 
-from fedvol.errors import MessageError, PlanMismatchError, RunRequestError
-from fedvol.federation import stage_exchange
+from fedvol.errors import MessageError, RunRequestError
+from fedvol.federation import plan_exchange
 from fedvol.identity import IdentityKey, SignedBody, Tag, sign_body, write_moment
-from fedvol.plan import Plan, Proposal, state_digest
+from fedvol.plan import Plan, Proposal
 from fedvol.server.server_folder import ServerFolder
 from fedvol.store import ProposalRecord, StateFile
 from fedvol.types import Json, RunId, SiteId
@@ -126,7 +126,7 @@ def proposal_words(plan: Plan) -> str:
         f"Sites: {', '.join(plan.sites)}; at least {study.federation.min_sites} must take part.",
     ]
     for index, stage in enumerate(study.stages):
-        exchange = stage_exchange(plan.network, stage=stage)
+        exchange = plan_exchange(plan, index)
         up_mib = sum(one.size * np.dtype(one.dtype).itemsize for one in exchange.up) / _MIB
         leaves = (
             f"an update of the network ({up_mib:.1f} MiB) leaves each time"
@@ -164,13 +164,7 @@ def keep_initial(folder: ServerFolder, run: RunId, *, plan: Plan) -> None:
             f"run {run}", "its initial weights were not brought", "Propose it again."
         )
     with StateFile(path) as file:
-        digest = state_digest(file.read_all())
-    if digest != plan.network.initial_digest:
-        raise PlanMismatchError(
-            f"run {run}",
-            "the initial weights are not those of the plan",
-            "Build plan and weights from one study with one version of fedvol.",
-        )
+        plan.require_initial(file.read_all(), where=f"run {run}")
 
 
 def require_proposable(plan: Plan | Proposal, *, active: Sequence[SiteId]) -> None:

@@ -2,21 +2,24 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
-from fedvol.config.strategy import Personalise
+from fedvol.config.metrics import PRETEXT_LOSS
+from fedvol.config.strategy import Finetune, Personalise, Pretrain, Stage
 from fedvol.federation import (
     Action,
     Exchange,
+    HealthReport,
     Request,
     RoundArguments,
     Strategy,
     build_strategy,
     companion_specs,
-    stage_exchange,
+    plan_exchange,
 )
-from fedvol.plan import Plan
+from fedvol.plan import Plan, class_names, metric_keys, selection_metrics
 from fedvol.server.history import best_record, closed_rounds, global_losses, last_taken
 from fedvol.store import BlobStore, RoundRecord, RunStore
 from fedvol.telemetry import Observer
@@ -62,6 +65,28 @@ class StageRun:
         return self.plan.study.stages[self.stage].rounds
 
     @property
+    def is_pretraining(self) -> bool:
+        """Whether it trains on unlabelled cases."""
+        return self.action is Action.PRETRAIN
+
+    @property
+    def select_by(self) -> str:
+        """The metric that chooses its best round."""
+        return PRETEXT_LOSS if self.is_pretraining else self.plan.study.evaluation.select_by
+
+    @property
+    def validation_keys(self) -> tuple[str, ...]:
+        """What is measured on validation cases after each round."""
+        if self.is_pretraining:
+            return (PRETEXT_LOSS,)
+        study = self.plan.study
+        return metric_keys(selection_metrics(study.evaluation), class_names(study.data))
+
+    def cases_of(self, report: HealthReport) -> int:
+        """Cases that a site trains on in this stage."""
+        return report.pretraining_cases if self.is_pretraining else report.training_cases
+
+    @property
     def judging_arguments(self) -> Mapping[str, Json]:
         """What a site must know to judge the stage's model."""
         return RoundArguments(start_round=self.start_round).as_json()
@@ -70,7 +95,7 @@ class StageRun:
         """What a file of global weights says of itself."""
         return {
             "plan": self.plan.digest,
-            "architecture": self.plan.network.architecture,
+            "architecture": self.plan.network_of(self.stage).architecture,
             "round": str(round_index),
         }
 
@@ -154,7 +179,7 @@ class StageRun:
     def best(self) -> RoundRecord | None:
         """The closed round that the study would release now; None before the first is closed."""
         closed = closed_rounds(self.store.rounds(self.run, stage=self.stage))
-        return best_record(closed, select_by=self.plan.study.evaluation.select_by)
+        return best_record(closed, select_by=self.select_by)
 
     def reread(self, record: RoundRecord) -> RoundRecord:
         """The record as it stands now."""
@@ -202,11 +227,23 @@ def stage_run(
         run=run,
         plan=plan,
         stage=stage,
-        exchange=stage_exchange(plan.network, stage=settings),
-        action=Action.PERSONALISE if is_personal else Action.FINETUNE,
-        strategy=None if is_personal else build_strategy(settings.strategy),
+        exchange=plan_exchange(plan, stage),
+        action=_action(settings),
+        strategy=None if isinstance(settings, Personalise) else build_strategy(settings.strategy),
         start_round=start_round if is_personal else None,
         store=store,
         blobs=blobs,
         observer=observer,
     )
+
+
+def _action(stage: Stage) -> Action:
+    match stage:
+        case Pretrain():
+            return Action.PRETRAIN
+        case Finetune():
+            return Action.FINETUNE
+        case Personalise():
+            return Action.PERSONALISE
+        case _:
+            assert_never(stage)

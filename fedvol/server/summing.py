@@ -45,7 +45,8 @@ def _known_weight(
         total = sum(site.weight or 0.0 for site in contributions(record))
         return total, total
     closed = stage.closed(before=record.index)
-    known = known_weight(record, closed, health=health, strategy=stage.strategy)
+    cases = {site: stage.cases_of(report) for site, report in health.items()}
+    known = known_weight(record, closed, cases=cases, strategy=stage.strategy)
     before = closed[-1].known_weight if closed else None
     return known, known if before is None else before
 

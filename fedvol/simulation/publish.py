@@ -9,7 +9,7 @@ from pathlib import Path
 import fedvol
 from fedvol.client.prepare import skipped_cases
 from fedvol.config import model_names
-from fedvol.config.strategy import Finetune, Scaffold
+from fedvol.config.strategy import Personalise, Scaffold
 from fedvol.errors import FedvolError, OutputFolderError
 from fedvol.federation import MetricSums, RoundArguments, RoundState, Stat, difference, merge
 from fedvol.files import atomic_path, digest_file
@@ -195,13 +195,13 @@ def _stage(
 ) -> StageResult:
     stage = session.study.stages[index]
     began = min((record.started for record in rounds), default=None)
-    is_global = isinstance(stage, Finetune)
-    model = model_names.FEDERATED if is_global else model_names.PERSONALISED
+    is_personal = isinstance(stage, Personalise)
+    model = model_names.PERSONALISED if is_personal else model_names.FEDERATED
     best_round = next((one.best_round for one in judged if one.name == model), None)
     return StageResult(
         name=stage.kind,
         kind=session.study.task.kind,
-        strategy=stage.strategy.kind if isinstance(stage, Finetune) else stage.method.kind,
+        strategy=stage.method.kind if is_personal else stage.strategy.kind,
         rounds=[
             RoundResult(
                 index=record.index,

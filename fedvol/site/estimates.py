@@ -6,7 +6,7 @@ import numpy as np
 
 from fedvol.config import OpenStudy, Study
 from fedvol.config.strategy import FedBN, Finetune
-from fedvol.federation import UPDATE_DTYPE, stage_exchange
+from fedvol.federation import UPDATE_DTYPE, plan_exchange
 from fedvol.plan import Plan
 
 
@@ -67,8 +67,8 @@ def run_traffic(plan: Plan) -> RunTraffic:
     """
     item = np.dtype(UPDATE_DTYPE).itemsize
     stages: list[StageTraffic] = []
-    for stage in plan.study.stages:
-        exchange = stage_exchange(plan.network, stage=stage)
+    for index, stage in enumerate(plan.study.stages):
+        exchange = plan_exchange(plan, index)
         is_local_norms = isinstance(stage, Finetune) and isinstance(stage.strategy, FedBN)
         stages.append(
             StageTraffic(

@@ -29,21 +29,28 @@ class VolumeFusion(Section):
         40,
     )
     """Fewest and most boxes pasted into a patch, later ones over earlier ones."""
-    box_side: tuple[Positive, Positive] = (0.0625, 0.625)
-    """Smallest and largest side of a box, as a share of the patch along each axis (8 to 80 voxels
-    of 128 in the paper)."""
+    smallest_side: Side = 8
+    """Smallest side of a box along each axis, in voxels."""
+    largest_side: Positive = 0.625
+    """Largest side of a box, as a share of the patch along each axis (80 voxels of 128 in the
+    paper, 40 of 64)."""
 
 
 class ModelsGenesis(Section):
-    """Restore a patch that was shuffled, recoloured and painted over (Zhou et al. 2021)."""
+    """Restore a patch that was shuffled, recoloured and painted over (Zhou et al. 2021).
+
+    Intensities are scaled to 0..1 inside, between the extremes of each channel of the patch.
+    """
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = False
     kind: Literal["models_genesis"]
     flip_probability: Share = 0.4
-    """Chance of each of up to three flips, of input and target alike."""
+    """Chance of a first flip, and of another after each, three at most; each is along an axis at
+    random, and of input and target alike."""
     shuffle_probability: Share = 0.5
-    """Share of patches whose voxels are shuffled inside small windows."""
+    """Share of patches whose voxels are shuffled inside small windows, of sides up to a tenth of
+    the patch."""
     shuffle_windows: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     """Windows shuffled in a patch of 64 x 64 x 32 voxels; their number grows with the patch."""
     intensity_probability: Share = 0.9
@@ -117,16 +124,17 @@ class VoCo(Section):
 
 
 class RotationPrediction(Section):
-    """Say by how much a patch was rotated (Gidaris et al. 2018, in 3D).
+    """Say by how many quarter turns a patch was rotated (Gidaris et al. 2018, in 3D).
 
-    The patch is a cube, and the spacing the same along every axis.
+    Axes that change places have the same number of voxels and the same spacing, and none is
+    mirrored in augmentation.
     """
 
     trains_decoder: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
     kind: Literal["rotation"]
     axis: Axis | None = None
-    """Axis of rotation: four classes. None: about each axis, ten classes."""
+    """Axis of rotation: four classes. None: about each axis, ten classes, of a cube."""
 
 
 PretextTask = Annotated[

@@ -1,0 +1,56 @@
+"""Voxels shuffled inside small windows, all windows at once."""
+
+import torch
+from jaxtyping import Int32, Int64
+from torch import Tensor
+
+from fedvol.ssl.boxes import Boxes
+from fedvol.types import Triple
+
+_NONE = torch.iinfo(torch.int32).min
+
+
+def shuffle_in_windows(
+    windows: Boxes, *, grid: Triple, order: Int64[Tensor, " voxel"]
+) -> Int64[Tensor, " voxel"]:
+    """For each voxel of a flat patch, the one whose value it takes: a permutation.
+
+    Windows lie one over the other, later ones above. What lies open of each is permuted, so that
+    no value is lost or doubled and none leaves its window; a voxel that no window covers stays.
+
+    Args:
+        windows: On the device where the work is to be done.
+        grid: Voxels of the patch along i, j, k.
+        order: All voxels in random order.
+    """
+    owner = topmost_windows(windows, grid=grid).flatten()
+    # Both lists name the windows' voxels in the same order of windows: the one as they lie, the
+    # other at random.
+    places = owner.argsort(stable=True)
+    sources = order[owner[order].argsort(stable=True)]
+    return torch.empty_like(places).scatter_(0, places, sources)
+
+
+def topmost_windows(windows: Boxes, *, grid: Triple) -> Int32[Tensor, "i j k"]:
+    """For each voxel the last window that covers it, counted from 0; else a negative of its own.
+
+    Windows are cut into lines along k, and each is noted at its first voxel, in a table for its
+    length. A line of n + 1 voxels is two of n that begin at neighbours: so the tables are folded.
+    """
+    first, side = windows[..., 0], windows[..., 1] - windows[..., 0]
+    num_lines = side[:, 0] * side[:, 1]
+    window = torch.arange(len(windows), device=windows.device).repeat_interleave(num_lines)
+    nth = torch.arange(len(window), device=windows.device)
+    nth -= (num_lines.cumsum(0) - num_lines)[window]
+    width = side[window, 1]
+    i, j = first[window, 0] + nth // width, first[window, 1] + nth % width
+    at = (((side[window, 2] - 1) * grid[0] + i) * grid[1] + j) * grid[2] + first[window, 2]
+    longest = int(side[:, 2].max())
+    tables = torch.full((longest, *grid), _NONE, dtype=torch.int32, device=windows.device)
+    tables.view(-1).scatter_reduce_(0, at, window.int(), reduce="amax")
+    for length in range(longest, 1, -1):
+        longer, shorter = tables[length - 1], tables[length - 2]
+        torch.maximum(shorter, longer, out=shorter)
+        torch.maximum(shorter[..., 1:], longer[..., :-1], out=shorter[..., 1:])
+    alone = torch.arange(-1, -tables[0].numel() - 1, -1, dtype=torch.int32, device=windows.device)
+    return torch.where(tables[0] == _NONE, alone.view(grid), tables[0])

@@ -18,16 +18,19 @@ from fedvol.client.local_training import (
 from fedvol.client.personal_training import personal_start, personalise_round
 from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.planned import require_in_plan
+from fedvol.client.pretraining import judge_pretext, pretext_source
 from fedvol.client.refusing import refuse
 from fedvol.config import SitePolicy
-from fedvol.config.strategy import Personalise
-from fedvol.data.batch import Batch, BatchSource
+from fedvol.config.strategy import Finetune, Personalise, Pretrain
+from fedvol.data.batch import Batch
 from fedvol.data.sampling import PatchSource
+from fedvol.data.unlabelled import UnlabelledSource
 from fedvol.errors import FedvolError, NoLabelsError, ReleaseRefusedError
 from fedvol.federation import Action, Exchange, HealthReport, Request, plan_exchange
 from fedvol.models import describe
 from fedvol.plan import NetworkDescription, Plan, num_classes, selection_metrics
 from fedvol.privacy import IN_PROCESS, Contribution, Delivery, Releaser
+from fedvol.ssl import build_pretext
 from fedvol.tasks import build_objective
 from fedvol.telemetry import Observer
 from fedvol.training import place
@@ -78,8 +81,10 @@ class SiteAgent:
         self._releaser = Releaser(
             site=site, plan=plan.digest, policy=policy, audit=audit, delivery=delivery
         )
-        self._net, self._initial_local = network.net, network.initial_local
-        self._sources: dict[int, BatchSource[Batch]] = {}
+        self._network, self._net = network, network.net
+        self._initial_local = network.initial_local
+        self._sources: dict[int, PatchSource] = {}
+        self._pretext_sources: dict[int, UnlabelledSource] = {}
 
     def handle(self, request: Request) -> Contribution:
         """Answer one request; an error becomes a refusal that carries its code alone."""
@@ -112,6 +117,8 @@ class SiteAgent:
                     "a fingerprint was asked for, and the run has its plan already",
                     "Ask for fingerprints before the run is proposed.",
                 )
+            case Action.PRETRAIN:
+                return self._pretrain(request)
             case Action.FINETUNE:
                 return self._train(request)
             case Action.PERSONALISE:
@@ -131,14 +138,40 @@ class SiteAgent:
             software=fedvol.__version__,
             architecture=description.architecture,
             training_cases=len(self._cases.train),
+            pretraining_cases=len(self._cases.pretrain) if self._plan.study.pretrain else 0,
             validation_cases=len(self._cases.validation),
             test_cases=len(self._cases.test),
             skipped=dict(self._cases.skipped),
         )
 
+    def _pretrain(self, request: Request) -> Contribution:
+        stage = self._plan.study.stages[request.stage]
+        if not isinstance(stage, Pretrain):
+            raise self._not_this_stage(request, "pretrains nothing")
+        cases = self._cases.pretrain
+        self._releaser.require_cohort(self._cases.subjects.pretraining)
+        if request.stage not in self._pretext_sources:
+            self._pretext_sources[request.stage] = pretext_source(
+                self._plan, request.stage, cases, site=self._site, device=self._device
+            )
+        exchange = self._exchange(request.stage)
+        work = SiteWork(
+            net=self._network.of(stage),
+            plan=self._plan,
+            exchange=exchange,
+            num_cases=len(cases),
+            objective=build_pretext(stage.task),
+            batches=self._pretext_sources[request.stage],
+            state=self._state(request.run, request.stage),
+            device=self._device,
+            on_step=self._on_step(request),
+        )
+        update = train_round(request, work=work, initial=self._initial_local[request.stage])
+        return self._releaser.update(request, update, exchange=exchange)
+
     def _train(self, request: Request) -> Contribution:
-        if self._personal_stage(request.stage) is not None:
-            raise self._not_this_stage(request, "trains no global model")
+        if not isinstance(self._plan.study.stages[request.stage], Finetune):
+            raise self._not_this_stage(request, "trains no model of the study's task")
         self._require_cases()
         exchange = self._exchange(request.stage)
         state = self._state(request.run, request.stage)
@@ -200,7 +233,7 @@ class SiteAgent:
 
         return on_step
 
-    def _batches(self, stage: int) -> BatchSource[Batch]:
+    def _batches(self, stage: int) -> PatchSource:
         """The stage's batches; kept between rounds, because it holds decoded volumes."""
         if stage not in self._sources:
             self._sources[stage] = PatchSource(
@@ -217,7 +250,10 @@ class SiteAgent:
     def _evaluate(
         self, request: Request, cases: tuple[SiteCase, ...], *, test: bool
     ) -> Contribution:
-        is_personal = self._personal_stage(request.stage) is not None
+        stage = self._plan.study.stages[request.stage]
+        if isinstance(stage, Pretrain):
+            return self._score(request, stage)
+        is_personal = isinstance(stage, Personalise)
         self._load_over_local(
             self._personal_start(request) if is_personal else request.state,
             run=request.run,
@@ -235,6 +271,29 @@ class SiteAgent:
             replicates=evaluation.bootstrap_replicates if test else 0,
             resampling_key=self._resampling_key,
             rows=rows_path(self._folder, request.run, stage=request.stage) if test else None,
+            on_case=lambda done, total: self._observer.event(
+                "site.evaluating", site=self._site, done=done, total=total
+            ),
+            should_stop=lambda: time.monotonic() > deadline_s,
+        )
+        return self._releaser.evaluation(request, judged.sums, judged.report, behind=judged.behind)
+
+    def _score(self, request: Request, stage: Pretrain) -> Contribution:
+        if request.action is not Action.VALIDATE:
+            raise self._not_this_stage(request, "has no model that is tested")
+        self._load_over_local(
+            request.state, run=request.run, stage=request.stage, up_to=request.round
+        )
+        deadline_s = time.monotonic() + request.limit_s
+        judged = judge_pretext(
+            self._network.of(stage),
+            self._cases.pretrain_validation,
+            partners=(*self._cases.pretrain_validation, *self._cases.pretrain),
+            site=self._site,
+            plan=self._plan,
+            stage=stage,
+            resampling_key=self._resampling_key,
+            device=self._device,
             on_case=lambda done, total: self._observer.event(
                 "site.evaluating", site=self._site, done=done, total=total
             ),
@@ -262,10 +321,11 @@ class SiteAgent:
         return self._releaser.norms(request, local, exchange=exchange)
 
     def _load_over_local(self, state: State, *, run: RunId, stage: int, up_to: int) -> None:
-        training = self._plan.study.stages[stage].training
-        place(self._net, training=training, device=self._device)
+        settings = self._plan.study.stages[stage]
+        net = self._network.of(settings)
+        place(net, training=settings.training, device=self._device)
         load_global(
-            self._net,
+            net,
             state,
             exchange=self._exchange(stage),
             state=self._state(run, stage),

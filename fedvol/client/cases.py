@@ -11,7 +11,7 @@ from fedvol.types import SiteId, SubjectId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteCase:
-    """One usable labelled case.
+    """One usable case.
 
     Attributes:
         stored: Its prepared volumes.
@@ -27,9 +27,11 @@ class SiteCases:
     """What the checks left, and what they took.
 
     Attributes:
-        train: Cases to train on.
-        validation: Cases that choose the best round.
-        test: Cases kept for the final figures.
+        train: Labelled cases to train on.
+        validation: Labelled cases that choose the best round.
+        test: Labelled cases kept for the final figures.
+        unlabelled: Cases of the training split without a label.
+        unlabelled_validation: Cases of the validation split without one.
         skipped: Cases left out, by error code.
         skipped_subjects: Subjects behind these.
     """
@@ -39,12 +41,25 @@ class SiteCases:
     test: tuple[SiteCase, ...]
     skipped: Mapping[str, int]
     skipped_subjects: Mapping[str, int]
+    unlabelled: tuple[SiteCase, ...] = ()
+    unlabelled_validation: tuple[SiteCase, ...] = ()
+
+    @property
+    def pretrain(self) -> tuple[SiteCase, ...]:
+        """Cases to pretrain on: all of the training split."""
+        return (*self.train, *self.unlabelled)
+
+    @property
+    def pretrain_validation(self) -> tuple[SiteCase, ...]:
+        """Cases that choose the best round of a pretraining: all of the validation split."""
+        return (*self.validation, *self.unlabelled_validation)
 
     @property
     def subjects(self) -> HeldSubjects:
         """Subjects behind every count of cases."""
         return HeldSubjects(
             training=_num_subjects(self.train),
+            pretraining=_num_subjects(self.pretrain),
             validation=_num_subjects(self.validation),
             test=_num_subjects(self.test),
             skipped=self.skipped_subjects,
@@ -52,24 +67,27 @@ class SiteCases:
 
 
 def open_cases(records: Sequence[CaseRecord], *, store: CaseStore) -> SiteCases:
-    """Open every usable labelled case of one site's catalogue.
+    """Open every usable case of one site's catalogue.
 
     Raises:
         CaseStoreError: A prepared case is absent or cut short. Other damage is found when the case
             is first read.
     """
-    by_split: dict[str, list[SiteCase]] = {"train": [], "validation": [], "test": []}
+    labelled: dict[str, list[SiteCase]] = {"train": [], "validation": [], "test": []}
+    bare: dict[str, list[SiteCase]] = {"train": [], "validation": [], "test": []}
     skipped: dict[str, list[SubjectId]] = {}
     for record in records:
         if not record.is_usable:
             skipped.setdefault(record.verdict, []).append(record.subject)
-        elif record.is_labelled:
+        else:
             case = SiteCase(stored=store.open(record.case), subject=record.subject)
-            by_split[record.split].append(case)
+            (labelled if record.is_labelled else bare)[record.split].append(case)
     return SiteCases(
-        train=tuple(by_split["train"]),
-        validation=tuple(by_split["validation"]),
-        test=tuple(by_split["test"]),
+        train=tuple(labelled["train"]),
+        validation=tuple(labelled["validation"]),
+        test=tuple(labelled["test"]),
+        unlabelled=tuple(bare["train"]),
+        unlabelled_validation=tuple(bare["validation"]),
         skipped={code: len(subjects) for code, subjects in skipped.items()},
         skipped_subjects={code: len(set(subjects)) for code, subjects in skipped.items()},
     )
@@ -93,6 +111,8 @@ def pool(sites: Mapping[SiteId, SiteCases]) -> SiteCases:
         train=union("train"),
         validation=union("validation"),
         test=union("test"),
+        unlabelled=union("unlabelled"),
+        unlabelled_validation=union("unlabelled_validation"),
         skipped={},
         skipped_subjects={},
     )

@@ -1,11 +1,13 @@
 """The network of a plan, built once a process and used by its agents in turn."""
 
 import torch
+from torch import nn
 
-from fedvol.config.strategy import Personalise
-from fedvol.federation import stage_exchange
+from fedvol.config.strategy import Personalise, Pretrain, Stage
+from fedvol.federation import plan_exchange
 from fedvol.models import initial_network, require_architecture, to_arrays
 from fedvol.plan import Plan
+from fedvol.ssl import initial_pretext_network
 from fedvol.training import require_compiler
 from fedvol.types import State
 
@@ -32,14 +34,28 @@ class PlanNetwork:
         self.device = device
         """Where it runs."""
         self.net = initial_network(plan.study)
-        """The network."""
+        """The study's network."""
         require_architecture(self.net, plan.network)
+        self.pretext: nn.Module | None = None
+        """The pretext task's network, where something is pretrained."""
+        if plan.study.pretrain is not None and plan.pretraining is not None:
+            self.pretext = initial_pretext_network(plan.study, plan.study.pretrain)
+            require_architecture(self.pretext, plan.pretraining.network)
         self.initial_local: dict[int, State] = {}
         """Per stage, the local tensors of a site that has none yet; a personal model begins with
         the release instead."""
         for index, stage in enumerate(plan.study.stages):
             if isinstance(stage, Personalise):
                 continue
-            local = stage_exchange(plan.network, stage=stage).local
-            self.initial_local[index] = to_arrays(self.net, [spec.name for spec in local])
+            local = plan_exchange(plan, index).local
+            self.initial_local[index] = to_arrays(self.of(stage), [spec.name for spec in local])
         self.net.to(device=device)
+        if self.pretext is not None:
+            self.pretext.to(device=device)
+
+    def of(self, stage: Stage) -> nn.Module:
+        """The network that a stage trains."""
+        if not isinstance(stage, Pretrain):
+            return self.net
+        assert self.pretext is not None
+        return self.pretext

@@ -4,7 +4,7 @@ from fedvol.errors import ReleaseRefusedError
 from fedvol.federation import Action, Request
 from fedvol.plan import Plan
 
-_TRAINS = frozenset({Action.FINETUNE, Action.PERSONALISE})
+_TRAINS = frozenset({Action.PRETRAIN, Action.FINETUNE, Action.PERSONALISE})
 
 
 def require_in_plan(request: Request, *, plan: Plan) -> None:

@@ -146,11 +146,11 @@ class Voxels:
 
     Attributes:
         levels: Image in int16 levels; scale and offset are the case's.
-        label: Class indices.
+        label: Class indices; None where the case is not annotated.
     """
 
     levels: Int16[np.ndarray, "channel i j k"]
-    label: UInt8[np.ndarray, "i j k"]
+    label: UInt8[np.ndarray, "i j k"] | None
 
 
 class StoredCase:
@@ -196,7 +196,7 @@ class StoredCase:
     @property
     def voxel_bytes(self) -> int:
         """What `voxels` takes in memory."""
-        return prod(self.shape) * (2 * self.num_channels + 1)
+        return prod(self.shape) * (2 * self.num_channels + self.has_label)
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"]:
@@ -263,7 +263,7 @@ class StoredCase:
         start: Triple,
         *,
         image: Float32[np.ndarray, "channel i j k"],
-        label: UInt8[np.ndarray, "i j k"],
+        label: UInt8[np.ndarray, "i j k"] | None,
         voxels: "Voxels | None" = None,
     ) -> None:
         """Write a box of image and label into arrays of its size; what lies outside is padded.
@@ -271,35 +271,36 @@ class StoredCase:
         Args:
             start: First voxel; may be negative or leave the volume.
             image: Filled with the intensities, outside the volume with `PADDING`.
-            label: Filled with the class indices, outside the volume with 0.
+            label: Filled with the class indices, outside the volume with 0; None: not wanted.
             voxels: What `voxels` gave, to read from memory; None reads the file.
 
         Raises:
             CaseStoreError: The case has no label.
         """
-        levels, classes = (
-            (self._section("image"), self._section("label"))
-            if voxels is None
-            else (voxels.levels, voxels.label)
-        )
-        box = Box.at(start, size=_triple(label.shape), shape=self.shape)
+        levels = self._section("image") if voxels is None else voxels.levels
+        box = Box.at(start, size=_triple(image.shape[1:]), shape=self.shape)
         if not box.is_inside:
             image.fill(PADDING)
-            label.fill(0)
         inside = image[(slice(None), *box.outer)]
         inside[...] = np.asarray(levels[(slice(None), *box.inner)])
         inside *= self._scale
         inside += self._offset
+        if label is None:
+            return
+        classes = self._section("label") if voxels is None else voxels.label
+        assert classes is not None
+        if not box.is_inside:
+            label.fill(0)
         label[box.outer] = np.asarray(classes[box.inner])
 
     def voxels(self) -> "Voxels":
         """All voxels in main memory, 2 bytes a channel and 1 for the label.
 
         Raises:
-            CaseStoreError: The case has no label.
+            CaseStoreError: The case is damaged.
         """
         levels = np.asarray(self._section("image")[:])
-        return Voxels(levels=levels, label=self.label())
+        return Voxels(levels=levels, label=self.label() if self.has_label else None)
 
     def check(self) -> None:
         """Compare the whole file with its digest, unless it was compared before."""

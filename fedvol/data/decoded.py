@@ -30,7 +30,7 @@ class DecodedCases:
         """The case's voxels, decompressed now if there is room; None where there is none.
 
         Raises:
-            CaseStoreError: The case has no label, or is damaged.
+            CaseStoreError: The case is damaged.
         """
         held = self._held.get(case)
         if held is not None:

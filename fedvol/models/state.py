@@ -51,6 +51,13 @@ def describe(net: nn.Module) -> tuple[TensorSpec, ...]:
     )
 
 
+def parts_of(net: nn.Module) -> dict[str, TensorKind]:
+    """The part of a network that each tensor of its state lies in, norm layers included."""
+    assert isinstance(net, Parted), f"{type(net)} has no parts"
+    kinds = net.parts()
+    return {name: _part(name, kinds) for name in net.state_dict()}
+
+
 def require_architecture(net: nn.Module, description: NetworkDescription) -> None:
     """Refuse a network that is not the described one.
 
@@ -124,6 +131,10 @@ def _kind(
         return TensorKind.BUFFER
     if name.rpartition(".")[0] in norms:
         return TensorKind.NORM
+    return _part(name, parts)
+
+
+def _part(name: str, parts: Mapping[str, TensorKind]) -> TensorKind:
     owner = name
     while owner not in parts:
         owner, dot, _ = owner.rpartition(".")

@@ -15,12 +15,14 @@ class HeldSubjects:
 
     Attributes:
         training: Behind the training cases.
+        pretraining: Behind the cases it pretrains on, labelled or not.
         validation: Behind the validation cases.
         test: Behind the test cases.
         skipped: Behind the cases left out, by error code.
     """
 
     training: int
+    pretraining: int
     validation: int
     test: int
     skipped: Mapping[str, int]

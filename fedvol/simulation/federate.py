@@ -15,7 +15,7 @@ from fedvol.errors import (
     TimeLimitError,
     classes_by_code,
 )
-from fedvol.federation import Link, MetricSums, Reply, Request, stage_exchange
+from fedvol.federation import Link, MetricSums, Reply, Request, plan_exchange
 from fedvol.models import describe, initial_network, to_arrays
 from fedvol.plan import (
     Fingerprint,
@@ -23,11 +23,13 @@ from fedvol.plan import (
     Plan,
     PlanningRecord,
     Proposal,
+    join_initial,
     state_digest,
 )
 from fedvol.privacy import Contribution
 from fedvol.server import Coordinator, Outcome, ask_fingerprints
 from fedvol.simulation.failures import own_failure
+from fedvol.ssl import describe_pretraining, initial_pretext_network
 from fedvol.telemetry import Observer
 from fedvol.transport import ServerApp, make_server_app, run_in_process
 from fedvol.types import RunId, SiteId, State
@@ -66,17 +68,23 @@ def make_plan(
     """
     net = initial_network(study)
     initial = to_arrays(net)
-    description = NetworkDescription(tensors=describe(net), initial_digest=state_digest(initial))
-    for stage in study.stages:
-        stage_exchange(description, stage=stage)  # what cannot travel is told before any training
+    pretraining = pretext = None
+    if study.pretrain is not None:
+        pretext_net = initial_pretext_network(study, study.pretrain)
+        start = study.finetune.start_from_pretrained()
+        pretraining = describe_pretraining(pretext_net, net, start=start)
+        pretext = to_arrays(pretext_net)
     plan = Plan(
         software=fedvol.__version__,
         study=study,
         sites=tuple(sorted(sites)),
-        network=description,
+        network=NetworkDescription(tensors=describe(net), initial_digest=state_digest(initial)),
+        pretraining=pretraining,
         planning=planning,
     )
-    return plan, initial
+    for index in range(len(study.stages)):
+        plan_exchange(plan, index)  # what cannot travel is told before any training
+    return plan, join_initial(initial, pretext=pretext)
 
 
 def federate_over(

@@ -9,7 +9,8 @@ from pathlib import Path
 import fedvol
 from fedvol.client.prepare import skipped_cases
 from fedvol.config import model_names
-from fedvol.config.strategy import Personalise, Scaffold
+from fedvol.config.metrics import PRETEXT_LOSS
+from fedvol.config.strategy import Personalise, Pretrain, Scaffold
 from fedvol.errors import FedvolError, OutputFolderError
 from fedvol.federation import MetricSums, RoundArguments, RoundState, Stat, difference, merge
 from fedvol.files import atomic_path, digest_file
@@ -35,6 +36,7 @@ from fedvol.report import (
     write_report,
     write_result,
 )
+from fedvol.server.history import best_record, closed_rounds
 from fedvol.simulation.judged import Judged
 from fedvol.simulation.output import Output, held_plan
 from fedvol.simulation.pictures import case_pictures
@@ -193,14 +195,23 @@ def _site(session: Session, site: SiteId) -> SiteResult:
 def _stage(
     session: Session, rounds: Sequence[RoundRecord], index: int, judged: Sequence[Judged]
 ) -> StageResult:
-    stage = session.study.stages[index]
+    study = session.study
+    stage = study.stages[index]
     began = min((record.started for record in rounds), default=None)
     is_personal = isinstance(stage, Personalise)
-    model = model_names.PERSONALISED if is_personal else model_names.FEDERATED
-    best_round = next((one.best_round for one in judged if one.name == model), None)
+    select_by = PRETEXT_LOSS if isinstance(stage, Pretrain) else study.evaluation.select_by
+    if isinstance(stage, Pretrain):
+        best = best_record(
+            closed_rounds([record for record in rounds if record.stage == index]),
+            select_by=select_by,
+        )
+        best_round = best.index if best is not None else None
+    else:
+        model = model_names.PERSONALISED if is_personal else model_names.FEDERATED
+        best_round = next((one.best_round for one in judged if one.name == model), None)
     return StageResult(
         name=stage.kind,
-        kind=session.study.task.kind,
+        kind=stage.task.kind if isinstance(stage, Pretrain) else study.task.kind,
         strategy=stage.method.kind if is_personal else stage.strategy.kind,
         rounds=[
             RoundResult(
@@ -233,7 +244,7 @@ def _stage(
             for record in rounds
             if record.stage == index and record.state is RoundState.CLOSED
         ],
-        select_by=session.study.evaluation.select_by,
+        select_by=select_by,
         best_round=best_round,
     )
 

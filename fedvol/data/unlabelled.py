@@ -1,0 +1,120 @@
+"""Patches for pretraining, from labelled and unlabelled cases alike; a function of the step."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedvol.config.data import Augmentation
+from fedvol.data.augmentation import change_in_place, draw_changes
+from fedvol.data.batch import UnlabelledBatch
+from fedvol.data.case_store import StoredCase
+from fedvol.data.decoded import SHARED, DecodedCases
+from fedvol.data.sampling import patch_start
+from fedvol.errors import NoCasesError
+from fedvol.plan import derive_seed
+from fedvol.types import Digest, Triple
+
+
+class UnlabelledSource:
+    """Draws the unlabelled batches of one stage at one site; a `BatchSource`.
+
+    A case is drawn uniformly, then a patch anywhere in it; what a patch lacks is padded
+    (`PADDING`). Labels are never read. In a batch of pairs the partner of a patch is drawn in the
+    same way among the other cases, so that no partner comes from the patch's own case.
+
+    Args:
+        cases: The cases; several sites' together for the pooled model.
+        size: Voxels of a patch along i, j, k.
+        batch_size: Patches of a batch, partners not counted.
+        in_pairs: Whether each patch comes with a partner, in the second half of the batch.
+        augmentation: Random changes; None for none.
+        plan: Digest of the plan.
+        scope: Site, stage and the like; with the plan and the step it seeds every draw.
+        device: Where the batch is put and augmented.
+        decoded: Cases in main memory, where there is room.
+
+    Raises:
+        NoCasesError: There is no case, or a single one where pairs are wanted.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[StoredCase],
+        *,
+        size: Triple,
+        batch_size: int,
+        in_pairs: bool,
+        augmentation: Augmentation | None,
+        plan: Digest,
+        scope: tuple[str | int, ...],
+        device: torch.device,
+        decoded: DecodedCases = SHARED,
+    ) -> None:
+        needed = 2 if in_pairs else 1
+        if len(cases) < needed:
+            raise NoCasesError(
+                " ".join(map(str, scope)),
+                "no case to draw patches from"
+                if not cases
+                else "a single case, and the pretext task blends patches of different cases",
+                f"Add cases: {needed} at least.",
+            )
+        self._cases = sorted(cases, key=lambda case: case.case)
+        self._size = size
+        self._batch_size = batch_size
+        self._in_pairs = in_pairs
+        self._augmentation = augmentation
+        self._plan = plan
+        self._scope = scope
+        self._device = device
+        self._decoded = decoded
+        is_apart = device.type != "cpu"
+        self._reader = ThreadPoolExecutor(max_workers=1) if is_apart else None
+        self._ahead: tuple[int, Future[Tensor]] | None = None
+
+    def batch(self, step: int) -> UnlabelledBatch:
+        """The batch of one step; the same at every call.
+
+        Args:
+            step: Counted from 0 over the whole stage.
+
+        Raises:
+            CaseStoreError: A case that is read for the first time is damaged.
+        """
+        image = self._host(step).to(self._device, non_blocking=True)
+        if self._augmentation is not None:
+            generator = torch.Generator().manual_seed(self._seed("augmentation", step))
+            changes = draw_changes(len(image), config=self._augmentation, generator=generator)
+            nothing = torch.zeros((len(image), *self._size), dtype=torch.uint8, device=image.device)
+            change_in_place(image, nothing, changes=changes, generator=generator)
+        return UnlabelledBatch(image=image, seed=self._seed("objective", step))
+
+    def _seed(self, purpose: str, step: int) -> int:
+        return derive_seed(self._plan, *self._scope, purpose, step)
+
+    def _host(self, step: int) -> Tensor:
+        """Patches before augmentation, in main memory; the next step's are read meanwhile."""
+        if self._reader is None:
+            return self._read(step)
+        ahead, self._ahead = self._ahead, None
+        patches = ahead[1].result() if ahead and ahead[0] == step else self._read(step)
+        self._ahead = step + 1, self._reader.submit(self._read, step + 1)
+        return patches
+
+    def _read(self, step: int) -> Tensor:
+        rng = np.random.default_rng(self._seed("patches", step))
+        drawn = [int(rng.integers(len(self._cases))) for _ in range(self._batch_size)]
+        if self._in_pairs:
+            others = len(self._cases) - 1
+            drawn += [(one + 1 + int(rng.integers(others))) % (others + 1) for one in drawn]
+        is_pinned = self._device.type == "cuda"
+        shape = (len(drawn), self._cases[0].num_channels, *self._size)
+        images = torch.empty(shape, dtype=torch.float32, pin_memory=is_pinned)
+        for image, index in zip(images.numpy(), drawn, strict=True):
+            case = self._cases[index]
+            start = patch_start(case, size=self._size, is_foreground=False, rng=rng)
+            case.read_patch(start, image=image, label=None, voxels=self._decoded.voxels(case))
+        return images

@@ -1,0 +1,108 @@
+"""From a study's pretrain stage to its task, its network, and what finetuning takes of it."""
+
+from typing import assert_never
+
+from torch import nn
+
+from fedvol.config import Study
+from fedvol.config.pretext import ModelsGenesis, PretextTask, RotationPrediction, VolumeFusion
+from fedvol.config.strategy import Pretrain, Start
+from fedvol.models import describe, to_arrays
+from fedvol.models.state import parts_of
+from fedvol.plan import (
+    NetworkDescription,
+    Pretraining,
+    Taken,
+    TensorKind,
+    derive_seed,
+    digest_json,
+    state_digest,
+)
+from fedvol.ssl.models_genesis import ModelsGenesisTask, models_genesis_network
+from fedvol.ssl.networks import BODY
+from fedvol.ssl.rotation import RotationTask, rotation_network
+from fedvol.ssl.task import Pretext
+from fedvol.ssl.volume_fusion import VolumeFusionTask, volume_fusion_network
+from fedvol.types import Triple
+
+_BEGINNING = frozenset({TensorKind.STEM, TensorKind.ENCODER})
+
+
+def build_pretext(task: PretextTask) -> Pretext:
+    """The objective of a pretext task."""
+    match task:
+        case VolumeFusion():
+            return VolumeFusionTask(task)
+        case ModelsGenesis():
+            return ModelsGenesisTask(task)
+        case RotationPrediction():
+            return RotationTask(task)
+        case _:
+            assert_never(task)
+
+
+def initial_pretext_network(study: Study, stage: Pretrain) -> nn.Module:
+    """The network of a study's pretext task with the weights every site begins with.
+
+    Same study, same bits; nothing else draws from the same random numbers.
+
+    Raises:
+        NetworkConfigError: The task cannot train the study's network.
+    """
+    task, network = stage.task, study.network
+    in_channels, patch = len(study.data.channels), pretext_patch(study, stage)
+    seed = derive_seed(digest_json(study.seed), "initial pretext weights")
+    match task:
+        case VolumeFusion():
+            return volume_fusion_network(
+                task, network, in_channels=in_channels, patch=patch, seed=seed
+            )
+        case ModelsGenesis():
+            return models_genesis_network(
+                task, network, in_channels=in_channels, patch=patch, seed=seed
+            )
+        case RotationPrediction():
+            return rotation_network(task, network, in_channels=in_channels, patch=patch, seed=seed)
+        case _:
+            assert_never(task)
+
+
+def pretext_patch(study: Study, stage: Pretrain) -> Triple:
+    """Voxels along i, j, k of a patch of a pretrain stage."""
+    return stage.patches.size if stage.patches is not None else study.patches.size
+
+
+def pretext_batch_size(study: Study, stage: Pretrain) -> int:
+    """Patches of a batch of a pretrain stage, partners not counted."""
+    return stage.patches.batch_size if stage.patches is not None else study.patches.batch_size
+
+
+def describe_pretraining(pretext: nn.Module, net: nn.Module, *, start: Start) -> Pretraining:
+    """What is pretrained, and which of its tensors the study's network takes over.
+
+    A tensor is taken over under the same name, less `BODY`, where shape and type agree; heads
+    never are.
+
+    Args:
+        pretext: The pretext task's network, with its initial weights.
+        net: The study's network.
+        start: What of it is wanted.
+    """
+    parts = parts_of(pretext)
+    tensors = describe(pretext)
+    theirs = {spec.name: spec for spec in describe(net)}
+    wanted = _BEGINNING if start.parts == "encoder" else frozenset(TensorKind) - {TensorKind.HEAD}
+    taken = tuple(
+        Taken(source=spec.name, target=target)
+        for spec in tensors
+        if parts[spec.name] in wanted
+        and (target := spec.name.removeprefix(BODY)) in theirs
+        and (spec.shape, spec.dtype) == (theirs[target].shape, theirs[target].dtype)
+    )
+    return Pretraining(
+        network=NetworkDescription(
+            tensors=tensors, initial_digest=state_digest(to_arrays(pretext))
+        ),
+        encoder=tuple(name for name, part in parts.items() if part in _BEGINNING),
+        taken=taken,
+    )

@@ -58,9 +58,7 @@ def initial_pretext_network(study: Study, stage: Pretrain) -> nn.Module:
                 task, network, in_channels=in_channels, patch=patch, seed=seed
             )
         case ModelsGenesis():
-            return models_genesis_network(
-                task, network, in_channels=in_channels, patch=patch, seed=seed
-            )
+            return models_genesis_network(network, in_channels=in_channels, patch=patch, seed=seed)
         case RotationPrediction():
             return rotation_network(task, network, in_channels=in_channels, patch=patch, seed=seed)
         case _:

@@ -78,7 +78,7 @@ class RotationTask:
             loss = self.loss(net, batch)
         return PretextScore(loss=loss.item(), trivial_loss=math.log(len(self.turns)))
 
-    def picture(self, _net: nn.Module, _batch: UnlabelledBatch) -> None:
+    def picture(self, net: nn.Module, batch: UnlabelledBatch) -> None:
         """Nothing to see: the answer is one class."""
         return
 

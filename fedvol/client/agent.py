@@ -20,6 +20,7 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.planned import require_in_plan
 from fedvol.client.pretraining import judge_pretext, pretext_source
 from fedvol.client.refusing import refuse
+from fedvol.client.starting import begins_anew, learning_tensors
 from fedvol.config import SitePolicy
 from fedvol.config.strategy import Finetune, Personalise, Pretrain
 from fedvol.data.batch import Batch
@@ -199,6 +200,8 @@ class SiteAgent:
 
     def _work(self, request: Request) -> SiteWork[Batch]:
         study = self._plan.study
+        stage = study.stages[request.stage]
+        is_finetune = isinstance(stage, Finetune)
         return SiteWork(
             net=self._net,
             plan=self._plan,
@@ -206,6 +209,10 @@ class SiteAgent:
             num_cases=len(self._cases.train),
             objective=build_objective(study.task, num_classes=num_classes(study.data)),
             batches=self._batches(request.stage),
+            only=learning_tensors(stage, self._net, round_index=request.round)
+            if is_finetune
+            else None,
+            begins_anew=is_finetune and begins_anew(stage, round_index=request.round),
             state=self._state(request.run, request.stage),
             device=self._device,
             on_step=self._on_step(request),

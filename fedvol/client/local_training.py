@@ -47,6 +47,7 @@ class SiteWork(Generic[AnyBatch]):
         objective: What is learned.
         batches: Batches drawn from the cases.
         only: Tensors that learn; None: all of them.
+        begins_anew: Whether moments of earlier rounds are left aside.
         state: The site's files of this run and stage.
         device: Where to train.
         on_step: Called with step, steps of the round, loss.
@@ -62,6 +63,7 @@ class SiteWork(Generic[AnyBatch]):
     device: torch.device
     on_step: OnStep
     only: Collection[str] | None = None
+    begins_anew: bool = False
 
 
 def train_round(request: Request, *, work: SiteWork[AnyBatch], initial: State) -> Update:
@@ -124,7 +126,7 @@ def take_steps(
     stage, state = work.plan.study.stages[request.stage], work.state
     window = _window(stage, request.round)
     deadline_s = time.monotonic() + request.limit_s
-    keeps_moments = stage.training.optimiser_state == "keep"
+    keeps_moments = stage.training.optimiser_state == "keep" and not work.begins_anew
     watch = Watch(
         checkpoint=LocalCheckpoint(
             state.folder / f"round-{request.round:06d}.progress",

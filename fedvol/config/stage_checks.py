@@ -15,6 +15,7 @@ from fedvol.config.strategy import (
     Finetune,
     Personalise,
     Pretrain,
+    Scaffold,
     Stage,
 )
 from fedvol.errors import Problem
@@ -83,6 +84,7 @@ def stages_alone(stages: tuple[Stage, ...]) -> Iterator[Problem]:
                 yield from _federated(f"{where}.strategy", stage)
             case Finetune():
                 yield from _federated(f"{where}.strategy", stage)
+                yield from _start(f"{where}.start", stage)
                 if stage.start is not None and "pretrain" not in kinds[:index]:
                     yield Problem(
                         where=f"{where}.start",
@@ -94,6 +96,28 @@ def stages_alone(stages: tuple[Stage, ...]) -> Iterator[Problem]:
                     yield from _overshoot(f"{where}.method.pull", stage.method.pull, stage.training)
             case _:
                 assert_never(stage)
+
+
+def _start(where: str, stage: Finetune) -> Iterator[Problem]:
+    start = stage.start
+    if start is None:
+        return
+    if start.heads_first_rounds >= stage.rounds:
+        yield Problem(
+            where=f"{where}.heads_first_rounds",
+            what=f"the heads alone learn in {start.heads_first_rounds} rounds, and the stage has "
+            f"{stage.rounds}",
+            fix="Use fewer, or more rounds.",
+        )
+    if isinstance(stage.strategy, Scaffold) and (
+        start.heads_first_rounds or start.frozen != "nothing"
+    ):
+        yield Problem(
+            where=where,
+            what="scaffold corrects every gradient by those of the round before, and not every "
+            "tensor has one where parts stand still",
+            fix='Use another strategy, or heads_first_rounds = 0 and frozen = "nothing".',
+        )
 
 
 def _federated(where: str, stage: Pretrain | Finetune) -> Iterator[Problem]:

@@ -1,0 +1,41 @@
+"""What learns in a round of finetuning that started from a pretrained network."""
+
+from torch import nn
+
+from fedvol.config.strategy import Finetune
+from fedvol.models.state import parts_of
+from fedvol.plan import TensorKind
+
+_BEGINNING = frozenset({TensorKind.STEM, TensorKind.ENCODER})
+
+
+def learning_tensors(stage: Finetune, net: nn.Module, *, round_index: int) -> frozenset[str] | None:
+    """Tensors that learn in a round; None: all of them.
+
+    In the first rounds the heads alone, if the study says so; with a frozen encoder all but what
+    lies in stem and encoder, norm layers included.
+
+    Args:
+        stage: The finetune stage.
+        net: Its network.
+        round_index: The round, from 1.
+    """
+    start = stage.start
+    if start is None:
+        return None
+    parts = parts_of(net)
+    if round_index <= start.heads_first_rounds:
+        return frozenset(name for name, part in parts.items() if part is TensorKind.HEAD)
+    if start.frozen == "encoder":
+        return frozenset(name for name, part in parts.items() if part not in _BEGINNING)
+    return None
+
+
+def begins_anew(stage: Finetune, *, round_index: int) -> bool:
+    """Whether a round is the first in which more than the heads learns: old moments lack the rest.
+
+    Args:
+        stage: The finetune stage.
+        round_index: The round, from 1.
+    """
+    return stage.start is not None and round_index == stage.start.heads_first_rounds + 1

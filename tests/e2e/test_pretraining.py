@@ -1,0 +1,184 @@
+"""A federation that pretrains on unlabelled cases, and finetunes from what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pretraining import pretrained_study, pretrained_text
+from tiny import CPU, Events, Federation, LastState, make_federation
+
+from fedvol.client.cases import SiteCases
+from fedvol.client.pretraining import pretext_source
+from fedvol.config.loading import parse_study
+from fedvol.errors import NoCasesError, NoLabelsError
+from fedvol.federation import RoundState, SiteState, plan_exchange
+from fedvol.models import to_arrays
+from fedvol.plan import TensorKind, network_part
+from fedvol.ssl import build_pretext, initial_pretext_network
+from fedvol.store import ALL_SITES, CheckpointKind, RunStore, open_engine
+from fedvol.training import Window, threads, train
+from fedvol.types import Json, SiteId, State
+
+Cases = Mapping[SiteId, SiteCases]
+SITE = SiteId("hospital_1")
+ONE_IS_ENOUGH = "[federation]\nmin_sites = 1\n"
+
+
+def bases(federation: Federation) -> dict[int, State]:
+    """What each stage began with."""
+    engine = open_engine(federation.folder / "run.db")
+    try:
+        held = RunStore(engine).checkpoints("federated", kind=CheckpointKind.INITIAL)  # pyright: ignore[reportArgumentType]
+    finally:
+        engine.dispose()
+    return {one.stage: federation.state(one.digest) for one in held}
+
+
+def test_a_pretraining_at_one_site_is_the_training_loop(tiny_cases: Cases, tmp_path: Path) -> None:
+    study = parse_study(
+        pretrained_text().replace("rounds = 2", "rounds = 1") + ONE_IS_ENOUGH, where="tiny.toml"
+    )
+    federation = make_federation(study, cases={SITE: tiny_cases[SITE]}, folder=tmp_path)
+    federation.run()
+    stage = study.pretrain
+    assert stage is not None
+    net = initial_pretext_network(study, stage)
+    cases = tiny_cases[SITE].pretrain
+    with threads(1):
+        train(
+            net,
+            objective=build_pretext(stage.task),
+            batches=pretext_source(federation.plan, 0, cases, site=SITE, device=CPU),
+            config=stage.training,
+            window=Window(first_step=0, num_steps=3, total_steps=3),
+            device=CPU,
+        )
+    trained = to_arrays(net)
+    started = bases(federation)[1]
+    assert federation.plan.pretraining is not None
+    taken = federation.plan.pretraining.taken
+    kinds = {spec.name: spec.kind for spec in federation.plan.network.tensors}
+    assert {one.target for one in taken} == {
+        n for n, k in kinds.items() if k is not TensorKind.HEAD
+    }
+    for one in taken:
+        np.testing.assert_allclose(
+            started[one.target], trained[one.source], rtol=0, atol=1e-6, err_msg=one.target
+        )
+
+
+def test_finetuning_starts_from_the_best_round_and_heads_begin_anew(
+    tiny_cases: Cases, tmp_path: Path
+) -> None:
+    federation = make_federation(pretrained_study(), cases=tiny_cases, folder=tmp_path)
+    federation.run()
+    rounds = federation.rounds()
+    assert [(one.stage, one.index, one.state) for one in rounds] == [
+        *((0, index, RoundState.CLOSED) for index in (1, 2)),
+        *((1, index, RoundState.CLOSED) for index in (1, 2, 3)),
+    ]
+    losses = [one.metrics[ALL_SITES]["pretext_loss"].value for one in rounds[:2]]
+    assert all(loss is not None and np.isfinite(loss) for loss in losses)
+    started, initial = bases(federation)[1], network_part(federation.initial)
+    heads = [s.name for s in federation.plan.network.tensors if s.kind is TensorKind.HEAD]
+    assert heads
+    for name, array in started.items():
+        assert np.array_equal(array, initial[name]) == (name in heads), name
+
+
+def test_a_site_with_unlabelled_cases_alone_pretrains_and_sits_the_finetuning_out(
+    tiny_cases: Cases, tmp_path: Path
+) -> None:
+    bare = tiny_cases[SITE]
+    bare = replace(bare, train=(), unlabelled=bare.train, validation=(), test=())
+    federation = make_federation(
+        pretrained_study(), cases={**tiny_cases, SITE: bare}, folder=tmp_path
+    )
+    federation.run()
+    told = {(one.stage, site.site): site for one in federation.rounds() for site in one.sites}
+    assert told[0, SITE].state is SiteState.CONTRIBUTED
+    assert told[0, SITE].cases == len(bare.unlabelled)
+    assert told[1, SITE].state is SiteState.NO_LABELS
+    assert told[1, SITE].code == NoLabelsError.code
+
+
+def test_a_site_with_one_case_cannot_blend_two_and_the_others_go_on(
+    tiny_cases: Cases, tmp_path: Path
+) -> None:
+    lone = replace(tiny_cases[SITE], train=tiny_cases[SITE].train[:1], unlabelled=())
+    study = parse_study(pretrained_text() + ONE_IS_ENOUGH, where="tiny.toml")
+    federation = make_federation(study, cases={**tiny_cases, SITE: lone}, folder=tmp_path)
+    federation.run()
+    first = federation.rounds()[0]
+    by_site = {site.site: site for site in first.sites}
+    assert by_site[SITE].state is SiteState.REFUSED
+    assert by_site[SITE].code == NoCasesError.code
+    assert first.state is RoundState.CLOSED
+
+
+@pytest.mark.parametrize("at", [(0, 2), (1, 1), (1, 2)])
+def test_a_run_that_was_cut_off_goes_on_to_the_same_release(
+    at: tuple[int, int], tiny_cases: Cases, tmp_path: Path
+) -> None:
+    class Cut(Events):
+        def event(self, name: str, /, **fields: Json) -> None:
+            super().event(name, **fields)
+            if name == "round.opened" and (fields["stage"], fields["round"]) == at:
+                raise KeyboardInterrupt
+
+    study = pretrained_study()
+    whole = make_federation(study, cases=tiny_cases, folder=tmp_path / "whole")
+    undisturbed, _ = whole.run()
+    federation = make_federation(study, cases=tiny_cases, folder=tmp_path / "cut")
+    federation.observer = Cut()
+    with pytest.raises(KeyboardInterrupt):
+        federation.run()
+    federation.observer = Events()
+    resumed, _ = federation.run()
+    assert resumed.release == undisturbed.release
+    assert bases(federation).keys() == {0, 1}
+
+
+def test_what_does_not_travel_is_never_taken_over(tiny_cases: Cases, tmp_path: Path) -> None:
+    study = pretrained_study(keys='exchange = "encoder"')
+    federation = make_federation(study, cases=tiny_cases, folder=tmp_path)
+    shared = {spec.name for spec in plan_exchange(federation.plan, 0).shared}
+    assert shared
+    assert all(name.startswith(("stem.", "encoder.")) for name in shared)
+    assert any(".norm." in name for name in shared)
+    federation.run()
+    started, initial = bases(federation)[1], network_part(federation.initial)
+    changed = {name for name, array in started.items() if not np.array_equal(array, initial[name])}
+    assert changed == shared
+
+
+def test_a_frozen_encoder_stands_still(tiny_cases: Cases, tmp_path: Path) -> None:
+    study = pretrained_study(start='frozen = "encoder"')
+    federation = make_federation(study, cases=tiny_cases, folder=tmp_path)
+    outcome, _ = federation.run()
+    started, released = bases(federation)[1], federation.state(outcome.release)
+    for name, array in released.items():
+        is_frozen = name.startswith(("stem.", "encoder."))
+        assert np.array_equal(array, started[name]) == is_frozen, name
+
+
+def test_heads_learn_first(tiny_cases: Cases, tmp_path: Path) -> None:
+    study = pretrained_study(start="heads_first_rounds = 1")
+    federation = make_federation(study, cases=tiny_cases, folder=tmp_path)
+    seen: list[State] = []
+
+    class Watching(LastState):
+        def event(self, name: str, /, **fields: Json) -> None:
+            super().event(name, **fields)
+            if name == "round.closed" and fields["stage"] == 1:
+                seen.append(self.state)
+
+    Watching(federation)
+    federation.run()
+    started = bases(federation)[1]
+    after_first, after_second = seen[0], seen[1]
+    for name, array in started.items():
+        assert np.array_equal(array, after_first[name]) != name.startswith("heads."), name
+        assert not np.array_equal(after_first[name], after_second[name]), name

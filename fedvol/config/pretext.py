@@ -15,6 +15,9 @@ from fedvol.config.data import Axis, Share
 Side = Annotated[int, Field(ge=2, le=64)]
 Positive = Annotated[float, Field(gt=0, lt=1)]
 
+TOKEN_SIDE = 16
+"""Side of a token of `unetr` in voxels."""
+
 
 class VolumeFusion(Section):
     """Say voxel by voxel how two scans were blended (Wang et al. 2023, MIS-FM)."""
@@ -147,3 +150,8 @@ PretextTask = Annotated[
     | RotationPrediction,
     Field(discriminator="kind"),
 ]
+
+
+def num_masked(mask_ratio: float, *, num_blocks: int) -> int:
+    """How many of so many blocks, or tokens, are masked: the nearest whole number."""
+    return round(mask_ratio * num_blocks)

@@ -2,16 +2,30 @@
 
 import math
 from collections.abc import Iterator
+from itertools import accumulate
 
 from fedvol.config.data import Spacing
 from fedvol.config.network import (
+    UNETR,
     Network,
     ResidualEncoderPreset,
     ResidualEncoderUNet,
     UNet,
+    level_strides,
 )
 from fedvol.config.open_study import OpenNetwork, PlannedNetwork
-from fedvol.config.pretext import ModelsGenesis, RotationPrediction, VolumeFusion
+from fedvol.config.patch_rule import patch_rule
+from fedvol.config.pretext import (
+    TOKEN_SIDE,
+    MaskedAutoencoder,
+    MaskedTokens,
+    ModelsGenesis,
+    RotationPrediction,
+    SparkMAE,
+    VoCo,
+    VolumeFusion,
+    num_masked,
+)
 from fedvol.errors import Problem
 from fedvol.types import Triple
 
@@ -20,8 +34,55 @@ AnyNetwork = Network | OpenNetwork
 WITH_ENCODER = UNet | ResidualEncoderUNet | ResidualEncoderPreset | PlannedNetwork
 """Networks whose encoder stands alone."""
 
+SparseNetwork = UNet | ResidualEncoderUNet | ResidualEncoderPreset | PlannedNetwork
+"""Networks whose encoder can be applied to visible voxels alone."""
+
 _WINDOWS_PER_SIDE = 10
 """Models Genesis: sides of a patch per longest side of a window."""
+
+
+def mae_on(
+    config: MaskedAutoencoder, *, where: str, patch: Triple, network: AnyNetwork
+) -> Iterator[Problem]:
+    """Blocks must divide the patch, some of them masked and some not.
+
+    Args:
+        config: The task's section.
+        where: Its key path.
+        patch: Voxels along i, j, k.
+        network: The study's network.
+    """
+    yield from _values_per_voxel(config.kind, network)
+    yield from _blocks(config, where=where, patch=patch)
+
+
+def mae_vit_on(
+    config: MaskedTokens, *, where: str, patch: Triple, network: AnyNetwork
+) -> Iterator[Problem]:
+    """The network must have tokens, some of them masked and some not.
+
+    Args:
+        config: The task's section.
+        where: Its key path.
+        patch: Voxels along i, j, k; multiples of a token.
+        network: The study's network.
+    """
+    if not isinstance(network, UNETR):
+        yield Problem(
+            where="network.kind",
+            what=f"{config.kind} trains the vision transformer of unetr, and the network is "
+            f"{network.kind}",
+            fix='Choose unetr, or the pretext task "mae".',
+        )
+        return
+    if config.decoder_width % network.num_heads:
+        yield Problem(
+            where=f"{where}.decoder_width",
+            what=f"{config.decoder_width} values per token cannot be divided among the network's "
+            f"{network.num_heads} heads",
+            fix=f"Use a multiple of {network.num_heads}.",
+        )
+    yield from _some_of_both(config, side=TOKEN_SIDE, where=where, patch=patch)
 
 
 def models_genesis_on(
@@ -105,6 +166,39 @@ def rotation_on(
         )
 
 
+def s3d_on(
+    config: SparkMAE, *, where: str, patch: Triple, network: AnyNetwork
+) -> Iterator[Problem]:
+    """The network must be one of ours without batch norm, and blocks whole on its grids.
+
+    Args:
+        config: The task's section.
+        where: Its key path.
+        patch: Voxels along i, j, k.
+        network: The study's network.
+    """
+    if not isinstance(network, SparseNetwork):
+        yield Problem(
+            where="network.kind",
+            what=f"{config.kind} applies the encoder to visible blocks alone, which is not made "
+            f"for {network.kind}",
+            fix='Choose unet, resenc_unet or resenc_preset, or the pretext task "mae".',
+        )
+        return
+    if network.norm == "batch":
+        yield Problem(
+            where="network.norm",
+            what=f"{config.kind} takes the statistics of norm layers over the visible blocks of "
+            "each patch, and batch norm takes them over the batch",
+            fix='Use "instance" or "group".',
+        )
+    problems = [
+        *_blocks(config, where=where, patch=patch),
+        *_halved_blocks(config, where=where, network=network),
+    ]
+    yield from problems or _lone_voxel(config, where=where, patch=patch, network=network)
+
+
 def volume_fusion_on(
     config: VolumeFusion, *, where: str, patch: Triple, network: AnyNetwork
 ) -> Iterator[Problem]:
@@ -136,6 +230,55 @@ def volume_fusion_on(
         )
 
 
+def voco_on(config: VoCo, *, where: str, patch: Triple, network: AnyNetwork) -> Iterator[Problem]:
+    """The encoder must stand alone and take each crop of the grid.
+
+    Args:
+        config: The task's section.
+        where: Its key path.
+        patch: Voxels along i, j, k.
+        network: The study's network.
+    """
+    if not isinstance(network, WITH_ENCODER):
+        yield Problem(
+            where="network.kind",
+            what=f"{config.kind} trains the encoder alone, and that of {network.kind} does not "
+            "stand alone",
+            fix="Choose unet, resenc_unet or resenc_preset, or a pretext task that trains the "
+            "decoder too.",
+        )
+        return
+    if math.prod(config.grid) == 1:
+        yield Problem(
+            where=f"{where}.grid",
+            what="a grid of one crop has nothing to be told from it",
+            fix="Use 2 or more along some axis.",
+        )
+    if isinstance(network, PlannedNetwork) and network.fixed_strides is None:
+        return  # what planning makes is checked in its turn
+    rule = patch_rule(network)
+    fitting = True
+    for axis, (side, count) in enumerate(zip(patch, config.grid, strict=True)):
+        step = rule.multiple_of[axis]
+        if side % (count * step):
+            fitting = False
+            yield Problem(
+                where=f"{where}.grid[{axis}]",
+                what=f"{side} voxels cannot be divided into {count} crops of whole multiples of "
+                f"{step}, the product of the network's strides along {'ijk'[axis]}",
+                fix=f"Use a patch of a multiple of {count * step} voxels there, or fewer crops.",
+            )
+    crop = [side // count for side, count in zip(patch, config.grid, strict=True)]
+    coarsest = [side // step for side, step in zip(crop, rule.coarsest, strict=True)]
+    if fitting and network.norm == "instance" and math.prod(coarsest) == 1:
+        yield Problem(
+            where=f"{where}.grid",
+            what=f"in a crop of {crop} voxels the coarsest stage would see a single one, which "
+            "instance norm makes 0",
+            fix="Use a larger patch, fewer crops, another norm or fewer network stages.",
+        )
+
+
 def _values_per_voxel(task: str, network: AnyNetwork) -> Iterator[Problem]:
     if network.predicts != "voxels":
         yield Problem(
@@ -148,3 +291,72 @@ def _values_per_voxel(task: str, network: AnyNetwork) -> Iterator[Problem]:
 
 def _or_one_axis(config: RotationPrediction, *, where: str) -> str:
     return f", or set {where}.axis to turn about one axis only" if config.axis is None else ""
+
+
+def _blocks(
+    config: MaskedAutoencoder | SparkMAE, *, where: str, patch: Triple
+) -> Iterator[Problem]:
+    divided = [axis for axis, side in enumerate(patch) if side % config.block]
+    for axis in divided:
+        yield Problem(
+            where=f"{where}.block",
+            what=f"{patch[axis]} voxels along {'ijk'[axis]} are no whole blocks of {config.block}",
+            fix=f"Use a divisor of {math.gcd(*patch)}, or a patch of whole blocks.",
+        )
+    if not divided:
+        yield from _some_of_both(config, side=config.block, where=where, patch=patch)
+
+
+def _some_of_both(
+    config: MaskedAutoencoder | SparkMAE | MaskedTokens, *, side: int, where: str, patch: Triple
+) -> Iterator[Problem]:
+    count = math.prod(length // side for length in patch)
+    if not 0 < num_masked(config.mask_ratio, num_blocks=count) < count:
+        yield Problem(
+            where=f"{where}.mask_ratio",
+            what=f"of the patch's {count} cubes of {side} voxels a side, {config.mask_ratio:g} are "
+            "masked, which is none or all of them",
+            fix="Use a larger patch, or a share nearer to one half.",
+        )
+
+
+def _halved_blocks(config: SparkMAE, *, where: str, network: SparseNetwork) -> Iterator[Problem]:
+    """A level finer than the blocks whose positions lie in two of them."""
+    for level, total in enumerate(_total_strides(network)):
+        if max(total) <= config.block and any(config.block % step for step in total):
+            yield Problem(
+                where=f"{where}.block",
+                what=f"blocks of {config.block} voxels are no whole positions of network stage "
+                f"{level}, which has one for {list(total)} voxels",
+                fix=f"Use a multiple of {math.lcm(*total)}, or other network.strides.",
+            )
+
+
+def _lone_voxel(
+    config: SparkMAE, *, where: str, patch: Triple, network: SparseNetwork
+) -> Iterator[Problem]:
+    """A level on which instance norm has a single visible position."""
+    num_blocks = math.prod(side // config.block for side in patch)
+    num_visible = num_blocks - num_masked(config.mask_ratio, num_blocks=num_blocks)
+    for level, total in enumerate(_total_strides(network)):
+        if any(config.block % step for step in total):
+            return  # coarser than the blocks: everything counts as visible
+        positions = num_visible * math.prod(config.block // step for step in total)
+        if positions == 1 and network.norm == "instance":
+            yield Problem(
+                where=f"{where}.mask_ratio",
+                what=f"network stage {level} would see a single voxel, which instance norm makes 0",
+                fix="Use a larger patch, a smaller share, or another norm.",
+            )
+
+
+def _total_strides(network: SparseNetwork) -> list[Triple]:
+    """Voxels of the patch per position of each level; none where planning has yet to say."""
+    match network:
+        case UNet() | ResidualEncoderUNet():
+            strides = level_strides(network)
+        case ResidualEncoderPreset():
+            return _total_strides(network.explicit())
+        case _:
+            strides = network.fixed_strides or ()
+    return list(accumulate(strides, lambda a, b: (a[0] * b[0], a[1] * b[1], a[2] * b[2])))

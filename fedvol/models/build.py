@@ -81,7 +81,7 @@ def build_network(
                 config.explicit(), in_channels=in_channels, num_classes=num_classes, seed=seed
             )
         case _:
-            with _global_draws(seed=seed):
+            with seeded_draws(seed):
                 return build_monai(
                     config, in_channels=in_channels, num_classes=num_classes, patch=patch
                 )
@@ -120,6 +120,20 @@ def unet_shape(
         )
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextmanager
+def seeded_draws(seed: int) -> Generator[None]:
+    """Let constructors draw from a seed, and leave the global random state as it was.
+
+    Torch's and MONAI's draw a module's initial weights from torch's global generator.
+    """
+    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 def _encoder_level(
     config: PlainUNet | ResidualEncoderUNet, *, level: int, kernel: Triple, stride: Triple
 ) -> nn.Module:
@@ -151,17 +165,3 @@ def _draw_weights(net: nn.Module, *, generator: torch.Generator) -> None:
             module.reset_parameters()
         else:
             assert not list(module.parameters(recurse=False)), f"{type(module)} has no rule"
-
-
-_ONE_AT_A_TIME = threading.Lock()
-
-
-@contextmanager
-def _global_draws(*, seed: int) -> Generator[None]:
-    """Let a constructor draw from a seed, and leave the global random state as it was.
-
-    MONAI's constructors draw each network's own initial weights from torch's global generator.
-    """
-    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield

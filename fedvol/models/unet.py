@@ -59,13 +59,8 @@ class UNet(nn.Module):
         """
         require_grid(x, multiple_of=self.total_stride)
         num_outputs = len(self.heads) if self.training else 1
-        *skips, x = encode(self.stem, self.encoder, x)
-        outputs: list[Tensor] = []
-        for index in reversed(range(len(self.decoder))):
-            x = self.decoder[index](x, skips[index])
-            if index < num_outputs:
-                outputs.append(self.heads[index](x))
-        return tuple(reversed(outputs))
+        features = encode(self.stem, self.encoder, x)
+        return decode(self.decoder, list(self.heads)[:num_outputs], features)
 
     def parts(self) -> Mapping[str, TensorKind]:
         """Kind of the tensors below each module named, norm layers aside."""
@@ -113,6 +108,25 @@ def encode(stem: nn.Module, levels: Iterable[nn.Module], x: Features) -> list[Fe
         x = level(x)
         features.append(x)
     return features
+
+
+def decode(
+    levels: nn.ModuleList, heads: Sequence[nn.Module], features: Sequence[Features]
+) -> tuple[Logits, ...]:
+    """What the heads make of the decoder's levels, finest first.
+
+    Args:
+        levels: The decoder's, finest first.
+        heads: Of the finest levels, as many as are wanted.
+        features: The encoder's, of every level.
+    """
+    *skips, x = features
+    outputs: list[Tensor] = []
+    for index in reversed(range(len(levels))):
+        x = levels[index](x, skips[index])
+        if index < len(heads):
+            outputs.append(heads[index](x))
+    return tuple(reversed(outputs))
 
 
 class DecoderLevel(nn.Module):

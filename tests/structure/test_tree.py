@@ -79,7 +79,7 @@ def test_help_imports_neither_torch_nor_flower() -> None:
         ("sqlalchemy", ("store/",)),
         ("alembic", ("store/",)),
         ("typer", ("cli/",)),
-        ("monai", ("models/", "data/", "tasks/", "validation/")),
+        ("monai", ("models/", "data/", "tasks/", "ssl/", "validation/")),
         ("nibabel", ("data/",)),
         ("blosc2", ("data/",)),
         ("jinja2", ("report/",)),

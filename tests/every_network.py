@@ -42,6 +42,10 @@ EVERY: dict[str, Small] = {
     "unet": _small(8, kind="unet", features=(4, 6)),
     "resenc_unet": _small(8, kind="resenc_unet", features=(4, 6), blocks_per_stage=(1, 2)),
     "resenc_preset": _small(64, kind="resenc_preset", size="S"),
+    "pct_net": _small(
+        (32, 16, 16),
+        kind="pct_net", features=(4, 6, 8, 8, 12), num_heads=(2, 2, 4), drop_path=0.0,
+    ),
     "vnet": _small(16, kind="vnet"),
     "dynunet": _small(8, kind="dynunet", features=(4, 6, 8)),
     "segresnet": _small(8, kind="segresnet", features=8, blocks_per_stage=(1, 2)),

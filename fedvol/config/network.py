@@ -32,6 +32,7 @@ from fedvol.config.monai_networks import (
     SwinUNETR,
     VNet,
 )
+from fedvol.config.pct_net import PCTNet
 
 __all__ = [
     "AttentionUNet",
@@ -41,6 +42,7 @@ __all__ = [
     "HighResNet",
     "MonaiNetwork",
     "Network",
+    "PCTNet",
     "ResNet3d",
     "ResidualEncoderPreset",
     "ResidualEncoderUNet",
@@ -129,7 +131,8 @@ _PRESETS = {
 }
 
 Network = Annotated[
-    UNet | ResidualEncoderUNet | ResidualEncoderPreset | MonaiNetwork, Field(discriminator="kind")
+    UNet | ResidualEncoderUNet | ResidualEncoderPreset | PCTNet | MonaiNetwork,
+    Field(discriminator="kind"),
 ]
 
 ListedNetwork = UNet | ResidualEncoderUNet | DynUNet

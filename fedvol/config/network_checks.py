@@ -13,6 +13,7 @@ from fedvol.config.network import (
     DynUNet,
     ListedNetwork,
     Network,
+    PCTNet,
     ResidualEncoderPreset,
     ResidualUNet,
     SegResNet,
@@ -57,6 +58,8 @@ def network_alone(network: AnyNetwork) -> Iterator[Problem]:
                 what=f"{size} values per token cannot be divided among {heads} heads",
                 fix=f"Use a multiple of {heads}, or another network.num_heads.",
             )
+        case PCTNet():
+            yield from _heads(network)
         case _:
             pass
 
@@ -145,6 +148,19 @@ def _levels(network: _Listed) -> Iterator[Problem]:
     yield from _lengths(network)
     yield from _strides(network.strides or (), largest=2 if isinstance(network, DynUNet) else 4)
     yield from _kernels(network.kernels or ())
+
+
+def _heads(network: PCTNet) -> Iterator[Problem]:
+    first = len(network.features) - len(network.num_heads)
+    for index, heads in enumerate(network.num_heads):
+        channels = network.features[first + index]
+        if channels % heads:
+            yield Problem(
+                where=f"network.num_heads[{index}]",
+                what=f"{heads} heads cannot share the {channels} channels of "
+                f"network.features[{first + index}]",
+                fix="Use a number that divides them, or other channels.",
+            )
 
 
 def _lengths(network: _Listed) -> Iterator[Problem]:

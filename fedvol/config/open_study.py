@@ -14,6 +14,7 @@ from fedvol.config.data import BatchSize, Normalisation, PatchDraws, PatchSize, 
 from fedvol.config.levels import Blocks, LevelKernels, LevelStrides, Widths, default_strides
 from fedvol.config.monai_networks import MonaiNetwork
 from fedvol.config.network import PlainUNet, ResidualEncoder, ResidualEncoderPreset
+from fedvol.config.pct_net import PCTNet
 from fedvol.config.study import Question
 
 Value = TypeVar("Value")
@@ -85,7 +86,7 @@ PlannedNetwork = OpenUNet | OpenResidualEncoderUNet
 """Networks whose shape may be planned."""
 
 OpenNetwork = Annotated[
-    OpenUNet | OpenResidualEncoderUNet | ResidualEncoderPreset | MonaiNetwork,
+    OpenUNet | OpenResidualEncoderUNet | ResidualEncoderPreset | PCTNet | MonaiNetwork,
     Field(discriminator="kind"),
 ]
 

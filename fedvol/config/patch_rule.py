@@ -13,6 +13,7 @@ from fedvol.config.network import (
     DynUNet,
     HighResNet,
     Network,
+    PCTNet,
     ResidualEncoderPreset,
     ResidualEncoderUNet,
     ResidualUNet,
@@ -24,6 +25,7 @@ from fedvol.config.network import (
     level_strides,
 )
 from fedvol.config.open_study import OpenNetwork, OpenResidualEncoderUNet, OpenUNet
+from fedvol.config.pct_net import pct_strides
 from fedvol.types import Triple
 
 
@@ -58,6 +60,8 @@ def patch_rule(network: Network | OpenNetwork) -> PatchRule:
             return _strided(network.fixed_strides)
         case ResidualEncoderPreset():
             return patch_rule(network.explicit())
+        case PCTNet():
+            return _strided(pct_strides(network))
         case ResidualUNet() | AttentionUNet():
             return _strided(inner_strides(network))
         case VNet() | BasicUNet():

@@ -11,6 +11,7 @@ NetworkKind = Literal[
     "unet",
     "resenc_unet",
     "resenc_preset",
+    "pct_net",
     "vnet",
     "dynunet",
     "segresnet",

@@ -11,6 +11,7 @@ from torch import nn
 from fedvol.config import Study
 from fedvol.config.network import (
     Network,
+    PCTNet,
     ResidualEncoderPreset,
     ResidualEncoderUNet,
     level_kernels,
@@ -27,6 +28,7 @@ from fedvol.models.blocks import (
     residual_blocks,
 )
 from fedvol.models.monai_networks import build_monai
+from fedvol.models.pct_net import PCTNet as PCTNetModule
 from fedvol.models.unet import DecoderLevel, UNet
 from fedvol.plan import derive_seed, digest_json, num_classes
 from fedvol.types import Triple
@@ -80,6 +82,9 @@ def build_network(
             return build_network(
                 config.explicit(), in_channels=in_channels, num_classes=num_classes, seed=seed
             )
+        case PCTNet():
+            with seeded_draws(seed):
+                return PCTNetModule(config, in_channels=in_channels, num_classes=num_classes)
         case _:
             with seeded_draws(seed):
                 return build_monai(

@@ -5,6 +5,7 @@ from typing import cast
 from torch import nn
 
 from fedvol.errors import NetworkConfigError
+from fedvol.models.pct_net import PCTNet, PCTNetEncoder
 from fedvol.models.unet import UNet, UNetEncoder
 
 
@@ -23,11 +24,13 @@ def encoder_of(net: nn.Module) -> nn.Module:
     match net:
         case UNet():
             return UNetEncoder(net)
+        case PCTNet():
+            return PCTNetEncoder(net)
         case _:
             raise NetworkConfigError(
                 "network.kind",
                 f"{type(net).__name__} has no encoder that could be trained alone",
-                "Use a U-Net, or a pretext task that trains the decoder too.",
+                "Use a U-Net or pct_net, or a pretext task that trains the decoder too.",
             )
 
 

@@ -13,9 +13,10 @@ class SegmentationObjective:
     """The study's loss, deeply supervised; an `Objective`.
 
     The output of level s counts 1/2^s, divided by the sum over the levels, and is compared with
-    the label of every n-th voxel, n being the level's stride. The coarsest level counts too, by
-    the least weight, where nnU-Net leaves it out: with the few levels of a small network it says
-    much of what they learn from.
+    the label of every n-th voxel, n being the level's stride; a network that brings its coarser
+    outputs to the finest grid itself (`pct_net`) has them compared with every voxel. The coarsest
+    level counts too, by the least weight, where nnU-Net leaves it out: with the few levels of a
+    small network it says much of what they learn from.
 
     Args:
         config: Which loss, and over what overlaps are pooled.

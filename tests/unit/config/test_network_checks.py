@@ -105,6 +105,15 @@ REFUSED = [
     Refused('kind = "swin_unetr"', "patches.size", "single voxel", size="[32, 32, 32]"),
     Refused('kind = "swin_unetr", features = 20', "network.features", "12, 24, 36, 48"),
     Refused('kind = "swin_unetr", version = "v3"', "network.version", "v1, v2"),
+    Refused(
+        'kind = "pct_net", num_heads = [4, 8, 24]', "network.num_heads[2]", "24 heads cannot share"
+    ),
+    Refused('kind = "pct_net"', "patches.size[2]", "divided by 8", size="[64, 64, 28]"),
+    Refused('kind = "pct_net", flat_stages = 0', "patches.size[2]", "by 16", "[64, 64, 24]"),
+    Refused('kind = "pct_net", flat_stages = 3', "network.flat_stages", "0, 1, 2"),
+    Refused('kind = "pct_net", dropout = [0, 0, 0, 0, 1]', "network.dropout[4]", "not below 1"),
+    Refused('kind = "pct_net"', "network.norm", "batches of one patch", batch=1),
+    Refused('kind = "pct_net", norm = "instance"', "patches.size", "single", "[16, 16, 8]"),
     Refused('kind = "resenc_preset"', "network.size", "missing"),
     Refused('kind = "resenc_preset", size = "XL"', "network.size", "S, M, L"),
     Refused('kind = "resenc_preset", size = "S"', "patches.size[0]", "32", size="[48, 64, 64]"),
@@ -134,6 +143,7 @@ def test_every_small_network_passes(name: str) -> None:
         'kind = "vnet"',
         'kind = "highresnet"',
         'kind = "unetr"',
+        'kind = "pct_net"',
         'kind = "resenc_preset", size = "L"',
     ],
 )
@@ -173,6 +183,9 @@ def test_a_network_that_cannot_be_compiled_is_refused(kind: str) -> None:
         ('kind = "attention_unet", features = [8, 8, 8]', (4, 4, 4)),
         ('kind = "segresnet"', (8, 8, 8)),
         ('kind = "resenc_preset", size = "S"', (32, 32, 32)),
+        ('kind = "pct_net", flat_stages = 0', (16, 16, 16)),
+        ('kind = "pct_net"', (16, 16, 8)),
+        ('kind = "pct_net", flat_stages = 2', (16, 16, 4)),
         ('kind = "highresnet"', (1, 1, 1)),
     ],
 )

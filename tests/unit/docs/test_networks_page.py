@@ -8,7 +8,7 @@ import pytest
 from every_network import network, network_shape
 
 from fedvol.config.monai_networks import MonaiNetwork
-from fedvol.config.network import ResidualEncoderPreset, ResidualEncoderUNet, UNet
+from fedvol.config.network import PCTNet, ResidualEncoderPreset, ResidualEncoderUNet, UNet
 from fedvol.config.patch_rule import patch_rule
 
 PAGE = (Path(__file__).parents[3] / "docs" / "networks.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def keys_of(kind: str, words: str) -> dict[str, Any]:
 
 
 def test_every_kind_has_a_row() -> None:
-    classes = (UNet, ResidualEncoderUNet, ResidualEncoderPreset, *get_args(MonaiNetwork))
+    classes = (UNet, ResidualEncoderUNet, ResidualEncoderPreset, PCTNet, *get_args(MonaiNetwork))
     kinds = {get_args(one.model_fields["kind"].annotation)[0] for one in classes}
     assert kinds == {row[0] for row in TABLE}
 

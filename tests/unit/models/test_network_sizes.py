@@ -58,6 +58,12 @@ def test_plain_unet_has_nnunets_size() -> None:
     assert num_parameters(net) == 31_195_594
 
 
+@pytest.mark.parametrize(("num_classes", "size"), [(2, 44_199_386), (5, 44_200_766)])
+def test_pct_net_has_the_published_size(num_classes: int, size: int) -> None:
+    net = network_shape(network(kind="pct_net"), in_channels=1, num_classes=num_classes)
+    assert num_parameters(net) == size
+
+
 @pytest.mark.parametrize(
     ("depth", "bias_downsample", "size"),
     [

@@ -24,6 +24,7 @@ from fedvol.errors.config import (
     ConfigFileError,
     DeviceError,
     EngineError,
+    NameMapError,
     NetworkConfigError,
     NoNormLayersError,
     OutputFolderError,
@@ -31,6 +32,7 @@ from fedvol.errors.config import (
     ServerFileError,
     SiteFileError,
     StudyError,
+    TransferError,
     UsageError,
 )
 from fedvol.errors.data import (
@@ -148,6 +150,7 @@ __all__ = [
     "SiteFileError",
     "OutputFolderError",
     "UsageError",
+    "NameMapError",
     "NetworkConfigError",
     "NoNormLayersError",
     "DeviceError",
@@ -239,6 +242,7 @@ __all__ = [
     "BlobDamagedError",
     "DiskFullError",
     "RunMismatchError",
+    "TransferError",
     "TransitionError",
     "CheckpointError",
     "ResultFileError",

@@ -93,6 +93,20 @@ class CompileError(ConfigError):
     title = "network cannot be compiled"
 
 
+class TransferError(StudyError):
+    """Pretrained weights do not fit the network or the study; carries every reason."""
+
+    code = "FV-CONF-011"
+    title = "pretrained weights do not fit"
+
+
+class NameMapError(StudyError):
+    """A map of tensor names breaks its schema or gives a name twice; carries every problem."""
+
+    code = "FV-CONF-012"
+    title = "name map invalid"
+
+
 class PlanningError(ConfigError):
     """The sites' data do not allow a plan, or not within what the study fixes."""
 

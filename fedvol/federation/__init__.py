@@ -28,6 +28,7 @@ from fedvol.federation.selection import Candidate, best_round, is_better
 from fedvol.federation.states import TOOK_PART, RoundState, RunState, SiteState
 from fedvol.federation.statistics import MetricSums, PairedDifference, Stat, difference, merge
 from fedvol.federation.strategy import Mean, ServerOptimiser, Stepped, Strategy
+from fedvol.federation.transfer import NewStem, TransferReport, match_state, transfer_problems
 from fedvol.federation.weighted_sum import TensorReader, average
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Mean",
     "MetricSums",
     "PairedDifference",
+    "NewStem",
     "Reply",
     "Request",
     "RoundArguments",
@@ -55,6 +57,7 @@ __all__ = [
     "Strategy",
     "TensorReader",
     "TrainReport",
+    "TransferReport",
     "average",
     "best_round",
     "build_exchange",
@@ -70,9 +73,11 @@ __all__ = [
     "difference",
     "from_arrays",
     "is_better",
+    "match_state",
     "merge",
     "next_global",
     "plan_exchange",
     "stage_exchange",
     "to_arrays",
+    "transfer_problems",
 ]

@@ -51,11 +51,24 @@ def describe(net: nn.Module) -> tuple[TensorSpec, ...]:
     )
 
 
-def parts_of(net: nn.Module) -> dict[str, TensorKind]:
-    """The part of a network that each tensor of its state lies in, norm layers included."""
+def describe_parts(net: nn.Module) -> tuple[TensorSpec, ...]:
+    """The tensors of `describe`, norm layers and buffers by the part of the network they lie in.
+
+    A norm layer outside of every part belongs to that of the tensor before it.
+    """
     assert isinstance(net, Parted), f"{type(net)} has no parts"
     kinds = net.parts()
-    return {name: _part(name, kinds) for name in net.state_dict()}
+    part = TensorKind.STEM
+    found: list[TensorSpec] = []
+    for spec in describe(net):
+        part = _part(spec.name, kinds) or part
+        found.append(spec.model_copy(update={"kind": part}))
+    return tuple(found)
+
+
+def parts_of(net: nn.Module) -> dict[str, TensorKind]:
+    """The part of a network that each tensor of its state lies in, by name (`describe_parts`)."""
+    return {spec.name: spec.kind for spec in describe_parts(net)}
 
 
 def require_architecture(net: nn.Module, description: NetworkDescription) -> None:
@@ -131,15 +144,16 @@ def _kind(
         return TensorKind.BUFFER
     if name.rpartition(".")[0] in norms:
         return TensorKind.NORM
-    return _part(name, parts)
+    part = _part(name, parts)
+    assert part is not None, f"{name} belongs to no part of the network"
+    return part
 
 
-def _part(name: str, parts: Mapping[str, TensorKind]) -> TensorKind:
+def _part(name: str, parts: Mapping[str, TensorKind]) -> TensorKind | None:
     owner = name
-    while owner not in parts:
-        owner, dot, _ = owner.rpartition(".")
-        assert dot, f"{name} belongs to no part of the network"
-    return parts[owner]
+    while owner and owner not in parts:
+        owner = owner.rpartition(".")[0]
+    return parts.get(owner)
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -1,5 +1,6 @@
 """The frozen, hashed description of what a run does: a study, its open values planned."""
 
+from fedvol.plan.adaptation import AdaptationRecord, encoder_architecture
 from fedvol.plan.canonical import canonical_json, digest_bytes, digest_json, state_digest
 from fedvol.plan.choices import Choice, PlanningRecord
 from fedvol.plan.facts import CaseFacts, Intensities
@@ -32,6 +33,7 @@ __all__ = [
     "INTENSITY",
     "SETTINGS",
     "SPACING",
+    "AdaptationRecord",
     "CaseFacts",
     "ChannelFingerprint",
     "Choice",
@@ -54,6 +56,7 @@ __all__ = [
     "derive_seed",
     "digest_bytes",
     "digest_json",
+    "encoder_architecture",
     "exact_sums",
     "join_initial",
     "merge_fingerprints",

@@ -21,6 +21,7 @@ from fedvol.store.federation_records import (
     Wanted,
 )
 from fedvol.store.federation_store import FederationStore
+from fedvol.store.pretrained import export_weights, import_weights, read_record
 from fedvol.store.records import (
     ALL_SITES,
     CheckpointKind,
@@ -71,9 +72,12 @@ __all__ = [
     "UserRecord",
     "Wanted",
     "dump_records",
+    "export_weights",
+    "import_weights",
     "load_records",
     "open_engine",
     "read_password",
+    "read_record",
     "require_empty",
     "write_state",
 ]

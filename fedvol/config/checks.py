@@ -31,6 +31,7 @@ from fedvol.config.open_study import (
     is_ct,
 )
 from fedvol.config.places import key_path
+from fedvol.config.pretrain_checks import pretraining
 from fedvol.config.stage_checks import stages_alone, stages_on_network
 from fedvol.config.study import Study
 from fedvol.errors import Problem
@@ -262,6 +263,7 @@ _CHECKS = (
     _Check(("task",), _task),
     _Check(("stages",), stages_alone),
     _Check(("stages", "network"), stages_on_network),
+    _Check(("stages", "network", "patches", "preprocessing"), pretraining),
     _Check(("evaluation",), _evaluation),
     _Check(("evaluation", "data"), _evaluation_on_data),
     _Check(("evaluation", "augmentation"), _mirroring),

@@ -5,7 +5,16 @@ from typing import assert_never
 from torch import nn
 
 from fedvol.config import Study
-from fedvol.config.pretext import ModelsGenesis, PretextTask, RotationPrediction, VolumeFusion
+from fedvol.config.pretext import (
+    MaskedAutoencoder,
+    MaskedTokens,
+    ModelsGenesis,
+    PretextTask,
+    RotationPrediction,
+    SparkMAE,
+    VoCo,
+    VolumeFusion,
+)
 from fedvol.config.strategy import Pretrain, Start
 from fedvol.models import describe, to_arrays
 from fedvol.models.state import parts_of
@@ -18,10 +27,14 @@ from fedvol.plan import (
     digest_json,
     state_digest,
 )
+from fedvol.ssl.mae import mae_network, mae_task
+from fedvol.ssl.mae_vit import mae_vit_network, mae_vit_task, name_in_unetr
 from fedvol.ssl.models_genesis import ModelsGenesisTask, models_genesis_network
 from fedvol.ssl.networks import BODY
 from fedvol.ssl.rotation import RotationTask, rotation_network
+from fedvol.ssl.s3d import s3d_network, s3d_task
 from fedvol.ssl.task import Pretext
+from fedvol.ssl.voco import VoCoTask, voco_network
 from fedvol.ssl.volume_fusion import VolumeFusionTask, volume_fusion_network
 from fedvol.types import Triple
 
@@ -35,6 +48,14 @@ def build_pretext(task: PretextTask) -> Pretext:
             return VolumeFusionTask(task)
         case ModelsGenesis():
             return ModelsGenesisTask(task)
+        case MaskedAutoencoder():
+            return mae_task(task)
+        case MaskedTokens():
+            return mae_vit_task(task)
+        case SparkMAE():
+            return s3d_task(task)
+        case VoCo():
+            return VoCoTask(task)
         case RotationPrediction():
             return RotationTask(task)
         case _:
@@ -50,17 +71,25 @@ def initial_pretext_network(study: Study, stage: Pretrain) -> nn.Module:
         NetworkConfigError: The task cannot train the study's network.
     """
     task, network = stage.task, study.network
-    in_channels, patch = len(study.data.channels), pretext_patch(study, stage)
+    channels, patch = len(study.data.channels), pretext_patch(study, stage)
     seed = derive_seed(digest_json(study.seed), "initial pretext weights")
     match task:
         case VolumeFusion():
             return volume_fusion_network(
-                task, network, in_channels=in_channels, patch=patch, seed=seed
+                task, network, in_channels=channels, patch=patch, seed=seed
             )
         case ModelsGenesis():
-            return models_genesis_network(network, in_channels=in_channels, patch=patch, seed=seed)
+            return models_genesis_network(network, in_channels=channels, patch=patch, seed=seed)
+        case MaskedAutoencoder():
+            return mae_network(network, in_channels=channels, patch=patch, seed=seed)
+        case MaskedTokens():
+            return mae_vit_network(task, network, in_channels=channels, patch=patch, seed=seed)
+        case SparkMAE():
+            return s3d_network(task, network, in_channels=channels, patch=patch, seed=seed)
+        case VoCo():
+            return voco_network(task, network, in_channels=channels, patch=patch, seed=seed)
         case RotationPrediction():
-            return rotation_network(task, network, in_channels=in_channels, patch=patch, seed=seed)
+            return rotation_network(task, network, in_channels=channels, patch=patch, seed=seed)
         case _:
             assert_never(task)
 
@@ -75,13 +104,16 @@ def pretext_batch_size(study: Study, stage: Pretrain) -> int:
     return stage.patches.batch_size if stage.patches is not None else study.patches.batch_size
 
 
-def describe_pretraining(pretext: nn.Module, net: nn.Module, *, start: Start) -> Pretraining:
+def describe_pretraining(
+    task: PretextTask, pretext: nn.Module, net: nn.Module, *, start: Start
+) -> Pretraining:
     """What is pretrained, and which of its tensors the study's network takes over.
 
-    A tensor is taken over under the same name, less `BODY`, where shape and type agree; heads
-    never are.
+    A tensor is taken over under the same name, less `BODY`, or as `name_in_unetr` says, where shape
+    and type agree; heads never are.
 
     Args:
+        task: The pretext task.
         pretext: The pretext task's network, with its initial weights.
         net: The study's network.
         start: What of it is wanted.
@@ -94,7 +126,7 @@ def describe_pretraining(pretext: nn.Module, net: nn.Module, *, start: Start) ->
         Taken(source=spec.name, target=target)
         for spec in tensors
         if parts[spec.name] in wanted
-        and (target := spec.name.removeprefix(BODY)) in theirs
+        and (target := _name_in_study(task, spec.name)) in theirs
         and (spec.shape, spec.dtype) == (theirs[target].shape, theirs[target].dtype)
     )
     return Pretraining(
@@ -104,3 +136,8 @@ def describe_pretraining(pretext: nn.Module, net: nn.Module, *, start: Start) ->
         encoder=tuple(name for name, part in parts.items() if part in _BEGINNING),
         taken=taken,
     )
+
+
+def _name_in_study(task: PretextTask, name: str) -> str | None:
+    """A tensor's name in the study's network; None where it is in none."""
+    return name_in_unetr(name) if isinstance(task, MaskedTokens) else name.removeprefix(BODY)

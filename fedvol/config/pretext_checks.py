@@ -8,6 +8,7 @@ from fedvol.config.data import Spacing
 from fedvol.config.network import (
     UNETR,
     Network,
+    PCTNet,
     ResidualEncoderPreset,
     ResidualEncoderUNet,
     UNet,
@@ -31,7 +32,7 @@ from fedvol.types import Triple
 
 AnyNetwork = Network | OpenNetwork
 
-WITH_ENCODER = UNet | ResidualEncoderUNet | ResidualEncoderPreset | PlannedNetwork
+WITH_ENCODER = UNet | ResidualEncoderUNet | ResidualEncoderPreset | PCTNet | PlannedNetwork
 """Networks whose encoder stands alone."""
 
 SparseNetwork = UNet | ResidualEncoderUNet | ResidualEncoderPreset | PlannedNetwork
@@ -138,8 +139,8 @@ def rotation_on(
             where="network.kind",
             what=f"{config.kind} trains the encoder alone, and that of {network.kind} does not "
             "stand alone",
-            fix="Choose unet, resenc_unet or resenc_preset, or a pretext task that trains the "
-            "decoder too.",
+            fix="Choose unet, resenc_unet, resenc_preset or pct_net, or a pretext task that trains "
+            "the decoder too.",
         )
     turned = [axis for axis in range(3) if axis != config.axis]
     names = " and ".join("ijk"[axis] for axis in turned)
@@ -244,8 +245,8 @@ def voco_on(config: VoCo, *, where: str, patch: Triple, network: AnyNetwork) -> 
             where="network.kind",
             what=f"{config.kind} trains the encoder alone, and that of {network.kind} does not "
             "stand alone",
-            fix="Choose unet, resenc_unet or resenc_preset, or a pretext task that trains the "
-            "decoder too.",
+            fix="Choose unet, resenc_unet, resenc_preset or pct_net, or a pretext task that trains "
+            "the decoder too.",
         )
         return
     if math.prod(config.grid) == 1:

@@ -150,7 +150,7 @@ class TokenAutoencoder(nn.Module):
 
     def parts(self) -> Mapping[str, TensorKind]:
         """Kind of the tensors below each module named, norm layers aside."""
-        ends = ("embed", "token", "places", "blocks", "restore")
+        ends = ("embed", "token", "places", "blocks", "norm", "restore")
         return {
             "body": TensorKind.ENCODER,
             f"{BODY}{_ENCODER}.patch_embedding.patch_embeddings": TensorKind.STEM,

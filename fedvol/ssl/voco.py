@@ -174,7 +174,7 @@ def voco_network(
     """
     size = tuple(side // count for side, count in zip(patch, config.grid, strict=True))
     encoder = bare_encoder(network, in_channels=in_channels, patch=patch, seed=seed)
-    num_features = _num_features(encoder, shape=(2, in_channels, *size))
+    num_features = _num_features(encoder, shape=(1, in_channels, *size))
     with seeded_draws(derive_seed(digest_json(seed), "projector")):
         return Projected(encoder, num_features=num_features, width=config.projector_width)
 
@@ -215,7 +215,7 @@ class Projected(nn.Module):
 def _num_features(encoder: nn.Module, *, shape: tuple[int, ...]) -> int:
     """Features of all levels together, from a pass without numbers."""
     shapes = {name: tensor.to("meta") for name, tensor in encoder.state_dict().items()}
-    with torch.no_grad():
+    with judging(encoder):
         levels = torch.func.functional_call(encoder, shapes, torch.empty(shape, device="meta"))
     return sum(level.shape[1] for level in levels)
 

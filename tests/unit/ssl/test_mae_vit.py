@@ -11,7 +11,7 @@ from fedvol.config.pretext_checks import mae_vit_on
 from fedvol.data.batch import UnlabelledBatch
 from fedvol.errors import NetworkConfigError
 from fedvol.models import build_network, load_arrays, to_arrays
-from fedvol.models.state import describe
+from fedvol.models.state import parts_of
 from fedvol.plan import TensorKind
 from fedvol.ssl.mae_vit import (
     TokenAutoencoder,
@@ -54,13 +54,10 @@ def test_encoder_comes_into_unetr_by_name() -> None:
     }
     assert set(moved) == {name for name in to_arrays(whole) if name.startswith("net.vit.")}
     load_arrays(whole, moved)  # refuses other shapes
-    kinds = {spec.name: spec.kind for spec in describe(whole)}
-    for spec in describe(net):
-        new = name_in_unetr(spec.name)
-        if new is not None:
-            assert spec.kind == kinds[new], spec.name
-        else:
-            assert spec.kind in (TensorKind.HEAD, TensorKind.NORM), spec.name
+    theirs = parts_of(whole)
+    for name, part in parts_of(net).items():
+        new = name_in_unetr(name)
+        assert part == (TensorKind.HEAD if new is None else theirs[new]), name
     x = noise(2, 2, *PATCH)
     everything = torch.arange(6).expand(2, -1)
     torch.testing.assert_close(net.encode(x, everything), whole.net.vit(x)[0])
@@ -122,6 +119,18 @@ def test_weights_come_from_the_seed_alone() -> None:
     assert all(array.tobytes() == again[name].tobytes() for name, array in first.items())
     for name in ("embed.weight", "places", "token", "blocks.0.mlp.linear1.weight"):
         assert first[name].tobytes() != other[name].tobytes()
+
+
+@pytest.mark.full
+def test_network_is_compiled_whole() -> None:
+    """Only what `torch.compile` follows is at stake, so no C++ compiler is needed."""
+    net, x, visible = autoencoder(), noise(2, 1, *PATCH), torch.tensor([[1, 4], [0, 3]])
+    torch.compiler.reset()
+    run = torch.compile(net, fullgraph=True, dynamic=False, backend="aot_eager")
+    found = run(x, visible)
+    found.square().mean().backward()
+    torch.testing.assert_close(found, net(x, visible))
+    torch.compiler.reset()
 
 
 def test_bfloat16_gives_a_float32_loss() -> None:

@@ -15,7 +15,7 @@ from fedvol.config.pretext_checks import voco_on
 from fedvol.data.batch import UnlabelledBatch
 from fedvol.errors import NetworkConfigError
 from fedvol.models import build_network, to_arrays
-from fedvol.models.state import describe
+from fedvol.models.state import describe, parts_of
 from fedvol.plan import TensorKind
 from fedvol.ssl.networks import BODY
 from fedvol.ssl.voco import (
@@ -146,6 +146,17 @@ def test_no_gradient_of_the_prediction_reaches_the_bases() -> None:
     inside[start : start + 8] = True
     torch.testing.assert_close(whole[:, :, ~inside], alone[:, :, ~inside])
     assert not torch.allclose(whole[:, :, inside], alone[:, :, inside])
+
+
+def test_an_encoder_with_attention_and_dropout_learns_too() -> None:
+    small = EVERY["pct_net"]
+    patch = (2 * small.patch[0], *small.patch[1:])
+    config = VoCo(kind="voco", grid=(2, 1, 1), crops=1, projector_width=8)
+    assert not list(voco_on(config, where="task", patch=patch, network=small.config))
+    net = voco_network(config, small.config, in_channels=1, patch=patch, seed=0).train()
+    VoCoTask(config).loss(net, UnlabelledBatch(image=noise(2, 1, *patch), seed=0)).backward()
+    assert [name for name, weight in net.named_parameters() if weight.grad is None] == []
+    assert set(parts_of(net).values()) == {TensorKind.STEM, TensorKind.ENCODER, TensorKind.HEAD}
 
 
 @pytest.mark.parametrize("size", [1, 2])

@@ -47,14 +47,22 @@ class SeededDropout(nn.Module):
         if draw is None or self.share == 0:
             return x
         shape = (len(x), *[1] * (x.ndim - 1)) if self.whole_samples else tuple(x.shape)
-        place = torch.arange(math.prod(shape), device=x.device).view(shape)
-        seed = _scramble(_scramble(draw) ^ _scramble(draw >> _BITS) ^ (self.layer * _STEP & _MASK))
-        kept = _scramble(place ^ seed) >= round(self.share * (_MASK + 1))
-        return x * kept.to(x.dtype).div(1 - self.share)
+        seed = _scramble(draw) ^ _scramble(draw >> _BITS) ^ (self.layer * _STEP & _MASK)
+        is_dropped = _hashed(shape, seed=_scramble(seed)) < round(self.share * (_MASK + 1))
+        return x.masked_fill(is_dropped, 0) * (1 / (1 - self.share))
 
     def extra_repr(self) -> str:
         """What `print` shows of it."""
         return f"{self.share}, layer={self.layer}, whole_samples={self.whole_samples}"
+
+
+def _hashed(shape: tuple[int, ...], *, seed: Int64[Tensor, ""]) -> Int64[Tensor, "..."]:
+    """32 bits for each place. Rows and columns are hashed apart, a place by one product of both."""
+    num_columns = shape[-1]
+    rows = torch.arange(math.prod(shape[:-1]), device=seed.device)[:, None]
+    columns = torch.arange(num_columns, device=seed.device)
+    bits = _scramble(rows ^ seed) ^ _scramble(columns ^ _scramble(seed + _STEP))
+    return bits.mul_(_FACTOR).bitwise_and_(_MASK).view(shape)
 
 
 def _scramble(number: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:

@@ -131,9 +131,10 @@ def stem_for_channels(
     """
     if weight.ndim < 2 or weight.shape[1] != len(before):
         return weight
-    mean = weight.mean(axis=1)
-    slices = [weight[:, before.index(name)] if name in before else mean for name in now]
-    return (np.stack(slices, axis=1) * (len(before) / len(now))).astype(weight.dtype)
+    values = weight.astype(np.float64)
+    mean = values.mean(axis=1)
+    slices = [values[:, before.index(name)] if name in before else mean for name in now]
+    return (len(before) / len(now) * np.stack(slices, axis=1)).astype(weight.dtype)
 
 
 def transfer_problems(

@@ -89,7 +89,7 @@ def encoder_architecture(parts: Iterable[TensorSpec]) -> Digest:
 
 def _without_channels(spec: TensorSpec) -> tuple[int, ...]:
     is_weight = spec.kind is TensorKind.STEM and len(spec.shape) > 1
-    return (spec.shape[0], 0, *spec.shape[2:]) if is_weight else spec.shape
+    return (*spec.shape[:1], 0, *spec.shape[2:]) if is_weight else spec.shape
 
 
 def _unreadable(where: str, what: str) -> TransferError:

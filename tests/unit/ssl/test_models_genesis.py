@@ -418,13 +418,13 @@ def test_a_few_steps_beat_the_best_constant_on_the_body_too() -> None:
     net = models_genesis_network(TINY, in_channels=1, patch=(20, 20, 20), seed=0)
     unseen = UnlabelledBatch(image=structured_volumes(6, 20, seed=1), seed=99)
     before = task.score(net, unseen)
-    learn(task, net, images=structured_volumes(16, 20, seed=0), batch_size=4, steps=60, rate=1e-2)
+    learn(task, net, images=structured_volumes(16, 20, seed=0), batch_size=2, steps=40, rate=2e-2)
     after = task.score(net, unseen)
     assert before.loss > after.trivial_loss
-    assert after.loss < 0.6 * after.trivial_loss
+    assert after.loss < 0.3 * after.trivial_loss
     assert before.body_loss is not None
     assert after.body_loss is not None
-    assert after.body_loss < 0.7 * before.body_loss
+    assert after.body_loss < 0.3 * before.body_loss
 
 
 # --- checks -----------------------------------------------------------------------------------

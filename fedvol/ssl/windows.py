@@ -8,6 +8,8 @@ from fedvol.ssl.boxes import Boxes
 from fedvol.types import Triple
 
 _NONE = torch.iinfo(torch.int32).min
+_AT_ONCE = 1 << 14
+"""Windows cut into lines at once: large patches have hundreds of thousands, of many lines each."""
 
 
 def shuffle_in_windows(
@@ -39,18 +41,20 @@ def topmost_windows(windows: Boxes, *, grid: Triple) -> Int32[Tensor, "i j k"]:
     """
     first, side = windows[..., 0], windows[..., 1] - windows[..., 0]
     num_lines = side[:, 0] * side[:, 1]
-    window = torch.arange(len(windows), device=windows.device).repeat_interleave(num_lines)
-    nth = torch.arange(len(window), device=windows.device)
-    nth -= (num_lines.cumsum(0) - num_lines)[window]
-    width = side[window, 1]
-    i, j = first[window, 0] + nth // width, first[window, 1] + nth % width
-    at = (((side[window, 2] - 1) * grid[0] + i) * grid[1] + j) * grid[2] + first[window, 2]
-    longest = int(side[:, 2].max())
-    tables = torch.full((longest, *grid), _NONE, dtype=torch.int32, device=windows.device)
-    tables.view(-1).scatter_reduce_(0, at, window.int(), reduce="amax")
+    lines_before = num_lines.cumsum(0) - num_lines
+    longest, device = int(side[:, 2].max()), windows.device
+    tables = torch.full((longest, *grid), _NONE, dtype=torch.int32, device=device)
+    for some in torch.arange(len(windows), device=device).split(_AT_ONCE):
+        window = some.repeat_interleave(num_lines[some])
+        nth = torch.arange(len(window), device=device)
+        nth -= lines_before[window] - lines_before[some[0]]
+        width = side[window, 1]
+        i, j = first[window, 0] + nth // width, first[window, 1] + nth % width
+        at = (((side[window, 2] - 1) * grid[0] + i) * grid[1] + j) * grid[2] + first[window, 2]
+        tables.view(-1).scatter_reduce_(0, at, window.int(), reduce="amax")
     for length in range(longest, 1, -1):
         longer, shorter = tables[length - 1], tables[length - 2]
         torch.maximum(shorter, longer, out=shorter)
         torch.maximum(shorter[..., 1:], longer[..., :-1], out=shorter[..., 1:])
-    alone = torch.arange(-1, -tables[0].numel() - 1, -1, dtype=torch.int32, device=windows.device)
+    alone = torch.arange(-1, -tables[0].numel() - 1, -1, dtype=torch.int32, device=device)
     return torch.where(tables[0] == _NONE, alone.view(grid), tables[0])

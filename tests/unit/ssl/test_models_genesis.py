@@ -16,8 +16,9 @@ from fedvol.data.batch import UnlabelledBatch
 from fedvol.models import build_network
 from fedvol.models.state import describe
 from fedvol.plan import TensorKind
-from fedvol.ssl import models_genesis
+from fedvol.ssl import models_genesis, windows
 from fedvol.ssl.body import body_voxels
+from fedvol.ssl.boxes import draw_boxes
 from fedvol.ssl.models_genesis import (
     Disturbance,
     ModelsGenesisTask,
@@ -120,31 +121,41 @@ def test_the_number_of_windows_grows_with_the_patch(monkeypatch: pytest.MonkeyPa
     assert counts == [10_000, 1_250, 39]
 
 
-def windows_of(*boxes: tuple[tuple[int, int], ...]) -> torch.Tensor:
-    return torch.tensor(boxes)
-
-
 def test_the_topmost_window_is_that_of_a_plain_loop() -> None:
-    grid = (7, 9, 11)
-    first = torch.stack([torch.randint(n - 4, (90,)) for n in grid], dim=-1)
-    windows = torch.stack((first, first + torch.randint(1, 5, (90, 3))), dim=-1)
+    grid, generator = (7, 9, 11), torch.Generator().manual_seed(0)
+    drawn = draw_boxes(90, grid=grid, smallest=(1, 1, 1), largest=(4, 3, 5), generator=generator)
     expected = torch.full(grid, -1)
-    for index, (i, j, k) in enumerate(windows.tolist()):
+    for index, (i, j, k) in enumerate(drawn.tolist()):
         expected[slice(*i), slice(*j), slice(*k)] = index
-    found = topmost_windows(windows, grid=grid)
+    found = topmost_windows(drawn, grid=grid)
     assert torch.equal(found.clamp(min=-1).long(), expected)
     alone = found[expected < 0]
     assert alone.unique().numel() == alone.numel(), "uncovered voxels have nothing in common"
 
 
+def test_windows_are_cut_into_lines_in_parts_of_any_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = draw_boxes(
+        100,
+        grid=(9, 8, 7),
+        smallest=(1, 1, 1),
+        largest=(3, 3, 3),
+        generator=torch.Generator().manual_seed(0),
+    )
+    at_once = topmost_windows(drawn, grid=(9, 8, 7))
+    monkeypatch.setattr(windows, "_AT_ONCE", 7)
+    assert torch.equal(topmost_windows(drawn, grid=(9, 8, 7)), at_once)
+
+
 def test_windows_are_permuted_inside_what_lies_open_of_them() -> None:
     grid = (1, 2, 8)
-    windows = windows_of(((0, 1), (0, 2), (0, 3)), ((0, 1), (1, 2), (2, 6)))
+    overlapping = torch.tensor([[(0, 1), (0, 2), (0, 3)], [(0, 1), (1, 2), (2, 6)]])
     groups = [{0, 1, 2, 8, 9}, {10, 11, 12, 13}]
     seen = [set() for _ in range(16)]
     for seed in range(80):
         order = torch.randperm(16, generator=torch.Generator().manual_seed(seed))
-        sources = shuffle_in_windows(windows, grid=grid, order=order).tolist()
+        sources = shuffle_in_windows(overlapping, grid=grid, order=order).tolist()
         assert sorted(sources) == list(range(16))
         for voxel, source in enumerate(sources):
             seen[voxel].add(source)
@@ -255,7 +266,7 @@ def test_outpainting_leaves_windows_that_may_touch_the_faces() -> None:
 
 
 def test_noise_fills_the_range_of_each_channel() -> None:
-    image = torch.rand(1, 2, 32, 32, 32) * torch.tensor([1.0, 9.0]).view(2, 1, 1, 1)
+    image = noise(1, 2, 32, 32, 32).image * torch.tensor([1.0, 9.0]).view(2, 1, 1, 1)
     disturbed = only(paint_probability=1.0, outpaint_share=1.0).transform(
         UnlabelledBatch(image=image, seed=0)
     )

@@ -31,6 +31,7 @@ from fedvol.federation import Action, Exchange, HealthReport, Request, plan_exch
 from fedvol.models import describe
 from fedvol.plan import NetworkDescription, Plan, num_classes, selection_metrics
 from fedvol.privacy import IN_PROCESS, Contribution, Delivery, Releaser
+from fedvol.privacy.floors import is_small
 from fedvol.ssl import build_pretext
 from fedvol.tasks import build_objective
 from fedvol.telemetry import Observer
@@ -81,6 +82,11 @@ class SiteAgent:
         self._resampling_key = resampling_key
         self._releaser = Releaser(
             site=site, plan=plan.digest, policy=policy, audit=audit, delivery=delivery
+        )
+        # Two counts, of all cases and of the labelled ones, tell how many subjects have no label.
+        self._pretraining = _unless_few(cases.train, cases.unlabelled, floor=policy.floor)
+        self._pretraining_validation = _unless_few(
+            cases.validation, cases.unlabelled_validation, floor=policy.floor
         )
         self._network, self._net = network, network.net
         self._initial_local = network.initial_local
@@ -139,7 +145,7 @@ class SiteAgent:
             software=fedvol.__version__,
             architecture=description.architecture,
             training_cases=len(self._cases.train),
-            pretraining_cases=len(self._cases.pretrain) if self._plan.study.pretrain else 0,
+            pretraining_cases=len(self._pretraining) if self._plan.study.pretrain else 0,
             validation_cases=len(self._cases.validation),
             test_cases=len(self._cases.test),
             skipped=dict(self._cases.skipped),
@@ -149,8 +155,8 @@ class SiteAgent:
         stage = self._plan.study.stages[request.stage]
         if not isinstance(stage, Pretrain):
             raise self._not_this_stage(request, "pretrains nothing")
-        cases = self._cases.pretrain
-        self._releaser.require_cohort(self._cases.subjects.pretraining)
+        cases = self._pretraining
+        self._releaser.require_cohort(len({case.subject for case in cases}))
         if request.stage not in self._pretext_sources:
             self._pretext_sources[request.stage] = pretext_source(
                 self._plan, request.stage, cases, site=self._site, device=self._device
@@ -294,8 +300,8 @@ class SiteAgent:
         deadline_s = time.monotonic() + request.limit_s
         judged = judge_pretext(
             self._network.of(stage),
-            self._cases.pretrain_validation,
-            partners=(*self._cases.pretrain_validation, *self._cases.pretrain),
+            self._pretraining_validation,
+            partners=(*self._pretraining_validation, *self._pretraining),
             site=self._site,
             plan=self._plan,
             stage=stage,
@@ -363,3 +369,11 @@ class SiteAgent:
             f"stage {request.stage} of the plan {what}",
             "Bring the server to the site's fedvol version.",
         )
+
+
+def _unless_few(
+    labelled: tuple[SiteCase, ...], unlabelled: tuple[SiteCase, ...], *, floor: int
+) -> tuple[SiteCase, ...]:
+    """All cases, but for unlabelled ones of so few subjects that counts would tell of them."""
+    few = is_small(len({case.subject for case in unlabelled}), floor=floor)
+    return labelled if few else (*labelled, *unlabelled)

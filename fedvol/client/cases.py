@@ -50,11 +50,6 @@ class SiteCases:
         return (*self.train, *self.unlabelled)
 
     @property
-    def pretrain_validation(self) -> tuple[SiteCase, ...]:
-        """Cases that choose the best round of a pretraining: all of the validation split."""
-        return (*self.validation, *self.unlabelled_validation)
-
-    @property
     def subjects(self) -> HeldSubjects:
         """Subjects behind every count of cases."""
         return HeldSubjects(

@@ -30,8 +30,7 @@ class Question(Section):
     task: Task
     """What it learns."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=3)]
-    """Stages of the run, in order: possibly a `pretrain`, a `finetune`, possibly a
-    `personalise`."""
+    """Stages in order: a `pretrain` or none, a `finetune`, a `personalise` or none."""
     federation: Participation = Participation()
     """Who must take part, and how long anybody waits."""
     evaluation: Evaluation = Evaluation()

@@ -102,6 +102,8 @@ class Releaser:
         self._require_request(request)
         if behind.training:
             self.require_cohort(behind.training)
+        if report.pretraining_cases:
+            self.require_cohort(behind.pretraining)
         floor = self.policy.min_group
         shown = {
             code: count

@@ -161,7 +161,8 @@ def _run_lines(
 
 
 def _stage_words(stage: StageTraffic) -> str:
-    return f"{stage.kind}: {stage.rounds} rounds of {stage.steps} training steps each."
+    cases = ", on all training cases, labelled or not" if stage.kind == "pretrain" else ""
+    return f"{stage.kind}: {stage.rounds} rounds of {stage.steps} training steps each{cases}."
 
 
 def _time_words(traffic: RunTraffic, hours: float | None, step_s: float | None) -> str:

@@ -39,7 +39,7 @@ def test_meaning_and_section() -> None:
 
 def test_kinds() -> None:
     networks = list(kinds(Study.model_fields["network"].annotation))
-    assert networks[:4] == ["unet", "resenc_unet", "resenc_preset", "vnet"]
+    assert networks[:4] == ["unet", "resenc_unet", "resenc_preset", "pct_net"]
     assert kinds(int) == {}
 
 

@@ -16,9 +16,10 @@ class PretextScore:
     Attributes:
         loss: The task's loss.
         trivial_loss: The loss of the best answer that does not look at the input: a constant for
-            restored intensities, the classes' shares for classes, nothing in common for crops.
+            restored intensities, the classes' shares for classes, one likeness of all pairs for
+            crops.
         body_loss: Restored intensities: the loss on voxels of the body alone, because air is easy;
-            None for other tasks.
+            None for other tasks, and where no such voxel was to be restored.
     """
 
     loss: float

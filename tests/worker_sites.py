@@ -143,7 +143,7 @@ def request(site: SiteId, action: Action = Action.FINETUNE, *, limit_s: float = 
     )
 
 
-_HELD = HeldSubjects(training=3, validation=1, test=1, skipped={})
+_HELD = HeldSubjects(training=3, pretraining=3, validation=1, test=1, skipped={})
 _JUDGED = JudgedCases(
     subjects=(SubjectId("S1"), SubjectId("S2")),
     defined=np.ones((2, 1), dtype=bool),

@@ -234,7 +234,7 @@ def test_cohort_floor() -> None:
 def held(training: int, **changes) -> HeldSubjects:
     """Every case of a subject of its own, as in `health`."""
     fields = {"validation": 9, "test": 9, "skipped": {"FV-DATA-003": 4, "FV-DATA-007": 5}}
-    return HeldSubjects(training=training, **{**fields, **changes})
+    return HeldSubjects(training=training, pretraining=training, **{**fields, **changes})
 
 
 def health(subjects: int) -> HealthReport:
@@ -432,3 +432,16 @@ def test_nobody_else_makes_a_contribution() -> None:
 def test_raw_update_has_no_serialiser() -> None:
     with pytest.raises(TypeError, match="not serialised"):
         copy.deepcopy(update())
+
+
+@pytest.mark.parametrize(("subjects", "leaves"), [(5, True), (4, False)])
+def test_a_site_that_only_pretrains_has_its_floor_too(subjects: int, leaves: bool) -> None:
+    report = health(0).model_copy(update={"pretraining_cases": subjects})
+    behind = replace(held(0), pretraining=subjects)
+    gate = releaser(HOSPITAL)
+    if leaves:
+        sent = gate.health(request(Action.HEALTH), report, behind=behind)
+        assert sent.values["pretraining_cases"] == subjects
+    else:
+        with pytest.raises(CohortTooSmallError):
+            gate.health(request(Action.HEALTH), report, behind=behind)

@@ -43,13 +43,26 @@ def pretraining(
         if not isinstance(stage, Pretrain):
             continue
         where = f"stages[{index}]"
-        if stage.patches is not None:
-            own = Patches(size=stage.patches.size, batch_size=stage.patches.batch_size)
-            for problem in network_on_patches(network, own):
-                yield Problem(where=f"{where}.{problem.where}", what=problem.what, fix=problem.fix)
-        size = patches.size if stage.patches is None else stage.patches.size
-        if size is None:
-            continue
+        own = {"augmentation"} if stage.patches is None else {"augmentation", "patches"}
+        for problem in _of_stage(stage, where, network, patches, preprocessing):
+            is_own = problem.where.partition(".")[0] in own
+            place = f"{where}.{problem.where}" if is_own else problem.where
+            yield Problem(where=place, what=problem.what, fix=problem.fix)
+
+
+def _of_stage(
+    stage: Pretrain,
+    where: str,
+    network: AnyNetwork,
+    patches: Patches | OpenPatches,
+    preprocessing: Preprocessing | OpenPreprocessing,
+) -> Iterator[Problem]:
+    """The same of one stage, its own patches and changes named as the study's are."""
+    if stage.patches is not None:
+        own = Patches(size=stage.patches.size, batch_size=stage.patches.batch_size)
+        yield from network_on_patches(network, own)
+    size = patches.size if stage.patches is None else stage.patches.size
+    if size is not None:
         task, key = stage.task, f"{where}.task"
         match task:
             case VolumeFusion():

@@ -107,8 +107,8 @@ def _federated(session: Session, federated: Federated) -> Judged:
         run=FEDERATED,
         release=federated.outcome.release,
         best_round=federated.outcome.best_round,
-        steps=_steps(session, FEDERATED, stage=session.study.finetune_index),
-        seconds=_seconds(session, FEDERATED, stage=session.study.finetune_index),
+        steps=_steps(session, FEDERATED, up_to=session.study.finetune_index),
+        seconds=_seconds(session, FEDERATED, up_to=session.study.finetune_index),
         cases=_num_cases(session, session.sites),
         sums=federated.tests,
     )
@@ -138,8 +138,8 @@ def _release_of(
         run=run,
         release=outcome.release,
         best_round=outcome.best_round,
-        steps=_steps(session, run, stage=session.study.finetune_index),
-        seconds=_seconds(session, run, stage=session.study.finetune_index),
+        steps=_steps(session, run, up_to=session.study.finetune_index),
+        seconds=_seconds(session, run, up_to=session.study.finetune_index),
         cases=_num_cases(session, sites),
         sums=_judge(session, name, predictor),
     )
@@ -214,19 +214,19 @@ def _num_cases(session: Session, sites: Iterable[SiteId]) -> int:
     return sum(len(session.cases[site].train) for site in sites)
 
 
-def _steps(session: Session, run: RunId, *, stage: int | None = None) -> int:
-    """Gradient steps of a run in a stage, or in all."""
-    return sum(site.steps or 0 for site in _taken(session, run, stage))
+def _steps(session: Session, run: RunId, *, up_to: int | None = None) -> int:
+    """Gradient steps of a run in its stages up to one, pretraining included, or in all."""
+    return sum(site.steps or 0 for site in _taken(session, run, up_to))
 
 
-def _seconds(session: Session, run: RunId, *, stage: int | None = None) -> float:
-    return sum(site.train_seconds or 0.0 for site in _taken(session, run, stage))
+def _seconds(session: Session, run: RunId, *, up_to: int | None = None) -> float:
+    return sum(site.train_seconds or 0.0 for site in _taken(session, run, up_to))
 
 
-def _taken(session: Session, run: RunId, stage: int | None) -> list[SiteRound]:
+def _taken(session: Session, run: RunId, up_to: int | None) -> list[SiteRound]:
     return [
         site
-        for record in session.store.rounds(run, stage=stage)
-        if record.state is RoundState.CLOSED
+        for record in session.store.rounds(run)
+        if record.state is RoundState.CLOSED and (up_to is None or record.stage <= up_to)
         for site in participants(record)
     ]

@@ -148,7 +148,7 @@ def request_of(federation: Federation, action: Action, stage: int, **changes) ->
     ("action", "stage", "changes", "named"),
     [
         (Action.NORMS, 1, {}, "never leaves its site"),
-        (Action.FINETUNE, 1, {}, "trains no global model"),
+        (Action.FINETUNE, 1, {}, "trains no model of the study's task"),
         (Action.PERSONALISE, 0, {}, "trains no personal models"),
         (Action.PERSONALISE, 1, {"arguments": {}}, "which round was released"),
         (Action.PERSONALISE, 1, {"state": {}}, "other tensors than the plan"),

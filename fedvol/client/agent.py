@@ -20,7 +20,7 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.planned import require_in_plan
 from fedvol.client.pretraining import judge_pretext, pretext_source
 from fedvol.client.refusing import refuse
-from fedvol.client.starting import begins_anew, learning_tensors
+from fedvol.client.starting import learning_tensors, moments_since
 from fedvol.config import SitePolicy
 from fedvol.config.strategy import Finetune, Personalise, Pretrain
 from fedvol.data.batch import Batch
@@ -145,11 +145,16 @@ class SiteAgent:
             software=fedvol.__version__,
             architecture=description.architecture,
             training_cases=len(self._cases.train),
-            pretraining_cases=len(self._pretraining) if self._plan.study.pretrain else 0,
+            pretraining_cases=self._num_pretraining(),
             validation_cases=len(self._cases.validation),
             test_cases=len(self._cases.test),
             skipped=dict(self._cases.skipped),
         )
+
+    def _num_pretraining(self) -> int:
+        """Cases to pretrain on; 0 where nothing is pretrained, or they are too few for the task."""
+        stage, count = self._plan.study.pretrain, len(self._pretraining)
+        return 0 if stage is None or count <= stage.task.needs_pairs else count
 
     def _pretrain(self, request: Request) -> Contribution:
         stage = self._plan.study.stages[request.stage]
@@ -218,7 +223,7 @@ class SiteAgent:
             only=learning_tensors(stage, self._net, round_index=request.round)
             if is_finetune
             else None,
-            begins_anew=is_finetune and begins_anew(stage, round_index=request.round),
+            moments_since=moments_since(stage, round_index=request.round) if is_finetune else 1,
             state=self._state(request.run, request.stage),
             device=self._device,
             on_step=self._on_step(request),

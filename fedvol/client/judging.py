@@ -95,7 +95,7 @@ def judge(
     return Judgement(sums=sums, report=report, behind=cases_behind(judged, keys=keys))
 
 
-def rows_path(folder: Path, run: RunId, *, stage: int = 0) -> Path:
+def rows_path(folder: Path, run: RunId, *, stage: int) -> Path:
     """Where the per-case rows of a stage's test stay, in an agent's own folder."""
     name = f"{run}.jsonl" if stage == 0 else f"{run}-stage-{stage}.jsonl"
     return folder / "evaluations" / name

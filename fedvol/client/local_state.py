@@ -46,11 +46,17 @@ class LocalState:
             file.require_metadata({"plan": self._plan})
             return {spec.name: file.read(spec.name) for spec in exchange.local}
 
-    def optimiser(self, *, up_to: int) -> State | None:
-        """Optimiser moments as of the end of a round or the last one before it."""
-        found = self._last("optimiser", up_to=up_to)
-        if found is None:
+    def optimiser(self, *, up_to: int, since: int = 1) -> State | None:
+        """Optimiser moments as of the end of a round or the last one before it, not before `since`.
+
+        Raises:
+            CheckpointError: The file belongs to another plan.
+            BlobDamagedError: The file is damaged.
+        """
+        rounds = [index for index in self._rounds("optimiser") if since <= index <= up_to]
+        if not rounds:
             return None
+        found = self._path("optimiser", rounds[-1])
         with StateFile(found) as file:
             file.require_metadata({"plan": self._plan})
             return file.read_all()

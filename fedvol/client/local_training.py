@@ -47,7 +47,8 @@ class SiteWork(Generic[AnyBatch]):
         objective: What is learned.
         batches: Batches drawn from the cases.
         only: Tensors that learn; None: all of them.
-        begins_anew: Whether moments of earlier rounds are left aside.
+        moments_since: Round from which moments are taken up; those of rounds before are of
+            other tensors.
         state: The site's files of this run and stage.
         device: Where to train.
         on_step: Called with step, steps of the round, loss.
@@ -63,7 +64,7 @@ class SiteWork(Generic[AnyBatch]):
     device: torch.device
     on_step: OnStep
     only: Collection[str] | None = None
-    begins_anew: bool = False
+    moments_since: int = 1
 
 
 def train_round(request: Request, *, work: SiteWork[AnyBatch], initial: State) -> Update:
@@ -126,7 +127,7 @@ def take_steps(
     stage, state = work.plan.study.stages[request.stage], work.state
     window = _window(stage, request.round)
     deadline_s = time.monotonic() + request.limit_s
-    keeps_moments = stage.training.optimiser_state == "keep" and not work.begins_anew
+    keeps_moments = stage.training.optimiser_state == "keep"
     watch = Watch(
         checkpoint=LocalCheckpoint(
             state.folder / f"round-{request.round:06d}.progress",
@@ -145,7 +146,9 @@ def take_steps(
             config=stage.training,
             window=window,
             device=work.device,
-            optimiser_state=state.optimiser(up_to=request.round - 1) if keeps_moments else None,
+            optimiser_state=state.optimiser(since=work.moments_since, up_to=request.round - 1)
+            if keeps_moments
+            else None,
             correction=correction,
             watch=watch,
         )

@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from fedvol.config.strategy import Personalise, Pretrain, Stage
+from fedvol.errors import PlanMismatchError
 from fedvol.federation import plan_exchange
 from fedvol.models import initial_network, require_architecture, to_arrays
-from fedvol.plan import Plan
-from fedvol.ssl import initial_pretext_network
+from fedvol.plan import Plan, Pretraining
+from fedvol.ssl import describe_pretraining, initial_pretext_network
 from fedvol.training import require_compiler
 from fedvol.types import State
 
@@ -41,6 +42,7 @@ class PlanNetwork:
         if plan.study.pretrain is not None and plan.pretraining is not None:
             self.pretext = initial_pretext_network(plan.study, plan.study.pretrain)
             require_architecture(self.pretext, plan.pretraining.network)
+            _require_same(plan.pretraining, plan=plan, pretext=self.pretext, net=self.net)
         self.initial_local: dict[int, State] = {}
         """Per stage, the local tensors of a site that has none yet; a personal model begins with
         the release instead."""
@@ -59,3 +61,19 @@ class PlanNetwork:
             return self.net
         assert self.pretext is not None
         return self.pretext
+
+
+def _require_same(
+    pretraining: Pretraining, *, plan: Plan, pretext: nn.Module, net: nn.Module
+) -> None:
+    """Refuse a plan that calls other tensors the encoder, or takes over others, than we would."""
+    stage = plan.study.pretrain
+    assert stage is not None
+    start = plan.study.finetune.start_from_pretrained()
+    ours = describe_pretraining(stage.task, pretext, net, start=start)
+    if (ours.encoder, ours.taken) != (pretraining.encoder, pretraining.taken):
+        raise PlanMismatchError(
+            "pretraining",
+            "the plan calls other tensors the encoder, or takes over others, than its study says",
+            "Use the fedvol version and the study the plan was made with.",
+        )

@@ -1,10 +1,8 @@
 """A site does what is in the plan it agreed to: no other stage, and no round more."""
 
 from fedvol.errors import ReleaseRefusedError
-from fedvol.federation import Action, Request
+from fedvol.federation import TRAINING, Request
 from fedvol.plan import Plan
-
-_TRAINS = frozenset({Action.PRETRAIN, Action.FINETUNE, Action.PERSONALISE})
 
 
 def require_in_plan(request: Request, *, plan: Plan) -> None:
@@ -24,7 +22,7 @@ def require_in_plan(request: Request, *, plan: Plan) -> None:
             f"the plan has no stage {request.stage}",
             "Bring the server to the site's fedvol version.",
         )
-    first = 1 if request.action in _TRAINS else 0  # before the first round models may be judged
+    first = 1 if request.action in TRAINING else 0  # before the first round models may be judged
     last = plan.study.stages[request.stage].rounds
     if not first <= request.round <= last:
         raise ReleaseRefusedError(

@@ -31,11 +31,12 @@ def learning_tensors(stage: Finetune, net: nn.Module, *, round_index: int) -> fr
     return None
 
 
-def begins_anew(stage: Finetune, *, round_index: int) -> bool:
-    """Whether a round is the first in which more than the heads learns: old moments lack the rest.
+def moments_since(stage: Finetune, *, round_index: int) -> int:
+    """First round whose moments are of the tensors that learn in a round.
 
     Args:
         stage: The finetune stage.
         round_index: The round, from 1.
     """
-    return stage.start is not None and round_index == stage.start.heads_first_rounds + 1
+    heads_first = stage.start.heads_first_rounds if stage.start is not None else 0
+    return heads_first + 1 if round_index > heads_first else 1

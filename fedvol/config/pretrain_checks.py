@@ -73,6 +73,14 @@ def _of_stage(
                 yield from mae_on(task, where=key, patch=size, network=network)
             case MaskedTokens():
                 yield from mae_vit_on(task, where=key, patch=size, network=network)
+                if stage.patches is not None and patches.size not in (None, size):
+                    yield Problem(
+                        where="patches.size",
+                        what=f"tokens of {list(size)} voxels lie elsewhere than those of a "
+                        f"finetuning on {list(patches.size or ())}, so that their places could not "
+                        "be taken over",
+                        fix="Leave out the patches of the stage, or give the study the same size.",
+                    )
             case SparkMAE():
                 yield from s3d_on(task, where=key, patch=size, network=network)
             case VoCo():

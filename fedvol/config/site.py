@@ -24,6 +24,9 @@ NetworkKind = Literal[
     "densenet3d",
     "resnet3d",
 ]
+PretextKind = Literal[
+    "volume_fusion", "models_genesis", "mae", "mae_vit", "s3d", "voco", "rotation"
+]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 """In the order in which Python counts them."""
@@ -53,6 +56,9 @@ class SitePolicy(Section):
     """Largest global L2 norm of an update that leaves, in weight units; absent: not bounded."""
     networks: Annotated[tuple[NetworkKind, ...], Field(min_length=1)] | None = None
     """Kinds of network the site trains; absent: every kind."""
+    pretext_tasks: tuple[PretextKind, ...] | None = None
+    """Pretext tasks for which the site lets all its training cases, labelled or not, be used; an
+    empty list: no pretraining; absent: every task."""
     max_rounds: Annotated[int, Field(ge=1)] | None = None
     """Most rounds of a run's plan, all stages together; absent: not bounded."""
     max_steps: Annotated[int, Field(ge=1)] | None = None

@@ -7,6 +7,7 @@ from fedvol.config.learning import Sgd, Training
 from fedvol.config.monai_networks import BasicUNet, SwinUNETR
 from fedvol.config.network import Network
 from fedvol.config.open_study import OpenNetwork
+from fedvol.config.pretext import MaskedTokens
 from fedvol.config.strategy import (
     AdaptiveFedProx,
     Ditto,
@@ -82,9 +83,18 @@ def stages_alone(stages: tuple[Stage, ...]) -> Iterator[Problem]:
         match stage:
             case Pretrain():
                 yield from _federated(f"{where}.strategy", stage)
+                if isinstance(stage.strategy, Scaffold) and stage.exchange != "whole":
+                    yield Problem(
+                        where=f"{where}.exchange",
+                        what="scaffold corrects every gradient, and what does not travel has none "
+                        "of the other sites to be corrected by",
+                        fix='Set it to "whole", or choose another strategy.',
+                    )
             case Finetune():
                 yield from _federated(f"{where}.strategy", stage)
                 yield from _start(f"{where}.start", stage)
+                if index > 0 and (before := stages[index - 1]).kind == "pretrain":
+                    yield from _frozen(f"{where}.start.frozen", stage, before)
                 if stage.start is not None and "pretrain" not in kinds[:index]:
                     yield Problem(
                         where=f"{where}.start",
@@ -117,6 +127,25 @@ def _start(where: str, stage: Finetune) -> Iterator[Problem]:
             what="scaffold corrects every gradient by those of the round before, and not every "
             "tensor has one where parts stand still",
             fix='Use another strategy, or heads_first_rounds = 0 and frozen = "nothing".',
+        )
+
+
+def _frozen(where: str, stage: Finetune, before: Stage) -> Iterator[Problem]:
+    """What was not pretrained everywhere must not stand still."""
+    assert isinstance(before, Pretrain)
+    if stage.start is None or stage.start.frozen == "nothing":
+        return
+    keeps_norms = before.exchange == "all_but_norms" or isinstance(before.strategy, FedBN)
+    if keeps_norms or isinstance(before.task, MaskedTokens):
+        what = (
+            "norm layers stay at the sites in pretraining"
+            if keeps_norms
+            else ("mae_vit pretrains the transformer alone, which is not all of unetr's encoder")
+        )
+        yield Problem(
+            where=where,
+            what=f"the encoder is to stand still, and {what}",
+            fix='Use frozen = "nothing", or another pretraining.',
         )
 
 

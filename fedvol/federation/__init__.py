@@ -21,7 +21,7 @@ from fedvol.federation.exchange import (
 )
 from fedvol.federation.fingerprint_check import check_fingerprint
 from fedvol.federation.link import Link
-from fedvol.federation.messages import Action, Reply, Request
+from fedvol.federation.messages import TRAINING, Action, Reply, Request
 from fedvol.federation.metric_arrays import from_arrays, to_arrays
 from fedvol.federation.reports import EvaluationReport, HealthReport, TrainReport
 from fedvol.federation.selection import Candidate, best_round, is_better
@@ -34,6 +34,7 @@ from fedvol.federation.weighted_sum import TensorReader, average
 __all__ = [
     "CONTROL",
     "TOOK_PART",
+    "TRAINING",
     "UPDATE_DTYPE",
     "Action",
     "Candidate",

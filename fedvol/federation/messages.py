@@ -29,6 +29,10 @@ class Action(StrEnum):
     """Return the tensors that stayed local, once, when a stage ends."""
 
 
+TRAINING = frozenset({Action.PRETRAIN, Action.FINETUNE, Action.PERSONALISE})
+"""Actions in which a site trains."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One question to one site.

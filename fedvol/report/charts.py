@@ -113,8 +113,7 @@ def _line_chart(
     x = _round_scale(rounds)
     body = [_heading(title), *_axes(x, y, last=rounds[-1])]
     if stage.best_round is not None and title.startswith("Validation"):
-        word = "tested" if stage.is_personal else "released"
-        body += _best_mark(x(stage.best_round), f"{word}: round {stage.best_round}")
+        body += _best_mark(x(stage.best_round), f"{stage.chosen_as}: round {stage.best_round}")
     for line in lines:
         body += _curve(line, rounds=rounds, x=x, y=y)
     body += _names(lines, x=x, y=y, rounds=rounds)
@@ -239,8 +238,8 @@ def _validation_words(stage: StageResult, info: MetricInfo) -> str:
     best = dict(given).get(stage.best_round) if stage.best_round is not None else None
     if best is None:
         return words
-    verb = "tested" if stage.is_personal else "released"
-    return f"{words} Round {stage.best_round} was {verb}, with {quantity(best, metric=info)}."
+    value = quantity(best, metric=info)
+    return f"{words} Round {stage.best_round} was {stage.chosen_as}, with {value}."
 
 
 def _metric_label(key: str, info: MetricInfo) -> str:

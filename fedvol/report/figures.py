@@ -122,6 +122,13 @@ _KNOWN = (
         meaning="Average symmetric surface distance: the sum of both directed surface distances "
         "divided by the number of surface points of both.",
     ),
+    _known(
+        "pretext_loss",
+        "pretext loss",
+        decimals=3,
+        meaning="Loss of the pretext task on patches of validation cases, the same after every "
+        "round; it says nothing of how well structures are outlined.",
+    ),
 )
 
 _WITHHELD = {

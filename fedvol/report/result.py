@@ -128,6 +128,18 @@ class StageResult(Section):
         """Whether its models stay at their sites."""
         return self.name == "personalise"
 
+    @property
+    def is_released(self) -> bool:
+        """Whether its best round is the model that is given away."""
+        return self.name == "finetune"
+
+    @property
+    def chosen_as(self) -> str:
+        """What its best round was chosen to be."""
+        if self.is_personal:
+            return "tested"
+        return "released" if self.is_released else "finetuned from"
+
 
 class ModelResult(Section):
     """One model that was judged."""

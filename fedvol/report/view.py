@@ -124,7 +124,7 @@ def primary_metric(result: Result) -> str:
     """The metric of the headline: what chose the best round, without its class."""
     evaluation = result.evaluation.get(FEDERATED)
     names = metric_names(evaluation.overall) if evaluation else ()
-    chosen = metric_name(result.stages[0].select_by) if result.stages else "dice"
+    chosen = next((metric_name(s.select_by) for s in result.stages if s.is_released), "dice")
     return chosen if chosen in names or not names else names[0]
 
 

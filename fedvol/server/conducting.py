@@ -235,7 +235,8 @@ def over_engine(
 
 def _largest_answer(plan: Plan) -> int:
     """Bytes of the largest file that can be an answer: every tensor with all its companions."""
-    num_values = sum(math.prod(spec.shape) for spec in plan.network.tensors)
+    networks = [plan.network_of(stage) for stage in range(len(plan.study.stages))]
+    num_values = max(sum(math.prod(one.shape) for one in net.tensors) for net in networks)
     return _MAX_TENSORS_OF_ONE * _BYTES_OF_ONE * num_values + _BESIDE_BYTES
 
 

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from pydantic import ValidationError
 
+from fedvol.config.strategy import Pretrain
 from fedvol.errors import MessageError, RunRequestError
 from fedvol.federation import plan_exchange
 from fedvol.identity import IdentityKey, SignedBody, Tag, sign_body, write_moment
@@ -133,6 +134,11 @@ def proposal_words(plan: Plan) -> str:
             if exchange.up
             else "the trained model stays at the site"
         )
+        if isinstance(stage, Pretrain):
+            lines.append(
+                f"Stage {index + 1} learns {stage.task.kind} from all training cases, labelled or "
+                f"not, and is judged on all validation cases; what travels: {stage.exchange}."
+            )
         lines.append(
             f"Stage {index + 1}, {stage.kind}: {stage.rounds} rounds of {stage.steps_per_round} "
             f"training steps; {leaves}, with counts, the mean loss and seconds of training."

@@ -6,7 +6,7 @@ from typing import final
 from fedvol.audit import AuditSink
 from fedvol.config.server import Waiting
 from fedvol.errors import QuorumError, RunPausedError, RunStoppedError
-from fedvol.federation import Action, Link, Request
+from fedvol.federation import Link, Request
 from fedvol.plan import Plan, Proposal
 from fedvol.server.clock import Clock
 from fedvol.server.consented_link import ConsentedLink
@@ -16,7 +16,6 @@ from fedvol.store import AnswerRecord, ContributionKey, Wanted
 from fedvol.telemetry import Observer
 from fedvol.types import Digest, RunId, SiteId
 
-_BRINGING = (Action.FINETUNE, Action.PERSONALISE)
 STEP_S = 1.0
 RETRY_S = 20.0
 """Seconds between two questions to sites that would not train."""
@@ -117,7 +116,7 @@ class RunGate:
 
     def answered(self, request: Request, digest: Digest, tensors: Digest | None) -> None:
         """Take note of the signed answer that brings a contribution."""
-        if request.action in _BRINGING:
+        if request.action in TRAINING:
             self._state.store.agreements.put_answer(
                 ContributionKey(
                     run=request.run, stage=request.stage, round=request.round, site=request.site

@@ -44,7 +44,7 @@ def best_median_worst(rows: Iterable[Row], *, metric: str) -> Mapping[Label, Row
 def _rows(session: Session, metric: str) -> list[Row]:
     found: list[Row] = []
     for site in session.sites:
-        path = rows_path(session.output.site(site), FEDERATED)
+        path = rows_path(session.output.site(site), FEDERATED, stage=session.study.finetune_index)
         for line in path.read_text().splitlines() if path.exists() else []:
             row = json.loads(line)
             if row["values"][metric] is not None:

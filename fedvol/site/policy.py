@@ -20,7 +20,7 @@ def violations(content: Plan | Proposal | Study | OpenStudy, config: SiteConfig)
         config: The site's own file.
     """
     study = content.study if isinstance(content, Plan | Proposal) else content
-    found = [*_networks(study, config)]
+    found = [*_networks(study, config), *_pretraining(study, config)]
     if isinstance(content, Proposal):
         return found  # nothing is trained and no weights travel
     found += [*_amounts(study, config), *_threads(study, config)]
@@ -50,6 +50,17 @@ def _networks(study: Study | OpenStudy, config: SiteConfig) -> Iterator[Problem]
             what=f"the study's network is {study.network.kind}, and the site trains "
             f"{', '.join(policy.networks)}",
             fix="Add it to policy.networks if the hospital agrees.",
+        )
+
+
+def _pretraining(study: Study | OpenStudy, config: SiteConfig) -> Iterator[Problem]:
+    stage, allowed = study.pretrain, config.policy.pretext_tasks
+    if stage is not None and allowed is not None and stage.task.kind not in allowed:
+        yield Problem(
+            where="policy.pretext_tasks",
+            what=f"the study pretrains by {stage.task.kind} on all training cases, and the site "
+            f"allows {', '.join(allowed) or 'no pretraining'}",
+            fix="Add it to policy.pretext_tasks if the hospital agrees.",
         )
 
 

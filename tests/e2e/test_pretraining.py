@@ -10,15 +10,18 @@ from pretraining import pretrained_study, pretrained_text
 from tiny import CPU, Events, Federation, LastState, make_federation
 
 from fedvol.client.cases import SiteCases
+from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.pretraining import pretext_source
 from fedvol.config.loading import parse_study
-from fedvol.errors import NoCasesError, NoLabelsError
-from fedvol.federation import RoundState, SiteState, plan_exchange
+from fedvol.errors import NoCasesError, NoLabelsError, PlanMismatchError
+from fedvol.federation import Action, Request, RoundState, SiteState, plan_exchange
 from fedvol.models import to_arrays
 from fedvol.plan import TensorKind, network_part
+from fedvol.simulation.federate import make_plan
 from fedvol.ssl import build_pretext, initial_pretext_network
 from fedvol.store import ALL_SITES, CheckpointKind, RunStore, open_engine
 from fedvol.training import Window, threads, train
+from fedvol.transport import Fault
 from fedvol.types import Json, SiteId, State
 
 Cases = Mapping[SiteId, SiteCases]
@@ -182,3 +185,61 @@ def test_heads_learn_first(tiny_cases: Cases, tmp_path: Path) -> None:
     for name, array in started.items():
         assert np.array_equal(array, after_first[name]) != name.startswith("heads."), name
         assert not np.array_equal(after_first[name], after_second[name]), name
+
+
+def test_a_site_that_misses_the_round_after_the_heads_goes_on(
+    tiny_cases: Cases, tmp_path: Path
+) -> None:
+    """Its moments are of the heads alone, and the next round's are of everything."""
+    federation = make_federation(
+        pretrained_study(start="heads_first_rounds = 1"), cases=tiny_cases, folder=tmp_path
+    )
+
+    def away(request: Request) -> Fault | None:
+        is_missed = (request.stage, request.round) == (1, 2) and request.site == SITE
+        return Fault.SILENT if is_missed and request.action is Action.FINETUNE else None
+
+    federation.run(faults=away)
+    found = {
+        (one.index, site.site): site.state
+        for one in federation.rounds()
+        if one.stage == 1
+        for site in one.sites
+    }
+    assert found[2, SITE] is not SiteState.CONTRIBUTED
+    assert found[3, SITE] is SiteState.CONTRIBUTED
+
+
+@pytest.mark.parametrize("field", ["encoder", "taken"])
+def test_a_site_refuses_a_plan_that_misnames_what_is_pretrained(field: str) -> None:
+    plan, _ = make_plan(pretrained_study(), sites=(SITE,))
+    assert plan.pretraining is not None
+    shorter = plan.pretraining.model_copy(update={field: getattr(plan.pretraining, field)[1:]})
+    PlanNetwork(plan, device=CPU)
+    with pytest.raises(PlanMismatchError, match="calls other tensors the encoder"):
+        PlanNetwork(plan.model_copy(update={"pretraining": shorter}), device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "keys"),
+    [
+        ('kind = "fedbn"', ""),
+        ('kind = "scaffold"', ""),
+        ('kind = "fedadam"', ""),
+        ('kind = "fedavg"', 'exchange = "all_but_norms"'),
+        ('kind = "fedavg"', 'exchange = "all_but_heads"'),
+    ],
+)
+def test_every_exchange_and_strategy_pretrains(
+    strategy: str, keys: str, tiny_cases: Cases, tmp_path: Path
+) -> None:
+    study = pretrained_study(strategy=strategy, keys=keys)
+    federation = make_federation(study, cases=tiny_cases, folder=tmp_path)
+    federation.run()
+    assert [one.state for one in federation.rounds()] == [RoundState.CLOSED] * 5
+    started, initial = bases(federation)[1], network_part(federation.initial)
+    norms = {s.name for s in federation.plan.network.tensors if s.kind is TensorKind.NORM}
+    stays = norms if "norms" in keys or "fedbn" in strategy else set[str]()
+    for name, array in started.items():
+        is_initial = name in stays or name.startswith("heads.")
+        assert np.array_equal(array, initial[name]) == is_initial, name

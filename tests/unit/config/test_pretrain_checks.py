@@ -74,3 +74,20 @@ def test_a_start_without_a_pretraining_is_refused() -> None:
 def test_heads_that_would_learn_alone_to_the_end_are_refused() -> None:
     with pytest.raises(StudyError, match="heads alone learn in 3 rounds"):
         pretrained_study(start="heads_first_rounds = 3")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "keys"),
+    [('kind = "fedbn"', ""), ('kind = "fedavg"', 'exchange = "all_but_norms"')],
+)
+def test_an_encoder_whose_norms_were_not_pretrained_does_not_stand_still(
+    strategy: str, keys: str
+) -> None:
+    with pytest.raises(StudyError, match="norm layers stay at the sites in pretraining"):
+        pretrained_study(strategy=strategy, keys=keys, start='frozen = "encoder"')
+
+
+@pytest.mark.parametrize("exchange", ["encoder", "all_but_norms", "all_but_heads"])
+def test_scaffold_travels_whole(exchange: str) -> None:
+    with pytest.raises(StudyError, match="scaffold corrects every gradient"):
+        pretrained_study(strategy='kind = "scaffold"', keys=f'exchange = "{exchange}"')

@@ -79,6 +79,16 @@ def test_every_kind_of_network_can_be_allowed() -> None:
     assert set(get_args(NetworkKind)) == set(kinds(Network))
 
 
+def test_every_pretext_task_can_be_allowed() -> None:
+    from typing import get_args
+
+    from fedvol.config.places import kinds
+    from fedvol.config.pretext import PretextTask
+    from fedvol.config.site import PretextKind
+
+    assert set(get_args(PretextKind)) == set(kinds(PretextTask))
+
+
 @pytest.mark.parametrize("server", ["server.example", "1.2.3:443", "server.example:0", "[::g]:443"])
 def test_what_is_no_server(server: str) -> None:
     assert set(_wrong(HEAD.replace("server.example:443", server))) == {"server"}

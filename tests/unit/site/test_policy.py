@@ -4,6 +4,7 @@ from datetime import datetime
 
 import pytest
 from hospital import plain_plan
+from pretraining import pretrained_study
 from tiny import tiny_study, tiny_text
 
 from fedvol.config.loading import parse_open_study
@@ -13,6 +14,7 @@ from fedvol.plan import Proposal
 from fedvol.site import is_within, violations
 
 HEAD = 'version = 1\nsite = "a"\nserver = "server.example:443"\n'
+RULE = "policy.pretext_tasks"
 
 
 def test_a_study_that_is_against_nothing() -> None:
@@ -39,6 +41,19 @@ def test_more_threads_than_the_site_gives() -> None:
     config = parse_site(HEAD + "[resources]\nnum_threads = 1\n", where="site.toml")
     study = tiny_study(num_threads="num_threads = 2")
     assert [one.where for one in violations(study, config)] == ["resources.num_threads"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "against"),
+    [("", []), ('["mae", "volume_fusion"]', []), ('["mae"]', [RULE]), ("[]", [RULE])],
+)
+def test_pretraining_on_all_cases_is_the_hospitals_to_allow(
+    allowed: str, against: list[str]
+) -> None:
+    policy = f"[policy]\npretext_tasks = {allowed}\n" if allowed else ""
+    config = parse_site(HEAD + policy, where="site.toml")
+    assert [one.where for one in violations(pretrained_study(), config)] == against
+    assert violations(tiny_study(), config) == []
 
 
 def test_a_fingerprint_job_trains_nothing() -> None:

@@ -74,7 +74,7 @@ def work(site: SiteId, request: Request, *, failing: str) -> Contribution:
     if failing == "hangs":
         time.sleep(600)
     match request.action:
-        case Action.FINETUNE:
+        case Action.PRETRAIN | Action.FINETUNE:
             number = np.float32(SITES.index(site) + 1)
             report = TrainReport(cases=int(number), steps=2, train_seconds=0.1, loss=0.5)
             # A site may do with its copy of the state what it likes.
@@ -137,7 +137,7 @@ def request(site: SiteId, action: Action = Action.FINETUNE, *, limit_s: float = 
         round=1,
         site=site,
         action=action,
-        state=GLOBAL if action is Action.FINETUNE else {},
+        state=GLOBAL if action in (Action.PRETRAIN, Action.FINETUNE) else {},
         arguments={},
         limit_s=limit_s,
     )

@@ -6,7 +6,7 @@ from typing import final
 from fedvol.audit import AuditSink
 from fedvol.config.server import Waiting
 from fedvol.errors import QuorumError, RunPausedError, RunStoppedError
-from fedvol.federation import Link, Request
+from fedvol.federation import TRAINING, Link, Request
 from fedvol.plan import Plan, Proposal
 from fedvol.server.clock import Clock
 from fedvol.server.consented_link import ConsentedLink

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fedvol.audit import AuditLog
+from fedvol.config.data import DataRequirement
 from fedvol.errors import CallRefusedError, InvitationUsedError
 from fedvol.identity import (
     Authority,
@@ -320,11 +321,14 @@ def add_to_config(folder: SiteFolder, text: str) -> None:
     folder.config_file.write_text(folder.config_file.read_text() + text)
 
 
-def source_toml(folder: Path, *, name: str = "ct") -> str:
-    """A source of CT volumes with the classes of the tiny study."""
+def source_toml(folder: Path, *, name: str = "ct", data: DataRequirement | None = None) -> str:
+    """A source of volumes with the channels and classes that a study asks for; the tiny one's."""
+    channels = data.channels if data is not None else ("CT",)
+    labels = data.labels if data is not None else {"liver": 1, "kidney": 2, "lesion": 3}
+    table = ", ".join(f"{label} = {value}" for label, value in labels.items())
     return (
-        f'\n[[data]]\nname = "{name}"\nfolder = "{folder}"\nchannels = ["CT"]\n'
-        "labels = { liver = 1, kidney = 2, lesion = 3 }\n"
+        f'\n[[data]]\nname = "{name}"\nfolder = "{folder}"\n'
+        f"channels = {json.dumps(list(channels))}\nlabels = {{ {table} }}\n"
     )
 
 

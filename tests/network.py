@@ -172,7 +172,7 @@ class Network:
         rule = f'enabled = true\nkinds = ["run"]\nstudies = ["{self.plan.study.name}"]\n'
         held.config_file.write_text(
             f"{text}\n[link]\nheartbeat_s = 10\npoll_s = 0.1\nsync_s = 0.5\n"
-            f"\n[auto_approve]\n{rule}{source_toml(self.volumes[site])}"
+            f"\n[auto_approve]\n{rule}{source_toml(self.volumes[site], data=self.plan.study.data)}"
         )
         return held
 

@@ -1,7 +1,6 @@
 """Patches for training: which, from where, as a function of the step alone."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from fedvol.data.augmentation import change_in_place, draw_changes
 from fedvol.data.batch import Batch
 from fedvol.data.case_store import StoredCase
 from fedvol.data.decoded import SHARED, DecodedCases
+from fedvol.data.read_ahead import ReadAhead
 from fedvol.errors import CaseStoreError, NoCasesError
 from fedvol.plan import derive_seed
 from fedvol.types import Digest, Triple
@@ -72,10 +72,8 @@ class PatchSource:
         self._scope = scope
         self._device = device
         self._decoded = decoded
-        if reads_ahead is None:
-            reads_ahead = device.type != "cpu"
-        self._reader = ThreadPoolExecutor(max_workers=1) if reads_ahead else None
-        self._ahead: tuple[int, Future[_Host]] | None = None
+        is_on = device.type != "cpu" if reads_ahead is None else reads_ahead
+        self._host = ReadAhead(self._read, is_on=is_on)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step; the same at every call.
@@ -86,7 +84,7 @@ class PatchSource:
         Raises:
             CaseStoreError: A case that is read for the first time is damaged.
         """
-        image, label = (part.to(self._device, non_blocking=True) for part in self._host(step))
+        image, label = (part.to(self._device, non_blocking=True) for part in self._host.step(step))
         if self._augmentation is not None:
             generator = torch.Generator()
             generator.manual_seed(derive_seed(self._plan, *self._scope, "augmentation", step))
@@ -94,16 +92,8 @@ class PatchSource:
             change_in_place(image, label, changes=changes, generator=generator)
         return Batch(image=image, label=label.long())
 
-    def _host(self, step: int) -> _Host:
-        """Patches before augmentation, in main memory; the next step's are read meanwhile."""
-        if self._reader is None:
-            return self._read(step)
-        ahead, self._ahead = self._ahead, None
-        patches = ahead[1].result() if ahead and ahead[0] == step else self._read(step)
-        self._ahead = step + 1, self._reader.submit(self._read, step + 1)
-        return patches
-
     def _read(self, step: int) -> _Host:
+        """Patches before augmentation, in main memory."""
         rng = np.random.default_rng(derive_seed(self._plan, *self._scope, "patches", step))
         count, size = self._patches.batch_size, self._patches.size
         is_pinned = self._device.type == "cuda"

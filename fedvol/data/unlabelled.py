@@ -1,7 +1,6 @@
 """Patches for pretraining, from labelled and unlabelled cases alike; a function of the step."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from fedvol.data.augmentation import change_in_place, draw_changes
 from fedvol.data.batch import UnlabelledBatch
 from fedvol.data.case_store import StoredCase
 from fedvol.data.decoded import SHARED, DecodedCases
+from fedvol.data.read_ahead import ReadAhead
 from fedvol.data.sampling import patch_start
 from fedvol.errors import NoCasesError
 from fedvol.plan import derive_seed
@@ -71,9 +71,7 @@ class UnlabelledSource:
         self._scope = scope
         self._device = device
         self._decoded = decoded
-        is_apart = device.type != "cpu"
-        self._reader = ThreadPoolExecutor(max_workers=1) if is_apart else None
-        self._ahead: tuple[int, Future[Tensor]] | None = None
+        self._host = ReadAhead(self._read, is_on=device.type != "cpu")
 
     def batch(self, step: int) -> UnlabelledBatch:
         """The batch of one step; the same at every call.
@@ -84,7 +82,7 @@ class UnlabelledSource:
         Raises:
             CaseStoreError: A case that is read for the first time is damaged.
         """
-        image = self._host(step).to(self._device, non_blocking=True)
+        image = self._host.step(step).to(self._device, non_blocking=True)
         if self._augmentation is not None:
             generator = torch.Generator().manual_seed(self._seed("augmentation", step))
             changes = draw_changes(len(image), config=self._augmentation, generator=generator)
@@ -95,16 +93,8 @@ class UnlabelledSource:
     def _seed(self, purpose: str, step: int) -> int:
         return derive_seed(self._plan, *self._scope, purpose, step)
 
-    def _host(self, step: int) -> Tensor:
-        """Patches before augmentation, in main memory; the next step's are read meanwhile."""
-        if self._reader is None:
-            return self._read(step)
-        ahead, self._ahead = self._ahead, None
-        patches = ahead[1].result() if ahead and ahead[0] == step else self._read(step)
-        self._ahead = step + 1, self._reader.submit(self._read, step + 1)
-        return patches
-
     def _read(self, step: int) -> Tensor:
+        """Patches before augmentation, in main memory."""
         rng = np.random.default_rng(self._seed("patches", step))
         drawn = [int(rng.integers(len(self._cases))) for _ in range(self._batch_size)]
         if self._in_pairs:

@@ -109,7 +109,6 @@ def test_a_thread_that_reads_ahead_changes_no_bit(cases):
 
 
 def test_an_error_while_reading_ahead_is_raised_at_its_step(cases, monkeypatch):
-    ahead = source(cases, reads_ahead=True)
     read = PatchSource._read
 
     def broken(self, step):
@@ -118,6 +117,7 @@ def test_an_error_while_reading_ahead_is_raised_at_its_step(cases, monkeypatch):
         return read(self, step)
 
     monkeypatch.setattr(PatchSource, "_read", broken)
+    ahead = source(cases, reads_ahead=True)
 
     ahead.batch(0)
     with pytest.raises(CaseStoreError, match="case one: is damaged"):

@@ -97,13 +97,17 @@ class Releaser:
             behind: Subjects behind them.
 
         Raises:
-            CohortTooSmallError: The site has training subjects, but fewer than its floors.
+            CohortTooSmallError: The site has fewer subjects to train on than its floors; where it
+                may pretrain, fewer for that: it sits the finetuning out with fewer labelled ones.
         """
         self._require_request(request)
-        if behind.training:
-            self.require_cohort(behind.training)
+        few_labels = is_small(behind.training, floor=self.policy.floor)
         if report.pretraining_cases:
             self.require_cohort(behind.pretraining)
+            if few_labels:  # it pretrains, and of the few nothing is told
+                report = report.model_copy(update={"training_cases": 0})
+        elif few_labels:
+            self.require_cohort(behind.training)
         floor = self.policy.min_group
         shown = {
             code: count

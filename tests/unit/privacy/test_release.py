@@ -434,6 +434,16 @@ def test_raw_update_has_no_serialiser() -> None:
         copy.deepcopy(update())
 
 
+def test_a_site_with_few_labels_and_many_scans_pretrains_and_tells_no_label() -> None:
+    report = health(4).model_copy(update={"pretraining_cases": 10})
+    gate = releaser(HOSPITAL)
+    sent = gate.health(request(Action.HEALTH), report, behind=replace(held(4), pretraining=10))
+    assert (sent.values["training_cases"], sent.values["pretraining_cases"]) == (0, 10)
+    report = health(5).model_copy(update={"pretraining_cases": 10})
+    sent = gate.health(request(Action.HEALTH), report, behind=replace(held(5), pretraining=10))
+    assert (sent.values["training_cases"], sent.values["pretraining_cases"]) == (5, 10)
+
+
 @pytest.mark.parametrize(("subjects", "leaves"), [(5, True), (4, False)])
 def test_a_site_that_only_pretrains_has_its_floor_too(subjects: int, leaves: bool) -> None:
     report = health(0).model_copy(update={"pretraining_cases": subjects})

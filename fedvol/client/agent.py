@@ -154,7 +154,9 @@ class SiteAgent:
     def _num_pretraining(self) -> int:
         """Cases to pretrain on; 0 where nothing is pretrained, or they are too few for the task."""
         stage, count = self._plan.study.pretrain, len(self._pretraining)
-        return 0 if stage is None or count <= stage.task.needs_pairs else count
+        if stage is None or (stage.task.needs_pairs and count == 1):
+            return 0
+        return count
 
     def _pretrain(self, request: Request) -> Contribution:
         stage = self._plan.study.stages[request.stage]

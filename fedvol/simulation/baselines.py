@@ -22,8 +22,13 @@ POOLED_SITE = SiteId(POOLED)
 """Stands for all hospitals together where their cases are pooled."""
 
 
-def baseline_study(study: Study, *, num_sites: int) -> Study:
+def baseline_study(study: Study, *, num_sites: int, num_pretraining: int) -> Study:
     """The study one site carries out alone with the gradient steps of the whole federation.
+
+    Args:
+        study: The federation's study.
+        num_sites: Sites that finetune.
+        num_pretraining: Sites that pretrain; those without labels are among them.
 
     Raises:
         UsageError: So many steps do not fit into a round.
@@ -32,7 +37,9 @@ def baseline_study(study: Study, *, num_sites: int) -> Study:
     further = personal.rounds * personal.steps_per_round if personal is not None else 0
     rounds = stage.rounds + math.ceil(further / stage.steps_per_round)
     finetune = _alone(stage, num_sites=num_sites).model_copy(update={"rounds": rounds})
-    pretrain = () if study.pretrain is None else (_alone(study.pretrain, num_sites=num_sites),)
+    pretrain = (
+        () if study.pretrain is None else (_alone(study.pretrain, num_sites=num_pretraining),)
+    )
     limits = study.federation
     alone = limits.model_copy(
         update={

@@ -66,6 +66,8 @@ def train_and_judge(session: Session, *, baselines: Sequence[str]) -> Iterator[J
     if baselines:
         session.baseline_study()  # one that cannot be is told before any training
     sites = session.training_sites if {LOCAL, ENSEMBLE} & {*baselines} else ()
+    if sites:
+        session.require_local()
     pooled = [RunId(POOLED)] if POOLED in baselines else []
     runs = [FEDERATED, *(local_run(site) for site in sites), *pooled]
     session.observer.event("runs.planned", names=[*map(str, runs)])

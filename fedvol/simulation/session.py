@@ -13,6 +13,7 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.prepare import PreparedSite, prepare_sites
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, model_names
 from fedvol.data.layout import has_subjects
+from fedvol.errors import UsageError
 from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
 from fedvol.plan import Plan, canonical_json
@@ -90,7 +91,30 @@ class Session:
         Raises:
             UsageError: It cannot be, because a round would have too many steps.
         """
-        return baseline_study(self.study, num_sites=len(self.training_sites))
+        return baseline_study(
+            self.study,
+            num_sites=len(self.training_sites),
+            num_pretraining=sum(self._can_pretrain(cases) for cases in self.cases.values()),
+        )
+
+    def require_local(self) -> None:
+        """Refuse a model of each site alone where one of them could not pretrain.
+
+        Raises:
+            UsageError: A site has a single case, and the pretext task blends two.
+        """
+        unable = [site for site in self.training_sites if not self._can_pretrain(self.cases[site])]
+        if self.study.pretrain is not None and unable:
+            raise UsageError(
+                "--baselines",
+                f"{', '.join(unable)} cannot pretrain alone by {self.study.pretrain.task.kind}, "
+                "which needs two cases",
+                "Leave out local and ensemble, or choose another pretext task.",
+            )
+
+    def _can_pretrain(self, cases: SiteCases) -> bool:
+        stage = self.study.pretrain
+        return stage is not None and len(cases.pretrain) >= (2 if stage.task.needs_pairs else 1)
 
     def blobs(self, run: RunId) -> BlobStore:
         """A run's weights."""

@@ -1,0 +1,65 @@
+"""The command, with a hospital that has no label: what a researcher gets of a pretraining."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pretraining import pretrained_text
+from tiny import fedvol_command
+
+
+@pytest.fixture(scope="module")
+def out(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained")
+    shutil.copytree(tiny_data, folder / "data")
+    shutil.rmtree(folder / "data" / "hospital_3" / "labels")
+    (folder / "study.toml").write_text(pretrained_text())
+    subprocess.run(
+        fedvol_command(
+            "simulate",
+            folder / "study.toml",
+            "--data",
+            folder / "data",
+            "--out",
+            folder / "out",
+            "--device",
+            "cpu",
+            "--baselines",
+            "pooled",
+        ),
+        check=True,
+        capture_output=True,
+    )
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def result(out: Path) -> dict[str, Any]:
+    return json.loads((out / "result.json").read_text())
+
+
+def test_the_hospital_without_labels_pretrains_alone_of_the_two(result: dict[str, Any]) -> None:
+    pretrain, finetune = result["stages"]
+    assert (pretrain["name"], pretrain["kind"]) == ("pretrain", "volume_fusion")
+    assert pretrain["select_by"] == "pretext_loss"
+    assert pretrain["best_round"] in (1, 2)
+    for stage, state in ((pretrain, "contributed"), (finetune, "no_labels")):
+        assert {one["sites"]["hospital_3"]["state"] for one in stage["rounds"]} == {state}
+
+
+def test_pooled_takes_the_steps_of_all_that_train_in_each_stage(result: dict[str, Any]) -> None:
+    models = result["models"]
+    # 2 rounds of 3 steps at three sites, then 3 rounds of 3 at two.
+    assert models["federated"]["steps"] == models["pooled"]["steps"] == 2 * 3 * 3 + 3 * 3 * 2
+
+
+def test_the_report_calls_no_pretext_network_released(out: Path) -> None:
+    page = (out / "report.html").read_text()
+    assert "pretext loss and was finetuned from" in page
+    assert page.count("and was released") == 1
+    assert "This report has no description" not in page
+    assert 'id="cases"' in page
+    assert "Dice" in page.split("<h1>")[1][:4000]

@@ -86,7 +86,7 @@ def _known(key: str, label: str, *, decimals: int, meaning: str) -> MetricInfo:
         key=key,
         label=label,
         unit=metric.unit,
-        scale="0 to 1" if metric.is_share else metric.unit,
+        scale="0 to 1" if metric.is_share else metric.unit or "no unit",
         better="higher" if metric.is_higher_better else "lower",
         decimals=decimals,
         meaning=meaning,

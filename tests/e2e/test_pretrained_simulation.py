@@ -61,5 +61,6 @@ def test_the_report_calls_no_pretext_network_released(out: Path) -> None:
     assert "pretext loss and was finetuned from" in page
     assert page.count("and was released") == 1
     assert "This report has no description" not in page
+    assert "Validation pretext loss (no unit) after each round" in page
     assert 'id="cases"' in page
     assert "Dice" in page.split("<h1>")[1][:4000]

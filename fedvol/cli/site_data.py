@@ -152,7 +152,12 @@ def check(
         emit(said)
     if copies is not None:
         copies.require_whole()
-    require_enough_cases(records, max_skipped_share=asked.data.max_skipped_share, is_whole=False)
+    require_enough_cases(
+        records,
+        max_skipped_share=asked.data.max_skipped_share,
+        is_whole=False,
+        is_few_labels=asked.data.few_labels is not None,
+    )
     require_floor(found, policy)
 
 

@@ -43,6 +43,19 @@ class HashSplit(Section):
 Split = Annotated[FoldSplit | ColumnSplit | HashSplit, Field(discriminator="kind")]
 
 
+class FewLabels(Section):
+    """Labels of few training subjects alone, to measure what a study is worth with few of them.
+
+    The labels of all other training subjects are not read: to the study these cases are unlabelled.
+    Labels of validation and test subjects stay.
+    """
+
+    subjects: Annotated[int, Field(ge=0)] | dict[Name, Annotated[int, Field(ge=0)]]
+    """Labelled training subjects of each site, or of the sites named; of other sites none."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Which subjects: with one seed, fewer of them are among more of them."""
+
+
 class DataRequirement(Section):
     """What each site must have."""
 
@@ -52,6 +65,8 @@ class DataRequirement(Section):
     """Class name to value in the label volumes; 0 is background."""
     split: Split
     """How subjects are divided into training, validation and test."""
+    few_labels: FewLabels | None = Field(default=None, exclude_if=lambda few: few is None)
+    """Labels of few training subjects alone; all of them where this is left out."""
     max_skipped_share: Share = 0.1
     """Share of a site's cases that may be skipped for named faults before the site is refused; one
     skipped case alone never refuses it."""

@@ -1,6 +1,6 @@
 """How models are judged."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,9 @@ class Evaluation(Section):
     """What is reported on test cases."""
     select_by: str = "dice"
     """Validation metric that names the best round: a metric, or metric/class for one class."""
+    release: Literal["best", "last"] = Field(default="best", exclude_if=lambda one: one == "best")
+    """Which round is released: the best by `select_by`, or the last, which takes no validation
+    label to choose; of personal models the same."""
     nsd_tolerance_mm: (
         Annotated[float, Field(gt=0, le=100)] | dict[Name, Annotated[float, Field(gt=0, le=100)]]
     ) = 1.0

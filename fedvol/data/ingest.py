@@ -12,6 +12,7 @@ from fedvol.config.data import DataRequirement, Preprocessing
 from fedvol.data.case_work import CaseTask, Outcome, case_outcome, record_of
 from fedvol.data.catalogue import CaseRecord
 from fedvol.data.child import DEFAULT_LIMITS, Fault, Limits, map_limited
+from fedvol.data.few_labels import with_few_labels
 from fedvol.data.layout import CaseEntry
 from fedvol.data.splits import Splits
 from fedvol.data.verdicts import require_enough_cases, without_duplicates
@@ -66,9 +67,10 @@ def ingest(
         SiteFailedError: The child processes do not start.
         AssertionError: fedvol itself is wrong; carries the child's traceback.
     """
+    few = requirement.few_labels
     tasks = [
         CaseTask(entry=entry, split=splits[site][entry.case], store=stores[site])
-        for site, cases in entries.items()
+        for site, cases in with_few_labels(entries, splits=splits, config=few).items()
         for entry in cases
     ]
     writes = preprocessing is not None
@@ -90,6 +92,7 @@ def ingest(
             judged,
             max_skipped_share=requirement.max_skipped_share,
             is_whole=cohort == "federation",
+            is_few_labels=few is not None,
         )
     return judged
 

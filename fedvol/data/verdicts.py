@@ -44,7 +44,11 @@ def without_duplicates(records: Sequence[CaseRecord]) -> tuple[CaseRecord, ...]:
 
 
 def require_enough_cases(
-    records: Sequence[CaseRecord], *, max_skipped_share: float, is_whole: bool = True
+    records: Sequence[CaseRecord],
+    *,
+    max_skipped_share: float,
+    is_whole: bool = True,
+    is_few_labels: bool = False,
 ) -> None:
     """Refuse sites that lost too many cases or have none to train on, and data without test cases.
 
@@ -57,6 +61,8 @@ def require_enough_cases(
         max_skipped_share: Share of a site's cases that may be skipped.
         is_whole: Whether these are all sites of the federation; one site alone may lack validation
             or test cases.
+        is_few_labels: Whether the study does without most labels; then a site may lack training
+            cases, if not all sites do.
 
     Raises:
         TooManySkippedError: Names every skipped case of every such site.
@@ -79,7 +85,7 @@ def require_enough_cases(
             "Mend the cases, or raise data.max_skipped_share in the study.",
         )
     empty = [site for site, cases in sites.items() if _lacks_training(cases)]
-    if empty:
+    if empty and not (is_few_labels and (len(empty) < len(sites) or not is_whole)):
         raise NoCasesError(
             "cases",
             f"no usable labelled training case at {', '.join(empty)}",

@@ -122,6 +122,8 @@ class StageResult(Section):
     """Validation metric that named the best round."""
     best_round: int | None
     """Round whose global state was released, or whose personal models were tested."""
+    release: Literal["best", "last"] = "best"
+    """Whether that is the best round, or the last whatever its figures."""
 
     @property
     def is_personal(self) -> bool:

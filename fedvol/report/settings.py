@@ -6,6 +6,7 @@ from typing import assert_never
 from fedvol.config import strategy
 from fedvol.config.data import (
     ColumnSplit,
+    FewLabels,
     FoldSplit,
     HashSplit,
     Normalisation,
@@ -30,6 +31,7 @@ def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("Channels", ", ".join(study.data.channels)),
         ("Classes", ", ".join(class_names(study.data))),
         ("Split", split_words(study.data.split)),
+        *_few_labels(study.data.few_labels),
         ("Voxel size", f"{_times(study.preprocessing.spacing_mm)} mm"),
         ("Intensities", _normalisation(study.preprocessing.normalisation)),
         (
@@ -40,7 +42,9 @@ def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
     ]
     rows += [(f"Stage {number}", stage_words(s)) for number, s in enumerate(study.stages, start=1)]
     rows += [
-        ("Best round by", f"validation {evaluation.select_by}"),
+        ("Best round by", f"validation {evaluation.select_by}")
+        if evaluation.release == "best"
+        else ("Released round", "the last, whatever its figures"),
         ("Inference", _inference(evaluation.overlap, study.inference_mirror_axes)),
         ("NSD tolerance", tolerance_words(plan)),
         ("Intervals", f"{evaluation.bootstrap_replicates:,} bootstrap replicates of subjects"),
@@ -143,7 +147,7 @@ def split_words(split: Split) -> str:
     match split:
         case FoldSplit():
             return (
-                f"fold {split.test} is the test set, fold {split.validation} chooses the round, "
+                f"fold {split.test} is the test set, fold {split.validation} validates, "
                 "all others train"
             )
         case ColumnSplit():
@@ -155,6 +159,17 @@ def split_words(split: Split) -> str:
             )
         case _:
             assert_never(split)
+
+
+def _few_labels(few: FewLabels | None) -> list[tuple[str, str]]:
+    if few is None:
+        return []
+    if isinstance(few.subjects, int):
+        kept = f"of {count(few.subjects, 'subject')} at each site"
+    else:
+        each = ", ".join(f"{count(n, 'subject')} at {site}" for site, n in few.subjects.items())
+        kept = f"of {each}, none elsewhere"
+    return [("Training labels", f"{kept}, drawn with seed {few.seed}; the others were not read")]
 
 
 def _normalisation(normalisation: Normalisation) -> str:

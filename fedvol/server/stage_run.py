@@ -179,6 +179,8 @@ class StageRun:
     def best(self) -> RoundRecord | None:
         """The closed round that the study would release now; None before the first is closed."""
         closed = closed_rounds(self.store.rounds(self.run, stage=self.stage))
+        if closed and self.plan.study.evaluation.release == "last" and not self.is_pretraining:
+            return closed[-1]
         return best_record(closed, select_by=self.select_by)
 
     def reread(self, record: RoundRecord) -> RoundRecord:

@@ -246,6 +246,7 @@ def _stage(
         ],
         select_by=select_by,
         best_round=best_round,
+        release="best" if isinstance(stage, Pretrain) else study.evaluation.release,
     )
 
 

@@ -163,6 +163,25 @@ def test_a_round_judged_by_fewer_sites_is_not_the_best(
     assert coordinator(plan, store, blobs).conduct(Partial(plan)).best_round == 2
 
 
+def test_the_last_round_is_released_where_the_study_says_so(
+    plan: Plan, store: RunStore, blobs: BlobStore, tmp_path: Path
+) -> None:
+    def falling(request: Request) -> Reply | None:
+        if request.action is not Action.VALIDATE:
+            return None
+        return judged(request, plan.study, value=1 / (1 + request.round))
+
+    assert coordinator(plan, store, blobs).conduct(FakeLink(plan, change=falling)).best_round == 1
+    evaluation = plan.study.evaluation.model_copy(update={"release": "last"})
+    study = plan.study.model_copy(update={"evaluation": evaluation})
+    last = plan.model_copy(update={"study": study})
+    other = RunStore(open_engine(tmp_path / "last.db"))
+    outcome = coordinator(last, other, BlobStore(tmp_path / "last")).conduct(
+        FakeLink(last, change=falling)
+    )
+    assert outcome.best_round == 3
+
+
 def test_sites_of_another_minor_version_are_refused(
     plan: Plan, store: RunStore, blobs: BlobStore
 ) -> None:

@@ -1,6 +1,6 @@
 """How sites' updates become one global model."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -257,6 +257,9 @@ class Personalise(Section):
     training: Training
     """Local optimisation; its schedule begins anew."""
 
+
+STAGE_ORDER: Final = ("pretrain", "finetune", "personalise")
+"""Kinds of stages in the order in which a run has them."""
 
 Stage = Annotated[Pretrain | Finetune | Personalise, Field(discriminator="kind")]
 

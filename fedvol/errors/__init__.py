@@ -32,6 +32,7 @@ from fedvol.errors.config import (
     ServerFileError,
     SiteFileError,
     StudyError,
+    SweepError,
     TransferError,
     UsageError,
 )
@@ -147,6 +148,7 @@ __all__ = [
     "ConfigError",
     "ConfigFileError",
     "StudyError",
+    "SweepError",
     "SiteFileError",
     "OutputFolderError",
     "UsageError",

@@ -107,6 +107,13 @@ class NameMapError(StudyError):
     title = "name map invalid"
 
 
+class SweepError(StudyError):
+    """A sweep breaks its schema or compares what cannot be compared; carries every problem."""
+
+    code = "FV-CONF-013"
+    title = "sweep invalid"
+
+
 class PlanningError(ConfigError):
     """The sites' data do not allow a plan, or not within what the study fixes."""
 

@@ -1,0 +1,160 @@
+"""Runs side by side, each in a process of its own; one that dies takes no other with it.
+
+A child sends the events of its run, then how it ended. Ctrl-C is the parent's to hear: it ends the
+children. A child whose parent is gone ends at its next event.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import cast, final
+
+from fedvol.errors import FedvolError
+from fedvol.telemetry import Observer, set_up_logging
+from fedvol.types import Json
+
+_LEAVE_S = 10.0
+"""Longest wait for a child that was told to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One run to be carried out.
+
+    Attributes:
+        name: Names it in events.
+        study: Its study file.
+        data: Folder of volumes.
+        out: Its output folder; a run that is there goes on.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    name: str
+    study: Path
+    data: Path
+    out: Path
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        work: The run.
+        reason: Why it failed; empty where it finished.
+        seconds: How long it took.
+    """
+
+    work: Work
+    reason: str
+    seconds: float
+
+
+def carry_out(works: Sequence[Work], *, jobs: int, observer: Observer) -> Iterator[Ended]:
+    """Carry out runs, several at a time, and give each as it ends.
+
+    Args:
+        works: The runs, in the order in which they begin.
+        jobs: Runs at one time.
+        observer: Hears `sweep.event` of each event of a run, with its name and fields.
+    """
+    waiting = list(reversed(works))
+    running: dict[Connection, _Child] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                child = _Child(waiting.pop())
+                running[child.connection] = child
+            for connection in wait(list(running)):
+                child = running[cast("Connection", connection)]
+                ended = child.hear(observer)
+                if ended is not None:
+                    del running[child.connection]
+                    yield ended
+    finally:
+        for child in running.values():
+            child.stop()
+
+
+@final
+class _Child:
+    """A process that carries out one run."""
+
+    def __init__(self, work: Work) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._work = work
+        self._began = time.monotonic()
+        self.connection, theirs = context.Pipe(duplex=False)
+        self._process: BaseProcess = context.Process(target=_be_child, args=(work, theirs))
+        self._process.start()
+        theirs.close()
+
+    def hear(self, observer: Observer) -> Ended | None:
+        """Take one thing that the child says; how it ended, if that is it."""
+        try:
+            said: dict[str, Json] = json.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            self._process.join()
+            return self._ended(f"its process ended with status {self._process.exitcode}")
+        if "reason" in said:
+            self._process.join()
+            return self._ended(str(said["reason"]))
+        observer.event("sweep.event", run=self._work.name, **said)
+        return None
+
+    def stop(self) -> None:
+        """End it; what its run wrote goes on later."""
+        self._process.terminate()
+        self._process.join(_LEAVE_S)
+        self._process.kill()
+        self._process.join()
+
+    def _ended(self, reason: str) -> Ended:
+        self.connection.close()
+        seconds = time.monotonic() - self._began
+        return Ended(work=self._work, reason=reason, seconds=seconds)
+
+
+@final
+class _Relay:
+    """Sends each event to the parent."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+
+    def event(self, name: str, /, **fields: Json) -> None:
+        """Send it; without a parent there is nobody to go on for."""
+        try:
+            self._send(json.dumps({"event": name, "fields": fields}).encode())
+        except BrokenPipeError:
+            os._exit(1)
+
+
+def _be_child(work: Work, connection: Connection) -> None:
+    from fedvol.simulation.simulate import simulate
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_up_logging(sys.stderr)
+    reason = ""
+    try:
+        simulate(
+            work.study,
+            data=work.data,
+            out=work.out,
+            baselines=(),
+            resume=work.out.exists(),
+            device=work.device,
+            observer=_Relay(connection.send_bytes),
+        )
+    except FedvolError as error:
+        reason = str(error)
+    connection.send_bytes(json.dumps({"reason": reason}).encode())

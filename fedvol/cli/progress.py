@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -121,6 +121,17 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
             return f"{site}: takes no part: {text(fields, 'reason')}"
         case "model.evaluating" if is_last:
             return f"{text(fields, 'model')}: judged at {site}, {_cases(fields)}"
+        case "sweep.started":
+            runs, waiting = whole(fields, "runs"), whole(fields, "waiting")
+            return f"{runs - waiting} of {runs} runs are finished"
+        case "sweep.event" if fields.get("event") in ("round.closed", "round.abandoned"):
+            inner = cast("dict[str, Json]", fields["fields"])
+            return f"{text(fields, 'run')}: {_round_in_words(inner)}"
+        case "sweep.run":
+            reason = text(fields, "reason")
+            how = f"failed: {reason}" if reason else in_words(number(fields, "seconds") or 0.0)
+            of = f"{whole(fields, 'done')}/{whole(fields, 'total')}"
+            return f"{of} {text(fields, 'run')}: {how}"
         case "run.finished":
             return f"{text(fields, 'name') or view.title}: {text(fields, 'status')}"
         case _:
@@ -144,6 +155,16 @@ def _left_in_words(view: RunView) -> str:
         left, in_all = in_words(view.seconds_left or 0.0), in_words(view.seconds_left_in_all)
         return f"about {left} left for this model, {in_all} with {which}"
     return f"about {in_words(view.seconds_left)} left for this model" if view.seconds_left else ""
+
+
+def _round_in_words(fields: Mapping[str, Json]) -> str:
+    """A round of a run that others go beside."""
+    where = f"stage {whole(fields, 'stage') + 1} round {whole(fields, 'round')}"
+    if reason := text(fields, "reason"):
+        return f"{where} abandoned: {reason}"
+    value = number(fields, "value")
+    words = f"{where} of {whole(fields, 'rounds')}"
+    return words if value is None else f"{words}, {text(fields, 'metric')} {value:.4f}"
 
 
 def _no_part(fields: Mapping[str, Json]) -> str:

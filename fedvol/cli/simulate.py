@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fedvol.cli.output import AsJson, emit, say
+from fedvol.cli.sweep import require_sweep_options, run_sweep
 from fedvol.types import Json
 
 DEMO_SITES, DEMO_CASES, DEMO_SEED = 3, 20, 0
@@ -55,13 +56,27 @@ def simulate(
         int | None,
         typer.Option(min=1, help="Sites that work at one time; else as suits the machine."),
     ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="File of variants: each is run with each seed, and all are compared."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs of a sweep side by side.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Run a study over hospitals on this machine.
 
     STUDY is the study file. The run leaves the model, the figures and a report in the folder
-    given by --out.
+    given by --out; with --sweep that folder holds a run for each variant and seed, and a page
+    that compares them.
     """
+    if sweep is not None:
+        require_sweep_options(baselines=baselines, engine=engine.value, workers=workers)
+        said = run_sweep(
+            study, sweep, data=data, out=out, resume=resume, jobs=jobs, device=device.value
+        )
+        if as_json:
+            emit(said)
+        return
     from fedvol.config import load_open_study
     from fedvol.config.model_names import require_baselines
 
@@ -123,11 +138,13 @@ def report(
 ) -> None:
     """Write the report of a finished run again.
 
-    OUT is the folder that a simulation left; report.html is made from its result.json.
+    OUT is the folder that a simulation left; report.html is made from its result.json, and
+    sweep.html of a sweep from its sweep.json.
     """
+    from fedvol.report.sweep_page import SWEEP_FILE, rebuild_sweep
     from fedvol.simulation import rebuild_report
 
-    page = rebuild_report(out)
+    page = rebuild_sweep(out) if (out / SWEEP_FILE).is_file() else rebuild_report(out)
     say(f"Report: {page}")
     if as_json:
         emit({"report": str(page)})

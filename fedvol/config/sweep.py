@@ -106,7 +106,9 @@ def parse_sweep(text: str, *, where: str) -> Sweep:
 def _problems(sweep: Sweep) -> Iterator[Problem]:
     for index, seed in enumerate(sweep.seeds):
         if seed in sweep.seeds[:index]:
-            yield Problem(where=f"seeds[{index}]", what=f"{seed} is listed twice", fix="List it once.")
+            yield Problem(
+                where=f"seeds[{index}]", what=f"{seed} is listed twice", fix="List it once."
+            )
     yield from _unknown("baseline", sweep.baseline, axes=sweep.axes)
     if sweep.target is not None:
         yield from _unknown("target.of", sweep.target.of, axes=sweep.axes)

@@ -72,6 +72,7 @@ from fedvol.errors.federation import (
     RunPausedError,
     RunRequestError,
     RunStoppedError,
+    SweepFailedError,
     TimeLimitError,
     TrainingDivergedError,
 )
@@ -149,6 +150,7 @@ __all__ = [
     "ConfigFileError",
     "StudyError",
     "SweepError",
+    "SweepFailedError",
     "SiteFileError",
     "OutputFolderError",
     "UsageError",

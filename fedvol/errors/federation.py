@@ -93,3 +93,10 @@ class RunRequestError(FederationError):
 
     code = "FV-FED-012"
     title = "run cannot do this now"
+
+
+class SweepFailedError(FederationError):
+    """Runs of a sweep failed; the figures of the others are written."""
+
+    code = "FV-FED-013"
+    title = "runs of the sweep failed"

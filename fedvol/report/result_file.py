@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from fedvol.config.base import Section
 from fedvol.errors import ResultFileError
 from fedvol.files import write_atomic
 from fedvol.report.result import Result
 
+_Document = TypeVar("_Document", bound=Section)
 _FIX = "Run the study again, or read the file with the version that wrote it."
 
 
@@ -30,8 +33,17 @@ def read_result(path: Path) -> Result:
     Raises:
         ResultFileError: The file is absent, not JSON or not of this schema.
     """
+    return read_document(path, Result)
+
+
+def read_document(path: Path, model: type[_Document]) -> _Document:
+    """Read figures as the model they were written from, strictly.
+
+    Raises:
+        ResultFileError: The file is absent, not JSON or not of this schema.
+    """
     try:
-        return Result.model_validate_json(path.read_bytes())
+        return model.model_validate_json(path.read_bytes())
     except OSError as error:
         reason = error.strerror or "cannot be read"
         raise ResultFileError(

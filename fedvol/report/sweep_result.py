@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from fedvol.config.base import Section
-from fedvol.report.result import DigestOf, StatResult
+from fedvol.report.result import StatResult
 
 
 class SweepPoint(Section):
@@ -103,8 +103,8 @@ class SweepResult(Section):
 
     schema_: Literal["fedvol.sweep/1"] = Field(default="fedvol.sweep/1", alias="schema")
     """Name and version of this schema (`schema` in the file)."""
-    study: DigestOf
-    """The study that varies, as written."""
+    study: str
+    """Name of the study that varies."""
     purpose: str
     """Its purpose."""
     metric: str

@@ -3,5 +3,6 @@
 from fedvol.simulation.planning import explain_plan
 from fedvol.simulation.publish import rebuild_report
 from fedvol.simulation.simulate import simulate
+from fedvol.simulation.sweep import sweep
 
-__all__ = ["explain_plan", "rebuild_report", "simulate"]
+__all__ = ["explain_plan", "rebuild_report", "simulate", "sweep"]

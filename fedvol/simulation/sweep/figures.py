@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fedvol.report import Result, StageResult, StatResult, read_result
 from fedvol.report.sweep_result import (
     SweepDifference,
     SweepPoint,
+    SweepResult,
     SweepRunResult,
     SweepTarget,
     SweepVariantResult,
@@ -71,6 +72,69 @@ def read_finished(run: SweepRun, output: Output) -> Finished | None:
         if counted.test_cases
     }
     return Finished(run=run, result=result, cases=cases)
+
+
+def sweep_result(
+    sweep: Sweep,
+    runs: Sequence[SweepRun],
+    *,
+    finished: Mapping[str, Finished],
+    failed: Mapping[str, str],
+    folder_of: Callable[[SweepRun], str],
+) -> SweepResult:
+    """What all runs say together.
+
+    Args:
+        sweep: What varies.
+        runs: Every run.
+        finished: Those that came to their end, by name.
+        failed: Why others failed, by name.
+        folder_of: A run's folder, under that of the sweep.
+    """
+    target = target_of(sweep, finished.values())
+    told = [
+        run_result(
+            run,
+            finished.get(run.name),
+            folder=folder_of(run),
+            reason=failed.get(run.name, ""),
+            metric=sweep.metric,
+            target=target,
+        )
+        for run in runs
+    ]
+    evaluation = runs[0].study.evaluation
+    sites = [one.result.sites.values() for one in finished.values()]
+    return SweepResult(
+        study=runs[0].study.name,
+        purpose=runs[0].study.purpose,
+        metric=sweep.metric,
+        curve_metric=evaluation.select_by,
+        test_cases=sum(site.test_cases for site in sites[0]) if sites else 0,
+        test_subjects=sum(site.test_subjects for site in sites[0]) if sites else 0,
+        sites=len(sites[0]) if sites else 0,
+        seeds=list(sweep.seeds),
+        axes={axis: list(values) for axis, values in sweep.axes.items()},
+        baseline=dict(sweep.baseline),
+        target=target,
+        runs=told,
+        variants=[
+            _variant(
+                variant,
+                [run for run in told if run.variant == variant and run.status == "finished"],
+                own=_by_seed(finished, variant),
+                baseline=_by_seed(finished, sweep.baseline_of(variant)),
+                metric=sweep.metric,
+                replicates=evaluation.bootstrap_replicates,
+            )
+            for variant in sweep.variants()
+            if _by_seed(finished, variant)
+        ],
+    )
+
+
+def _by_seed(finished: Mapping[str, Finished], variant: Variant | None) -> dict[int, Finished]:
+    return {one.run.seed: one for one in finished.values() if one.run.variant == variant}
 
 
 def curve(finished: Finished) -> list[SweepPoint]:
@@ -147,7 +211,7 @@ def run_result(
     )
 
 
-def variant_result(
+def _variant(
     variant: Variant,
     runs: Sequence[SweepRunResult],
     *,
@@ -207,9 +271,7 @@ def _difference(
         _sums(baseline, metric=metric, replicates=replicates),
         key=metric,
     )
-    pairs = [
-        (_value(a, metric), _value(b, metric)) for a, b in zip(own, baseline, strict=True)
-    ]
+    pairs = [(_value(a, metric), _value(b, metric)) for a, b in zip(own, baseline, strict=True)]
     each = [a - b for a, b in pairs if a is not None and b is not None]
     if found.value is None or not each:
         return None
@@ -250,15 +312,16 @@ def _mean_over_seeds(runs: Sequence[Sequence[CaseMetrics]], *, metric: str) -> l
     for rows in runs:
         for row in rows:
             by_case.setdefault((row.subject, row.case), []).append(row)
-    return [
-        replace(
-            rows[0],
-            values={metric: statistics.fmean(known) if known else None},
-            penalised=frozenset().union(*(row.penalised for row in rows)) & {metric},
-        )
-        for rows in by_case.values()
-        for known in [[value for row in rows if (value := row.values[metric]) is not None]]
-    ]
+    return [_mean_case(rows, metric=metric) for rows in by_case.values()]
+
+
+def _mean_case(rows: Sequence[CaseMetrics], *, metric: str) -> CaseMetrics:
+    known = [value for row in rows if (value := row.values[metric]) is not None]
+    return replace(
+        rows[0],
+        values={metric: statistics.fmean(known) if known else None},
+        penalised=frozenset().union(*(row.penalised for row in rows)) & {metric},
+    )
 
 
 def _reaches(point: SweepPoint, target: SweepTarget, *, finished: Finished) -> bool:

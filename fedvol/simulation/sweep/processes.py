@@ -65,7 +65,7 @@ def carry_out(works: Sequence[Work], *, jobs: int, observer: Observer) -> Iterat
     Args:
         works: The runs, in the order in which they begin.
         jobs: Runs at one time.
-        observer: Hears `sweep.event` of each event of a run, with its name and fields.
+        observer: Hears `sweep.event` of each event of a run: its run, name and fields.
     """
     waiting = list(reversed(works))
     running: dict[Connection, _Child] = {}

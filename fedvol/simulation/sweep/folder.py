@@ -1,0 +1,81 @@
+"""The folder of a sweep: what lies where, and whether it may be used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedvol.config import load_open_study
+from fedvol.errors import ConfigError, OutputFolderError, RunMismatchError
+from fedvol.simulation.output import Output
+from fedvol.simulation.sweep.design import SweepRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFolder:
+    """Paths of a sweep.
+
+    Attributes:
+        folder: The folder the user named.
+    """
+
+    folder: Path
+
+    @property
+    def study(self) -> Path:
+        """Copy of the study file."""
+        return self.folder / "study.toml"
+
+    @property
+    def sweep(self) -> Path:
+        """Copy of the sweep file."""
+        return self.folder / "sweep.toml"
+
+    def study_of(self, run: SweepRun) -> Path:
+        """The study file of a run."""
+        return self.folder / "studies" / f"{run.name}.toml"
+
+    def run(self, run: SweepRun) -> Output:
+        """What a run leaves: the folder of a simulation."""
+        return Output(folder=self.folder / "runs" / run.name)
+
+    def require_same(self, run: SweepRun) -> None:
+        """Refuse a run that was begun with another study.
+
+        Raises:
+            RunMismatchError: It was, or its study cannot be read any more.
+        """
+        held = self.run(run).study
+        if not held.exists():
+            return
+        try:
+            is_same = load_open_study(held) == run.study
+        except ConfigError:
+            is_same = False
+        if not is_same:
+            raise RunMismatchError(
+                str(held.parent),
+                f"{run.name} was begun with another study than the sweep makes of it now",
+                "Restore study and sweep as they were, or begin anew in another folder with --out.",
+            )
+
+
+def open_sweep_folder(folder: Path, *, resume: bool) -> SweepFolder:
+    """Accept a folder that is new, empty, or holds a sweep to be resumed.
+
+    Raises:
+        OutputFolderError: It holds something else, or is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputFolderError(str(folder), "is a file", "Name a folder with --out.")
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    held = {name for name in held if name != ".lock" and not name.endswith(".part")}
+    if held and "studies" not in held:
+        raise OutputFolderError(
+            str(folder), "holds files of something else", "Name a new or empty folder with --out."
+        )
+    if held and not resume:
+        raise OutputFolderError(
+            str(folder),
+            "holds a sweep already",
+            "Add --resume to continue it, or name another folder with --out.",
+        )
+    return SweepFolder(folder=folder)

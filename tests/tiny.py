@@ -125,6 +125,18 @@ def fedvol_command(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "fedvol", *map(str, words)]
 
 
+def without_training_labels(home: Path, *, but: int = 0) -> None:
+    """Take the labels of training cases out of a generated hospital's table, but for some."""
+    table = home / "cases.csv"
+    header, *rows = table.read_text().splitlines()
+    fold = header.split(",").index("fold")
+    training = [row for row in rows if row.split(",")[fold] not in ("0", "1")]
+    bare = {row.split(",")[0] for row in training[but:]}
+    labels = {row.split(",")[0]: f"labels/{row.split(',')[0]}.nii.gz" for row in rows}
+    lines = [f"{row},{'' if (case := row.split(',')[0]) in bare else labels[case]}" for row in rows]
+    table.write_text("\n".join([f"{header},label", *lines]) + "\n")
+
+
 def prepare(data: Path, *, folder: Path, study: Study) -> dict[SiteId, SiteCases]:
     """The usable cases of every hospital in a folder."""
     prepared = prepare_sites(

@@ -132,6 +132,10 @@ def check(
     for code, count in sorted(found.by_code.items()):
         say(f"  left out, {code}: {count}")
     say(f"  patients to train on: {found.training_subjects}; the site's floor is {policy.floor}")
+    subjects = found.training_subjects
+    if pretrains := asked.pretrain is not None:
+        subjects = found.pretraining_subjects(floor=policy.floor)
+        say(f"  patients to pretrain on, labelled or not: {subjects}")
     said: dict[str, Json] = {
         "source": source.name,
         "study": asked.name,
@@ -140,7 +144,8 @@ def check(
         "unlabelled": found.unlabelled,
         "by_code": dict[str, Json](found.by_code),
         "training_subjects": found.training_subjects,
-        "is_enough": found.training_subjects >= policy.floor,
+        "pretraining_subjects": subjects if pretrains else 0,
+        "is_enough": subjects >= policy.floor,
     }
     if copies is not None:
         say(f"  prepared copies: {copies.num_cases}")
@@ -152,13 +157,8 @@ def check(
         emit(said)
     if copies is not None:
         copies.require_whole()
-    require_enough_cases(
-        records,
-        max_skipped_share=asked.data.max_skipped_share,
-        is_whole=False,
-        is_few_labels=asked.data.few_labels is not None,
-    )
-    require_floor(found, policy)
+    require_enough_cases(records, requirement=asked.data, pretrains=pretrains, is_whole=False)
+    require_floor(found, policy, pretrains=pretrains)
 
 
 def show(

@@ -154,15 +154,16 @@ def examine_site(folder: SiteFolder, *, study: str | None, now: datetime) -> Ite
     try:
         source = fitting_source(config, asked.data)
         records = check_source(folder, source, asked)
-        require_enough_cases(
-            records, max_skipped_share=asked.data.max_skipped_share, is_whole=False
-        )
+        pretrains = asked.pretrain is not None
+        require_enough_cases(records, requirement=asked.data, pretrains=pretrains, is_whole=False)
         found = Findings.of(records)
-        require_floor(found, config.policy)
+        require_floor(found, config.policy, pretrains=pretrains)
     except DataError as error:
         yield Finding(name=name, verdict=Verdict.WRONG, what=error.what, fix=error.fix)
         return
     said = f"{found.training_subjects} patients to train on"
+    if pretrains:
+        said += f", {found.pretraining_subjects(floor=config.policy.floor)} to pretrain on"
     yield Finding(name=name, verdict=Verdict.FINE, what=said)
 
 

@@ -92,7 +92,7 @@ def check_sites(
     """
     return _catalogued(
         data,
-        requirement=study.data,
+        study=study,
         preprocessing=None,
         folder_of=folder_of,
         workers=workers,
@@ -124,7 +124,7 @@ def prepare_sites(
     """
     catalogues = _catalogued(
         data,
-        requirement=study.data,
+        study=study,
         preprocessing=study.preprocessing,
         folder_of=folder_of,
         workers=workers,
@@ -139,13 +139,13 @@ def prepare_sites(
 def _catalogued(
     data: Path,
     *,
-    requirement: DataRequirement,
+    study: Study | OpenStudy,
     preprocessing: Preprocessing | None,
     folder_of: Callable[[SiteId], Path],
     workers: int,
     on_case: Callable[[CaseRecord, int, int], None],
 ) -> dict[SiteId, tuple[CaseRecord, ...]]:
-    entries = read_entries(data, num_channels=len(requirement.channels))
+    entries = read_entries(data, num_channels=len(study.data.channels))
     done = dict.fromkeys(entries, 0)
 
     def count(record: CaseRecord) -> None:
@@ -154,12 +154,13 @@ def _catalogued(
 
     records = ingest(
         entries,
-        requirement=requirement,
+        requirement=study.data,
         preprocessing=preprocessing,
-        splits=assign_splits(entries, config=requirement.split),
+        splits=assign_splits(entries, config=study.data.split),
         stores={site: folder_of(site) / "cases" for site in entries},
         workers=workers,
         on_case=count,
+        pretrains=study.pretrain is not None,
     )
     sites: dict[SiteId, tuple[CaseRecord, ...]] = {}
     for site in entries:

@@ -35,6 +35,7 @@ def ingest(
     on_case: Callable[[CaseRecord], None] = lambda _: None,
     limits: Limits = DEFAULT_LIMITS,
     cohort: Cohort = "federation",
+    pretrains: bool = False,
 ) -> tuple[CaseRecord, ...]:
     """Read, check and prepare every case, each in a child process.
 
@@ -54,14 +55,16 @@ def ingest(
         limits: Memory and time of one case.
         cohort: What the cases must be enough for: a whole `federation`; one `site` of it, which
             may lack validation or test cases; or nothing at all, where they are only looked at.
+        pretrains: Whether the study pretrains, so that unlabelled training cases are enough for a
+            site.
 
     Returns:
         One record for each case, in the order of `entries`.
 
     Raises:
         TooManySkippedError: A site skips several cases, and their share is above the study's limit.
-        NoCasesError: A site with labels has no usable training case, or no site has a validation
-            or a test case.
+        NoCasesError: A site with labels has no usable training case, or no site has a labelled
+            training, validation or test case.
         DuplicateVolumeError: One image is at two sites or in two splits.
         StoreError: A store cannot be written; says so at once.
         SiteFailedError: The child processes do not start.
@@ -90,9 +93,9 @@ def ingest(
     if cohort != "look":
         require_enough_cases(
             judged,
-            max_skipped_share=requirement.max_skipped_share,
+            requirement=requirement,
+            pretrains=pretrains,
             is_whole=cohort == "federation",
-            is_few_labels=few is not None,
         )
     return judged
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from fedvol.config.data import DataRequirement
 from fedvol.data.catalogue import CaseRecord
 from fedvol.errors import DuplicateVolumeError, NoCasesError, TooManySkippedError
 from fedvol.types import Digest, SiteId
@@ -46,28 +47,29 @@ def without_duplicates(records: Sequence[CaseRecord]) -> tuple[CaseRecord, ...]:
 def require_enough_cases(
     records: Sequence[CaseRecord],
     *,
-    max_skipped_share: float,
+    requirement: DataRequirement,
+    pretrains: bool,
     is_whole: bool = True,
-    is_few_labels: bool = False,
 ) -> None:
     """Refuse sites that lost too many cases or have none to train on, and data without test cases.
 
     One skipped case is never too many, however small the site. A site where no case has a label is
-    not refused: it sits out supervised stages. A site may lack validation or test cases, if not all
-    sites do.
+    not refused: it sits out supervised stages. So does, where the study pretrains, one with
+    unlabelled training cases alone. A site may lack validation or test cases, if not all sites do.
 
     Args:
         records: Every case.
-        max_skipped_share: Share of a site's cases that may be skipped.
-        is_whole: Whether these are all sites of the federation; one site alone may lack validation
-            or test cases.
-        is_few_labels: Whether the study does without most labels; then a site may lack training
-            cases, if not all sites do.
+        requirement: What the study asks of the data: the share of a site's cases that may be
+            skipped, and whether it does without most labels, so that a site may lack training
+            cases.
+        pretrains: Whether the study pretrains.
+        is_whole: Whether these are all sites of the federation, among which there must be cases of
+            every split.
 
     Raises:
         TooManySkippedError: Names every skipped case of every such site.
-        NoCasesError: A site with labels has no usable labelled training case, or no site has a
-            usable labelled validation case, or none a test case.
+        NoCasesError: A site with labels has no usable case to train on, or no site has a usable
+            labelled training case, or none a validation case, or none a test case.
     """
     sites = {record.site: [r for r in records if r.site == record.site] for record in records}
     excess = [
@@ -76,23 +78,25 @@ def require_enough_cases(
         + ")"
         for site, cases in sites.items()
         if len(skipped := [r for r in cases if not r.is_usable]) > 1
-        and len(skipped) > max_skipped_share * len(cases)
+        and len(skipped) > requirement.max_skipped_share * len(cases)
     ]
     if excess:
         raise TooManySkippedError(
             "cases",
-            f"{'; '.join(excess)}; the study allows {max_skipped_share:.0%} of a site's cases",
+            f"{'; '.join(excess)}; the study allows "
+            f"{requirement.max_skipped_share:.0%} of a site's cases",
             "Mend the cases, or raise data.max_skipped_share in the study.",
         )
-    empty = [site for site, cases in sites.items() if _lacks_training(cases)]
-    if empty and not (is_few_labels and (len(empty) < len(sites) or not is_whole)):
+    empty = [site for site, cases in sites.items() if _lacks_training(cases, pretrains=pretrains)]
+    if empty and requirement.few_labels is None:
         raise NoCasesError(
             "cases",
-            f"no usable labelled training case at {', '.join(empty)}",
+            f"no usable {'' if pretrains else 'labelled '}training case at {', '.join(empty)}",
             "Add cases to the site or leave the site out.",
         )
     held = {record.split for record in records if record.is_usable and record.is_labelled}
-    lacking = [split for split in ("validation", "test") if split not in held]
+    words = {"train": "training", "validation": "validation", "test": "test"}
+    lacking = [word for split, word in words.items() if split not in held]
     if lacking and is_whole:
         raise NoCasesError(
             "cases",
@@ -101,9 +105,12 @@ def require_enough_cases(
         )
 
 
-def _lacks_training(cases: Iterable[CaseRecord]) -> bool:
-    labelled = [record for record in cases if record.is_labelled]
-    return bool(labelled) and not any(r.is_usable and r.split == "train" for r in labelled)
+def _lacks_training(cases: Sequence[CaseRecord], *, pretrains: bool) -> bool:
+    """Whether a site with labels has nothing to train on."""
+    trains = any(
+        one.is_usable and one.split == "train" and (one.is_labelled or pretrains) for one in cases
+    )
+    return any(one.is_labelled for one in cases) and not trains
 
 
 def _place(record: CaseRecord) -> str:

@@ -17,6 +17,7 @@ from fedvol.data.layout import read_site_entries
 from fedvol.errors import NoCasesError, NoDataSourceError, NotPreparedError
 from fedvol.files import store_error, write_atomic
 from fedvol.plan import digest_json
+from fedvol.privacy.floors import is_small
 from fedvol.site.folder import SiteFolder
 from fedvol.site.listing import listing_digest
 from fedvol.store import SqlCatalogue
@@ -55,7 +56,9 @@ class Findings:
         unlabelled: Usable cases without a label.
         by_code: Cases that are left out, by error code.
         reasons: Why, case by case; for eyes at the site.
-        training_subjects: Patients behind the training cases.
+        training_subjects: Patients behind the labelled training cases.
+        unlabelled_subjects: Patients behind the training cases without a label.
+        all_training_subjects: Patients behind either.
     """
 
     by_split: dict[str, int]
@@ -63,30 +66,51 @@ class Findings:
     by_code: dict[str, int]
     reasons: dict[str, str]
     training_subjects: int
+    unlabelled_subjects: int
+    all_training_subjects: int
 
     @classmethod
     def of(cls, records: tuple[CaseRecord, ...]) -> "Findings":
         """Count the records of a source."""
-        labelled = [record for record in records if record.is_usable and record.is_labelled]
+        usable = [record for record in records if record.is_usable]
+        labelled = [record for record in usable if record.is_labelled]
+        training = [record for record in usable if record.split == "train"]
         return cls(
             by_split=dict(Counter(record.split for record in labelled)),
-            unlabelled=sum(record.is_usable and not record.is_labelled for record in records),
+            unlabelled=len(usable) - len(labelled),
             by_code=dict(Counter(record.verdict for record in records if not record.is_usable)),
             reasons={record.case: record.reason for record in records if not record.is_usable},
-            training_subjects=len({r.subject for r in labelled if r.split == "train"}),
+            training_subjects=len({one.subject for one in training if one.is_labelled}),
+            unlabelled_subjects=len({one.subject for one in training if not one.is_labelled}),
+            all_training_subjects=len({one.subject for one in training}),
         )
 
+    def pretraining_subjects(self, *, floor: int) -> int:
+        """Patients to pretrain on; unlabelled cases of fewer than the floor are left aside."""
+        if is_small(self.unlabelled_subjects, floor=floor):
+            return self.training_subjects
+        return self.all_training_subjects
 
-def require_floor(found: Findings, policy: SitePolicy) -> None:
+
+def require_floor(found: Findings, policy: SitePolicy, *, pretrains: bool) -> None:
     """Refuse a source with fewer patients than anything may be about that leaves.
+
+    Args:
+        found: What the source holds.
+        policy: The site's.
+        pretrains: Whether the study pretrains; then a site takes part whose labelled patients are
+            too few, and sits the finetuning out.
 
     Raises:
         NoCasesError: There are fewer patients to train on than the site's floor.
     """
-    if found.training_subjects < policy.floor:
+    subjects, verb = found.training_subjects, "train"
+    if pretrains:
+        subjects, verb = found.pretraining_subjects(floor=policy.floor), "pretrain"
+    if subjects < policy.floor:
         raise NoCasesError(
             "cases",
-            f"{found.training_subjects} patients to train on; the site's floor is {policy.floor}",
+            f"{subjects} patients to {verb} on; the site's floor is {policy.floor}",
             "Add cases, or lower the floors in site.toml if the hospital's rules allow it.",
         )
 
@@ -144,7 +168,7 @@ def check_source(
     return _ingested(
         folder,
         listed_cases(folder, source, study),
-        study.data,
+        study,
         preprocessing=None,
         store=cases_folder(folder, source, study) / "cases",
         on_case=_nobody,
@@ -172,7 +196,7 @@ def prepare_cases(
     records = _ingested(
         folder,
         entries,
-        study.data,
+        study,
         preprocessing=study.preprocessing if isinstance(study, Study) else None,
         store=target / "cases",
         on_case=on_case,
@@ -263,7 +287,7 @@ def cases_folder(folder: SiteFolder, source: DataSource, study: Study | OpenStud
 def _ingested(
     folder: SiteFolder,
     listed: tuple[CaseEntry, ...],
-    requirement: DataRequirement,
+    study: Study | OpenStudy,
     *,
     preprocessing: Preprocessing | None,
     store: Path,
@@ -282,13 +306,14 @@ def _ingested(
 
     return ingest(
         entries,
-        requirement=requirement,
+        requirement=study.data,
         preprocessing=preprocessing,
-        splits=assign_splits(entries, config=requirement.split),
+        splits=assign_splits(entries, config=study.data.split),
         stores={site: store},
         workers=config.resources.workers,
         on_case=count,
         cohort=cohort,
+        pretrains=study.pretrain is not None,
     )
 
 

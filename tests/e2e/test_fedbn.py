@@ -183,7 +183,7 @@ def test_sites_share_all_but_norms_when_they_judge(played: Played) -> None:
 
 def network_of(agent: SiteAgent, state: State, best: int) -> State:
     agent.released_predictor(state, run=RUN, stage=0, best_round=best)
-    return to_arrays(agent._net)
+    return to_arrays(agent.network.net)
 
 
 def test_a_site_that_loses_its_norms_reply_is_left_out_of_the_mean(

@@ -190,7 +190,7 @@ def test_under_fedbn_a_site_starts_from_its_own_norms(tiny_cases, tmp_path: Path
             arguments={"start_round": outcome.best_round},
         )
         assert not agent.handle(asked).code
-        for name, tensor in to_arrays(agent._net, list(release)).items():
+        for name, tensor in to_arrays(agent.network.net, list(release)).items():
             match kinds[name]:
                 case TensorKind.NORM:
                     np.testing.assert_array_equal(tensor, norms[name])

@@ -1,4 +1,4 @@
-"""The command, with a hospital that has no label: what a researcher gets of a pretraining."""
+"""The command, with a hospital whose labels are all of validation and test cases."""
 
 import json
 import shutil
@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from pretraining import pretrained_text
-from tiny import fedvol_command
+from tiny import fedvol_command, without_training_labels
 
 
 @pytest.fixture(scope="module")
 def out(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
     shutil.copytree(tiny_data, folder / "data")
-    shutil.rmtree(folder / "data" / "hospital_3" / "labels")
+    without_training_labels(folder / "data" / "hospital_3")
     (folder / "study.toml").write_text(pretrained_text())
     subprocess.run(
         fedvol_command(
@@ -41,7 +41,7 @@ def result(out: Path) -> dict[str, Any]:
     return json.loads((out / "result.json").read_text())
 
 
-def test_the_hospital_without_labels_pretrains_alone_of_the_two(result: dict[str, Any]) -> None:
+def test_the_hospital_without_training_labels_pretrains_alone(result: dict[str, Any]) -> None:
     pretrain, finetune = result["stages"]
     assert (pretrain["name"], pretrain["kind"]) == ("pretrain", "volume_fusion")
     assert pretrain["select_by"] == "pretext_loss"

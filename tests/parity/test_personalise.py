@@ -127,8 +127,8 @@ def test_only_the_named_part_changes(
     for name, tensor in held.items():
         assert not np.array_equal(tensor, release[name]), name
     # And what it judges with is the release around them.
-    agent._load_over_local(release, run=RUN, stage=1, up_to=2)
-    for name, tensor in to_arrays(agent._net, list(release)).items():
+    agent.released_predictor(release, run=RUN, stage=1, best_round=2)
+    for name, tensor in to_arrays(agent.network.net, list(release)).items():
         np.testing.assert_array_equal(tensor, held.get(name, release[name]))
 
 

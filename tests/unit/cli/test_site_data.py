@@ -8,7 +8,8 @@ from urllib.parse import unquote
 import pytest
 from conftest import Command
 from hospital import Server, joined, plain_plan
-from tiny import tiny_study, tiny_text
+from pretraining import pretrained_text
+from tiny import tiny_study, tiny_text, without_training_labels
 
 from fedvol.site import SiteFolder
 from fedvol.site.preparing import cases_folder, prepare_cases
@@ -76,6 +77,41 @@ def test_what_is_left_out_is_counted_and_named(
     shown = fedvol("data", "show", study, "--folder", held.folder, "--json")
     (case,) = json.loads(shown.out)["left_out"]
     assert broken.name.startswith(case)
+
+
+def test_a_hospital_may_pretrain_on_what_has_no_label(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    assert _add(fedvol, held, volumes) == 0
+    without_training_labels(volumes)
+    held.config_file.write_text(held.config_file.read_text().replace("= 10", "= 3"))
+    study = tmp_path / "study.toml"
+    study.write_text(pretrained_text())
+    words = ("data", "check", study, "--folder", held.folder, "--json")
+    done = fedvol(*words)
+    assert done.status == 0, done.err
+    said = json.loads(done.out)
+    assert (said["training_subjects"], said["pretraining_subjects"]) == (0, 3)
+    assert said["is_enough"]
+    told = fedvol("site", "doctor", "--folder", held.folder, "--study", study)
+    assert "0 patients to train on, 3 to pretrain on" in told.out + told.err
+    study.write_text(tiny_text())
+    done = fedvol(*words)
+    assert (done.status, "no usable labelled training case" in done.err) == (3, True), done.err
+
+
+def test_unlabelled_patients_below_the_floor_are_not_counted_in(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    """One of three has a label; the other two are fewer than the floor."""
+    assert _add(fedvol, held, volumes) == 0
+    without_training_labels(volumes, but=1)
+    held.config_file.write_text(held.config_file.read_text().replace("= 10", "= 3"))
+    study = tmp_path / "study.toml"
+    study.write_text(pretrained_text())
+    done = fedvol("data", "check", study, "--folder", held.folder)
+    assert done.status == 3
+    assert "1 patients to pretrain on; the site's floor is 3" in done.err
 
 
 def test_a_name_twice(held: SiteFolder, volumes: Path, fedvol: Command) -> None:

@@ -191,6 +191,40 @@ def test_a_site_without_usable_training_cases_is_refused(two_sites, run: Ingest)
         run(requirement={"max_skipped_share": 1.0})
 
 
+@pytest.fixture
+def bare(data_folder) -> Callable[[str], None]:
+    """Add a site with five cases, of which those to train on have no label."""
+
+    def add(site: str) -> None:
+        (data_folder.root / "imagesTs").mkdir(exist_ok=True)
+        for number in range(5):
+            path = data_folder.add(f"{site}{number}", site=site, fold=number, labelled=number < 2)
+            if number >= 2:
+                path.rename(data_folder.root / "imagesTs" / path.name)
+
+    return add
+
+
+def test_unlabelled_training_cases_are_enough_to_pretrain(two_sites, bare, run: Ingest) -> None:
+    bare("c")
+    with pytest.raises(NoCasesError, match="no usable labelled training case at c"):
+        run()
+    records = [one for one in run(pretrains=True) if one.site == "c"]
+    assert {one.split for one in records if one.is_labelled} == {"test", "validation"}
+    assert sum(one.is_usable and one.split == "train" for one in records) == 3
+    for number in (2, 3, 4):
+        (two_sites.root / "imagesTs" / f"c{number}.nii.gz").write_bytes(b"")
+    with pytest.raises(NoCasesError, match="no usable training case at c"):
+        run(requirement={"max_skipped_share": 1.0}, pretrains=True)
+
+
+def test_some_site_must_have_labels_to_train_on(bare, run: Ingest) -> None:
+    for site in "ab":
+        bare(site)
+    with pytest.raises(NoCasesError, match="no site has a usable labelled training case"):
+        run(pretrains=True)
+
+
 def test_a_site_without_labels_is_kept_for_later(two_sites, run: Ingest, tmp_path: Path) -> None:
     for number in range(3):
         name = f"c{number}"

@@ -1,0 +1,109 @@
+"""What a site answers in a pretrain stage: updates, and what a model is worth there."""
+
+import time
+
+from fedvol.client.cases import SiteCase
+from fedvol.client.local_training import SiteWork, train_round
+from fedvol.client.pretraining import judge_pretext, pretext_source
+from fedvol.client.site_run import SiteRun
+from fedvol.config.strategy import Pretrain
+from fedvol.data.unlabelled import UnlabelledSource
+from fedvol.federation import Action, Request
+from fedvol.privacy import Contribution
+from fedvol.privacy.floors import is_small
+from fedvol.ssl import build_pretext
+
+
+class PretrainAnswers:
+    """Pretrains and judges on a site's cases, labelled or not.
+
+    Args:
+        run: The site's side of the run.
+        floor: Unlabelled cases of fewer subjects are left aside.
+    """
+
+    def __init__(self, run: SiteRun, *, floor: int) -> None:
+        self._run = run
+        cases = run.cases
+        # Two counts, of all cases and of the labelled ones, tell how many subjects have no label.
+        self._train = _unless_few(cases.train, cases.unlabelled, floor=floor)
+        self._validation = _unless_few(cases.validation, cases.unlabelled_validation, floor=floor)
+        self._sources: dict[int, UnlabelledSource] = {}
+
+    @property
+    def num_cases(self) -> int:
+        """Cases to pretrain on; 0 where nothing is pretrained, or they are too few for the task."""
+        stage, count = self._run.plan.study.pretrain, len(self._train)
+        if stage is None or (stage.task.needs_pairs and count == 1):
+            return 0
+        return count
+
+    def pretrain(self, request: Request) -> Contribution:
+        """One round of pretraining.
+
+        Raises:
+            ReleaseRefusedError: The stage pretrains nothing, or the update may not leave.
+            CohortTooSmallError: There are fewer subjects than the site's floor.
+            NoCasesError: There are too few cases for the task.
+            TimeLimitError: The request's limit passed before the last step.
+            TrainingDivergedError: The loss became NaN or infinite.
+        """
+        run = self._run
+        stage = run.plan.study.stages[request.stage]
+        if not isinstance(stage, Pretrain):
+            raise run.not_this_stage(request, "pretrains nothing")
+        run.releaser.require_cohort(len({case.subject for case in self._train}))
+        if request.stage not in self._sources:
+            self._sources[request.stage] = pretext_source(
+                run.plan, request.stage, self._train, site=run.site, device=run.network.device
+            )
+        exchange = run.exchange(request.stage)
+        work = SiteWork(
+            net=run.network.of(stage),
+            plan=run.plan,
+            exchange=exchange,
+            num_cases=len(self._train),
+            objective=build_pretext(stage.task),
+            batches=self._sources[request.stage],
+            state=run.state(request.run, request.stage),
+            device=run.network.device,
+            on_step=run.on_step(request),
+        )
+        update = train_round(request, work=work, initial=run.network.initial_local[request.stage])
+        return run.releaser.update(request, update, exchange=exchange)
+
+    def judge(self, request: Request, stage: Pretrain) -> Contribution:
+        """The task's loss of a state on the validation cases.
+
+        Raises:
+            ReleaseRefusedError: A test is asked for.
+            TimeLimitError: The request's limit passed before the last case.
+        """
+        run = self._run
+        if request.action is not Action.VALIDATE:
+            raise run.not_this_stage(request, "has no model that is tested")
+        run.load_over_local(
+            request.state, run=request.run, stage=request.stage, up_to=request.round
+        )
+        deadline_s = time.monotonic() + request.limit_s
+        judged = judge_pretext(
+            run.network.of(stage),
+            self._validation,
+            partners=(*self._validation, *self._train),
+            site=run.site,
+            plan=run.plan,
+            stage=stage,
+            resampling_key=run.resampling_key,
+            device=run.network.device,
+            on_case=run.on_case,
+            should_stop=lambda: time.monotonic() > deadline_s,
+        )
+        return run.releaser.evaluation(request, judged.sums, judged.report, behind=judged.behind)
+
+
+def _unless_few(
+    labelled: tuple[SiteCase, ...], unlabelled: tuple[SiteCase, ...], *, floor: int
+) -> tuple[SiteCase, ...]:
+    """All cases, but for unlabelled ones of so few subjects that counts would tell of them."""
+    few = is_small(len({case.subject for case in unlabelled}), floor=floor)
+    return labelled if few else (*labelled, *unlabelled)

@@ -14,8 +14,7 @@ from fedvol.config.metrics import PRETEXT_LOSS
 from fedvol.config.strategy import Pretrain
 from fedvol.data.batch import UnlabelledBatch
 from fedvol.data.case_store import StoredCase
-from fedvol.data.sampling import patch_start
-from fedvol.data.unlabelled import UnlabelledSource
+from fedvol.data.unlabelled import UnlabelledSource, draw_patches
 from fedvol.errors import TimeLimitError
 from fedvol.federation import EvaluationReport
 from fedvol.plan import Plan, derive_seed
@@ -152,11 +151,10 @@ def _batch(
     sources: Sequence[StoredCase], *, size: Triple, batch_size: int, seed: int, device: torch.device
 ) -> UnlabelledBatch:
     """Patches of the first case, then as many of the second, where there is one."""
-    rng = np.random.default_rng(seed)
-    shape = (len(sources) * batch_size, sources[0].num_channels, *size)
-    images = torch.empty(shape, dtype=torch.float32)
-    for position, image in enumerate(images.numpy()):
-        case = sources[position // batch_size]
-        start = patch_start(case, size=size, is_foreground=False, rng=rng)
-        case.read_patch(start, image=image, label=None)
-    return UnlabelledBatch(image=images.to(device), seed=seed)
+    cases = [case for case in sources for _ in range(batch_size)]
+    images, inside = draw_patches(cases, size=size, rng=np.random.default_rng(seed))
+    return UnlabelledBatch(
+        image=images.to(device),
+        seed=seed,
+        inside=None if inside is None else inside.to(device).bool().unsqueeze(1),
+    )

@@ -44,6 +44,11 @@ class Changes:
     gamma_inverted: Float[Tensor, " batch"]
     gamma: Float[Tensor, " batch"]
 
+    @property
+    def shows_beyond(self) -> bool:
+        """Whether any sample may show what lies beyond its patch, which is 0."""
+        return bool(self.rotation_deg.any() or (self.zoom < 1).any())
+
 
 def draw_changes(batch_size: int, *, config: Augmentation, generator: Generator) -> Changes:
     """Draw what happens to each sample; the number of draws does not depend on the ranges.

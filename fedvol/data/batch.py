@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -36,15 +36,18 @@ class UnlabelledBatch:
         image: Normalised intensities, (batch, channel, i, j, k). Where a pretext task asks for
             pairs, the second half holds the partners of the first, each from another case.
         seed: Of everything the task draws for this batch, so that a repeated step is the same.
+        inside: Which voxels lie in their volume, and are not padding; None: all of them.
     """
 
     image: Float[Tensor, "batch channel i j k"]
     seed: int
+    inside: Bool[Tensor, "batch 1 i j k"] | None = None
 
     def to(self, device: torch.device, *, layout: torch.memory_format) -> Self:
         """The same patches on a device and in a memory layout."""
         image = self.image.to(device, memory_format=layout, non_blocking=True)
-        return type(self)(image=image, seed=self.seed)
+        inside = None if self.inside is None else self.inside.to(device, non_blocking=True)
+        return type(self)(image=image, seed=self.seed, inside=inside)
 
     def generator(self) -> torch.Generator:
         """A new source of this batch's draws, on the CPU, so that devices draw the same."""

@@ -23,16 +23,23 @@ class MaskedPatches:
         shown: The patches, masked blocks set to 0.
         wanted: The patches.
         blocks: Whether a block is masked.
+        inside: Which voxels lie in their volume; None: all of them.
     """
 
     shown: Float[Tensor, "batch channel i j k"]
     wanted: Float[Tensor, "batch channel i j k"]
     blocks: Blocks
+    inside: Voxels | None
 
     @property
     def voxels(self) -> Voxels:
         """Whether a voxel is masked."""
         return on_grid(self.blocks, grid=grid_of(self.wanted))
+
+    @property
+    def to_restore(self) -> Voxels:
+        """Whether a voxel is masked and no padding."""
+        return self.voxels if self.inside is None else self.voxels & self.inside
 
 
 def mask_patches(batch: UnlabelledBatch, *, mask_ratio: float, block: Triple) -> MaskedPatches:
@@ -53,7 +60,10 @@ def mask_patches(batch: UnlabelledBatch, *, mask_ratio: float, block: Triple) ->
     blocks = flat.view(-1, a, b, c).to(batch.image.device)
     voxels = on_grid(blocks, grid=grid_of(batch.image))
     return MaskedPatches(
-        shown=batch.image.masked_fill(voxels, 0.0), wanted=batch.image, blocks=blocks
+        shown=batch.image.masked_fill(voxels, 0.0),
+        wanted=batch.image,
+        blocks=blocks,
+        inside=batch.inside,
     )
 
 
@@ -63,9 +73,9 @@ def masked_mse(
     *,
     voxels: Voxels,
 ) -> Float[Tensor, ""]:
-    """Mean squared error over the masked voxels of all channels, in float32."""
+    """Mean squared error over some voxels of all channels, in float32; 0 where there is none."""
     squares = (given.float() - wanted).square() * voxels
-    return squares.sum() / (voxels.sum() * wanted.shape[1])
+    return squares.sum() / (voxels.sum() * wanted.shape[1]).clamp_min(1)
 
 
 def on_grid(blocks: Blocks, *, grid: Triple) -> Voxels:

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from fedvol.config.network import Network
 from fedvol.config.pretext import ModelsGenesis
 from fedvol.data.batch import UnlabelledBatch
-from fedvol.ssl.body import body_voxels
+from fedvol.ssl.body import body_voxels, intensity_range
 from fedvol.ssl.boxes import draw_boxes, slices
 from fedvol.ssl.judging import judging
 from fedvol.ssl.networks import dense_network
@@ -23,6 +23,7 @@ from fedvol.ssl.windows import shuffle_in_windows
 from fedvol.types import Triple
 
 Patch = Float[Tensor, "channel i j k"]
+Inside = Bool[Tensor, "i j k"]
 
 _PAPER_VOXELS = 64 * 64 * 32
 """Voxels of the patch for which the paper gives a number of windows."""
@@ -43,10 +44,12 @@ class Disturbance:
     Attributes:
         image: What the network sees; inside the range of each channel of the target.
         target: What it is to restore.
+        inside: Which voxels of both lie in their volume; None: all of them.
     """
 
     image: Float[Tensor, "batch channel i j k"]
     target: Float[Tensor, "batch channel i j k"]
+    inside: Bool[Tensor, "batch 1 i j k"] | None
 
 
 @final
@@ -56,7 +59,8 @@ class ModelsGenesisTask:
     The target is the patch, possibly flipped. Of it a share of the patches is shuffled inside small
     windows, all channels alike; then a share goes through random curves, one for each channel; then
     a share is painted over with uniform noise, either in a few boxes or all but a few windows.
-    "Between 0 and 1" of the paper is between the extremes of each channel of the patch.
+    "Between 0 and 1" of the paper is between the extremes of each channel of the patch. Padding
+    takes no part: it stays as it is, moves nowhere, and does not count in the error.
 
     Args:
         config: The task's section.
@@ -69,28 +73,35 @@ class ModelsGenesisTask:
         """Flip, shuffle, recolour and paint each patch by draws of its own."""
         generator = batch.generator()
         image, target = torch.empty_like(batch.image), torch.empty_like(batch.image)
+        inside = None if batch.inside is None else torch.empty_like(batch.inside)
         for n, patch in enumerate(batch.image):
-            target[n] = self._flip(patch, generator)
-            image[n] = self._disturb(target[n], generator)
-        return Disturbance(image=image, target=target)
+            axes = self._draw_flips(generator)
+            target[n] = patch.flip(axes)
+            if inside is not None and batch.inside is not None:
+                inside[n] = batch.inside[n].flip(axes)
+            within = None if inside is None else inside[n, 0]
+            image[n] = self._disturb(target[n], within, generator)
+        return Disturbance(image=image, target=target, inside=inside)
 
     def loss(self, net: nn.Module, batch: UnlabelledBatch) -> Float[Tensor, ""]:
         """Mean squared error of the network's first output, in float32."""
         disturbed = self.transform(batch)
-        return _squared_error(net(disturbed.image)[0], disturbed.target).mean()
+        error = _squared_error(net(disturbed.image)[0], disturbed.target)
+        return _mean(error, inside=disturbed.inside)
 
     def score(self, net: nn.Module, batch: UnlabelledBatch) -> PretextScore:
         """Loss, over all voxels and over the body, beside that of each channel's mean."""
         disturbed = self.transform(batch)
-        target = disturbed.target
+        target, inside = disturbed.target, disturbed.inside
         with judging(net):
             error = _squared_error(net(disturbed.image)[0], target)
-        body = body_voxels(target).expand_as(target)
-        trivial = target.var((0, 2, 3, 4), correction=0).mean()
+        body = body_voxels(target, inside=inside)
+        mean = torch.stack([_mean(part, inside=inside) for part in target.split(1, dim=1)])
+        trivial = _mean((target - mean.view(1, -1, 1, 1, 1)).square(), inside=inside)
         return PretextScore(
-            loss=error.mean().item(),
+            loss=_mean(error, inside=inside).item(),
             trivial_loss=trivial.item(),
-            body_loss=error[body].mean().item() if body.any() else None,
+            body_loss=_mean(error, inside=body).item() if body.any() else None,
         )
 
     def picture(self, net: nn.Module, batch: UnlabelledBatch) -> PretextPicture:
@@ -102,17 +113,21 @@ class ModelsGenesisTask:
             shown=disturbed.image[0], wanted=disturbed.target[0], given=given.float()
         )
 
-    def _flip(self, patch: Patch, generator: Generator) -> Patch:
+    def _draw_flips(self, generator: Generator) -> list[int]:
+        """Axes of a patch, counted from its channels, that are flipped."""
         count = _num_in_a_row(_MAX_FLIPS, self._config.flip_probability, generator)
         times = torch.randint(3, (count,), generator=generator).bincount(minlength=3)
-        return patch.flip([axis + 1 for axis in range(3) if times[axis] % 2])
+        return [axis + 1 for axis in range(3) if times[axis] % 2]
 
-    def _disturb(self, patch: Patch, generator: Generator) -> Patch:
-        config = self._config
-        low, high = patch.amin((1, 2, 3), keepdim=True), patch.amax((1, 2, 3), keepdim=True)
+    def _disturb(self, target: Patch, inside: Inside | None, generator: Generator) -> Patch:
+        config, patch = self._config, target
+        within = None if inside is None else inside[None, None]
+        low, high = (end[0] for end in intensity_range(patch[None], inside=within))
         if _happens(config.shuffle_probability, generator):
             num_windows = round(config.shuffle_windows * patch[0].numel() / _PAPER_VOXELS)
-            patch = _shuffle(patch, num_windows=max(1, num_windows), generator=generator)
+            patch = _shuffle(
+                patch, num_windows=max(1, num_windows), inside=inside, generator=generator
+            )
         if _happens(config.intensity_probability, generator):
             patch = _recolour(patch, low=low, high=high, generator=generator)
         if _happens(config.paint_probability, generator):
@@ -121,7 +136,7 @@ class ModelsGenesisTask:
             painted = draw_painted(_grid(patch), generator).to(patch.device)
             noise = torch.rand(patch.shape, generator=generator).to(patch.device)
             patch = torch.where(painted, _between(low, high, share=noise), patch)
-        return patch
+        return patch if inside is None else torch.where(inside, patch, target)
 
 
 def models_genesis_network(
@@ -173,15 +188,19 @@ def _recolour(patch: Patch, *, low: Tensor, high: Tensor, generator: Generator) 
     return _between(low, high, share=share)
 
 
-def _shuffle(patch: Patch, *, num_windows: int, generator: Generator) -> Patch:
-    """Every channel in the same way."""
+def _shuffle(
+    patch: Patch, *, num_windows: int, inside: Inside | None, generator: Generator
+) -> Patch:
+    """Every channel in the same way; padding stays."""
     grid = _grid(patch)
     i, j, k = (max(1, side // 10) for side in grid)
     windows = draw_boxes(
         num_windows, grid=grid, smallest=(1, 1, 1), largest=(i, j, k), generator=generator
     )
     order = torch.randperm(patch[0].numel(), generator=generator)
-    sources = shuffle_in_windows(windows.to(patch.device), grid=grid, order=order.to(patch.device))
+    sources = shuffle_in_windows(
+        windows.to(patch.device), grid=grid, order=order.to(patch.device), inside=inside
+    )
     return patch.flatten(1)[:, sources].view(patch.shape)
 
 
@@ -234,6 +253,13 @@ def _num_in_a_row(most: int, probability: float, generator: Generator) -> int:
 
 def _squared_error(output: Tensor, target: Tensor) -> Tensor:
     return (output.float() - target).square()
+
+
+def _mean(values: Tensor, *, inside: Bool[Tensor, "batch 1 i j k"] | None) -> Tensor:
+    """Mean over some voxels of all channels; over all voxels with None."""
+    if inside is None:
+        return values.mean()
+    return (values * inside).sum() / (inside.sum() * values.shape[1]).clamp_min(1)
 
 
 def _grid(patch: Patch) -> Triple:

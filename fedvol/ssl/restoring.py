@@ -20,6 +20,8 @@ Image = Float[Tensor, "batch channel i j k"]
 class RestoringTask:
     """Mean squared error of what a network restores, over the masked voxels; a `Pretext`.
 
+    Padding is not among these. What is masked of a batch may be padding alone: then the loss is 0.
+
     Args:
         mask_ratio: Share of the blocks that are masked.
         block: Voxels of a block along i, j, k.
@@ -44,16 +46,16 @@ class RestoringTask:
     def loss(self, net: nn.Module, batch: UnlabelledBatch) -> Float[Tensor, ""]:
         """Mask the batch, restore it, and compare where it was masked."""
         patches = self.transform(batch)
-        return masked_mse(self._restore(net, patches), patches.wanted, voxels=patches.voxels)
+        return masked_mse(self._restore(net, patches), patches.wanted, voxels=patches.to_restore)
 
     def score(self, net: nn.Module, batch: UnlabelledBatch) -> PretextScore:
         """Judge a network; the best constant has a value for each channel."""
         patches = self.transform(batch)
         with judging(net):
             given = self._restore(net, patches)
-        masked, wanted = patches.voxels, patches.wanted
-        mean = (wanted * masked).sum((0, 2, 3, 4), keepdim=True) / masked.sum()
-        body = masked & body_voxels(wanted)
+        masked, wanted = patches.to_restore, patches.wanted
+        mean = (wanted * masked).sum((0, 2, 3, 4), keepdim=True) / masked.sum().clamp_min(1)
+        body = masked & body_voxels(wanted, inside=patches.inside)
         return PretextScore(
             loss=masked_mse(given, wanted, voxels=masked).item(),
             trivial_loss=masked_mse(mean, wanted, voxels=masked).item(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +21,7 @@ from fedvol.ssl.task import PretextPicture, PretextScore
 from fedvol.types import Triple
 
 Label = Int64[Tensor, "batch i j k"]
+Inside = Bool[Tensor, "batch i j k"]
 
 _SMOOTH = 1e-5
 
@@ -32,10 +33,13 @@ class Fusion:
     Attributes:
         image: a F + (1 - a) B, F being the first of a pair and B its partner.
         label: K a: 0 where B is seen alone, K where F is.
+        inside: Where both of a pair lie in their volumes; None: everywhere. Elsewhere there is
+            nothing to tell, because padding is seen for one of them.
     """
 
     image: Float[Tensor, "batch channel i j k"]
     label: Label
+    inside: Inside | None
 
 
 @final
@@ -43,7 +47,8 @@ class VolumeFusionTask:
     """Shares of a blend as classes; a `Pretext` over batches whose second half are partners.
 
     The share a is 0 but in boxes, which are pasted one after another, each with a share of its own
-    from 1/K to 1.
+    from 1/K to 1. Where either of a pair is padding, no class is asked for; two small volumes may
+    lie so that this is everywhere, and the loss 0.
 
     Args:
         config: The task's section.
@@ -67,7 +72,11 @@ class VolumeFusionTask:
         share = levels.unsqueeze(1) / self._config.levels
         # In this form the ends are exact: F times 1 plus B times 0, and the reverse.
         image = foreground * share + background * (1 - share)
-        return Fusion(image=image, label=levels.long())
+        inside = None
+        if batch.inside is not None:
+            front, back = batch.inside.squeeze(1).chunk(2)
+            inside = front & back
+        return Fusion(image=image, label=levels.long(), inside=inside)
 
     def loss(self, net: nn.Module, batch: UnlabelledBatch) -> Float[Tensor, ""]:
         """Half soft Dice, half cross-entropy; coarser outputs count 1/2 of those before."""
@@ -76,16 +85,19 @@ class VolumeFusionTask:
         weights = [0.5**level for level in range(len(outputs))]
         total = fusion.image.new_zeros(())
         for weight, logits in zip(weights, outputs, strict=True):
-            label = _on_grid(fusion.label, grid=_grid(logits))
-            total = total + weight / sum(weights) * fusion_loss(logits, label)
+            grid = _grid(logits)
+            label = _on_grid(fusion.label, grid=grid)
+            inside = None if fusion.inside is None else _on_grid(fusion.inside, grid=grid)
+            total = total + weight / sum(weights) * fusion_loss(logits, label, inside=inside)
         return total
 
     def score(self, net: nn.Module, batch: UnlabelledBatch) -> PretextScore:
         """Loss at full resolution, beside that of the best shares of classes for every voxel."""
         fusion = self.transform(batch)
         with judging(net):
-            loss = fusion_loss(net(fusion.image)[0], fusion.label)
-        counts = torch.bincount(fusion.label.flatten(), minlength=self._config.levels + 1)
+            loss = fusion_loss(net(fusion.image)[0], fusion.label, inside=fusion.inside)
+        asked = fusion.label.flatten() if fusion.inside is None else fusion.label[fusion.inside]
+        counts = torch.bincount(asked, minlength=self._config.levels + 1)
         return PretextScore(loss=loss.item(), trivial_loss=best_constant_loss(counts.cpu()))
 
     def picture(self, net: nn.Module, batch: UnlabelledBatch) -> PretextPicture:
@@ -132,17 +144,30 @@ def volume_fusion_network(
     )
 
 
-def fusion_loss(logits: Float[Tensor, "batch class i j k"], label: Label) -> Float[Tensor, ""]:
+def fusion_loss(
+    logits: Float[Tensor, "batch class i j k"], label: Label, *, inside: Inside | None = None
+) -> Float[Tensor, ""]:
     """Half of 1 - soft Dice, over all classes and pooled over the batch, half cross-entropy.
 
     In float32. The Dice is a ratio of sums, where the paper's formula divides voxel by voxel.
+
+    Args:
+        logits: The network's answer.
+        label: The classes.
+        inside: Voxels that count, 0 being the loss where none does; None: all of them.
     """
     log_p = functional.log_softmax(logits.float(), dim=1)
     p, voxels = log_p.exp(), (0, 2, 3, 4)
     classes = torch.arange(p.shape[1], device=p.device)
     truth = label.unsqueeze(1) == classes.view(1, -1, 1, 1, 1)
+    if inside is None:
+        entropy = functional.nll_loss(log_p, label)
+    else:
+        entropies = functional.nll_loss(log_p, label, reduction="none")
+        entropy = (entropies * inside).sum() / inside.sum().clamp_min(1)
+        p, truth = p * inside.unsqueeze(1), truth & inside.unsqueeze(1)
     dice = _dice((p * truth).sum(voxels), p.sum(voxels), truth.sum(voxels))
-    return (1.0 - dice.mean()) / 2 + functional.nll_loss(log_p, label) / 2
+    return (1.0 - dice.mean()) / 2 + entropy / 2
 
 
 def best_constant_loss(counts: Int64[Tensor, " class"]) -> float:
@@ -152,9 +177,11 @@ def best_constant_loss(counts: Int64[Tensor, " class"]) -> float:
     all of them where q is proportional to s + 2/C q s^2 / (q + s)^2, which is iterated.
 
     Args:
-        counts: Voxels of each class.
+        counts: Voxels of each class; 0 is the loss where there is none.
     """
     truth = counts.double()
+    if not truth.any():
+        return 0.0
     share = truth / truth.sum()
     q = share.clone()
     for _ in range(50):
@@ -169,8 +196,8 @@ def _dice(overlap: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
     return (2.0 * overlap + _SMOOTH) / (predicted + truth + _SMOOTH)
 
 
-def _on_grid(label: Label, *, grid: Triple) -> Label:
-    """The label at every n-th voxel along each axis."""
+def _on_grid(label: Label | Inside, *, grid: Triple) -> Tensor:
+    """What is said of voxels, at every n-th along each axis."""
     i, j, k = (full // coarse for full, coarse in zip(label.shape[1:], grid, strict=True))
     return label[:, ::i, ::j, ::k].contiguous()
 

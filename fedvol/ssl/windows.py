@@ -1,7 +1,9 @@
 """Voxels shuffled inside small windows, all windows at once."""
 
+import math
+
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 from torch import Tensor
 
 from fedvol.ssl.boxes import Boxes
@@ -13,7 +15,11 @@ _AT_ONCE = 1 << 14
 
 
 def shuffle_in_windows(
-    windows: Boxes, *, grid: Triple, order: Int64[Tensor, " voxel"]
+    windows: Boxes,
+    *,
+    grid: Triple,
+    order: Int64[Tensor, " voxel"],
+    inside: Bool[Tensor, "i j k"] | None = None,
 ) -> Int64[Tensor, " voxel"]:
     """For each voxel of a flat patch, the one whose value it takes: a permutation.
 
@@ -24,8 +30,12 @@ def shuffle_in_windows(
         windows: On the device where the work is to be done.
         grid: Voxels of the patch along i, j, k.
         order: All voxels in random order.
+        inside: Voxels outside stay; None: there are none.
     """
-    owner = topmost_windows(windows, grid=grid).flatten()
+    owner = topmost_windows(windows, grid=grid)
+    if inside is not None:
+        owner = torch.where(inside, owner, _alone(grid, device=owner.device))
+    owner = owner.flatten()
     # Both lists name the windows' voxels in the same order of windows: the one as they lie, the
     # other at random.
     places = owner.argsort(stable=True)
@@ -56,5 +66,10 @@ def topmost_windows(windows: Boxes, *, grid: Triple) -> Int32[Tensor, "i j k"]:
         longer, shorter = tables[length - 1], tables[length - 2]
         torch.maximum(shorter, longer, out=shorter)
         torch.maximum(shorter[..., 1:], longer[..., :-1], out=shorter[..., 1:])
-    alone = torch.arange(-1, -tables[0].numel() - 1, -1, dtype=torch.int32, device=device)
-    return torch.where(tables[0] == _NONE, alone.view(grid), tables[0])
+    return torch.where(tables[0] == _NONE, _alone(grid, device=device), tables[0])
+
+
+def _alone(grid: Triple, *, device: torch.device) -> Int32[Tensor, "i j k"]:
+    """A negative number for each voxel, no two alike."""
+    num_voxels = math.prod(grid)
+    return torch.arange(-1, -num_voxels - 1, -1, dtype=torch.int32, device=device).view(grid)

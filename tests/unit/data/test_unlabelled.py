@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fedvol.config.data import Augmentation
+from fedvol.config.strategy import MOVES_ALONE
 from fedvol.data.case_store import CaseStore, StoredCase
 from fedvol.data.decoded import DecodedCases
 from fedvol.data.unlabelled import UnlabelledSource
@@ -46,10 +47,11 @@ def source(
     in_pairs: bool = False,
     augmentation: Augmentation | None = None,
     decoded: DecodedCases | None = None,
+    size: tuple[int, int, int] = (8, 12, 8),
 ) -> UnlabelledSource:
     return UnlabelledSource(
         cases,
-        size=(8, 12, 8),
+        size=size,
         batch_size=3,
         in_pairs=in_pairs,
         augmentation=augmentation,
@@ -102,6 +104,33 @@ def test_a_partner_is_of_another_case_and_of_any(cases: list[StoredCase]) -> Non
 def test_what_a_volume_lacks_is_padded(cases: list[StoredCase]) -> None:
     image = source(cases).batch(0).image
     assert (image != 0).sum((1, 2, 3, 4)).tolist() == [8 * 9 * 8] * 3
+
+
+def test_the_batch_tells_padding_from_the_volume(cases: list[StoredCase]) -> None:
+    batch = source(cases, in_pairs=True).batch(0)
+    assert batch.inside is not None
+    assert torch.equal(batch.inside, batch.image != 0)
+    moved = batch.to(CPU, layout=torch.channels_last_3d)
+    assert moved.inside is batch.inside
+
+
+def test_a_patch_that_is_whole_comes_without_a_mask(cases: list[StoredCase]) -> None:
+    assert source(cases, size=(8, 9, 8)).batch(0).inside is None
+    mirrored = Augmentation(rotation_probability=0, scale_probability=0)
+    assert source(cases, size=(8, 9, 8), augmentation=mirrored).batch(0).inside is None
+
+
+@pytest.mark.parametrize("size", [(8, 12, 8), (8, 9, 8)])
+def test_padding_moves_with_the_patch(size: tuple[int, int, int], cases: list[StoredCase]) -> None:
+    """So do the corners that a rotation brings in. Edges are blurred, by a voxel."""
+    changes = MOVES_ALONE.model_copy(update={"rotation_probability": 1.0, "rotation_deg": 40.0})
+    batch = source(cases, size=size, augmentation=changes).batch(0)
+    assert batch.inside is not None
+    number = batch.image.amax((1, 2, 3, 4), keepdim=True)
+    within = batch.image / number
+    assert within[batch.inside].min() > 0.1
+    assert within[~batch.inside].max() < 0.9
+    assert 0.3 < batch.inside.float().mean() < 0.95
 
 
 @pytest.mark.parametrize(("count", "in_pairs"), [(0, False), (0, True), (1, True)])

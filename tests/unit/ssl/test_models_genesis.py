@@ -378,7 +378,7 @@ def test_mistakes_in_air_do_not_count_for_the_body() -> None:
     image = structured_volumes(2, 16, seed=0)
     batch = UnlabelledBatch(image=image, seed=0)
     target = everything().transform(batch).target
-    body = body_voxels(target)
+    body = body_voxels(target, inside=None)
     assert 0.1 < body.float().mean() < 0.9
     in_air = everything().score(Output(target + ~body), batch)
     assert in_air.body_loss == 0
@@ -394,8 +394,10 @@ def test_air_and_what_lies_outside_the_volume_are_no_body() -> None:
     image = torch.full((1, 2, 8, 8, 8), -2.0)
     image[0, 0, :2] = 3.0
     image[0, 1, 4] = 1.0
-    image[:, :, 7] = 0.0  # padding
-    body = body_voxels(image)[0, 0]
+    image[:, :, 7] = 9.0  # brighter than any body, so that the range must not be that of padding
+    inside = torch.ones(1, 1, 8, 8, 8, dtype=torch.bool)
+    inside[:, :, 7] = False
+    body = body_voxels(image, inside=inside)[0, 0]
     assert body[:2].all()
     assert body[4].all()
     assert not body[2:4].any()

@@ -14,7 +14,14 @@ from fedvol.config import OpenStudy
 from fedvol.server import Outcome
 from fedvol.simulation.output import open_output
 from fedvol.simulation.session import FEDERATED, Session, open_session
-from fedvol.store import RoundRecord, RunRecord, RunStore, open_engine
+from fedvol.store import (
+    CheckpointKind,
+    RoundRecord,
+    RunRecord,
+    RunStore,
+    open_engine,
+    read_record,
+)
 from fedvol.types import RunId, SiteId
 
 
@@ -79,6 +86,18 @@ def require_same(expected: Expected, network: Network, run: str, told: dict[str,
     for site in expected.session.sites:
         compared = compare_logs(audit_of(network, site), network.server / "audit.jsonl")
         assert compared.num_contradictions == 0, compared.as_json()
+
+
+def require_same_pretrained(expected: Expected, network: Network, run: str) -> None:
+    """The pretrained weights that the server gives away are those of one process."""
+    (ours,) = expected.session.store.checkpoints(FEDERATED, kind=CheckpointKind.PRETRAINED)
+    engine = open_engine(network.server / "server.db")
+    try:
+        (theirs,) = RunStore(engine).checkpoints(RunId(run), kind=CheckpointKind.PRETRAINED)
+    finally:
+        engine.dispose()
+    assert (theirs.digest, theirs.round) == (ours.digest, ours.round)
+    assert read_record(network.server / "blobs" / run / f"{theirs.digest}.safetensors")
 
 
 def audit_of(network: Network, site: SiteId) -> Path:

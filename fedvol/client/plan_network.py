@@ -66,14 +66,12 @@ class PlanNetwork:
 def _require_same(
     pretraining: Pretraining, *, plan: Plan, pretext: nn.Module, net: nn.Module
 ) -> None:
-    """Refuse a plan that calls other tensors the encoder, or takes over others, than we would."""
-    stage = plan.study.pretrain
-    assert stage is not None
-    start = plan.study.finetune.start_from_pretrained()
-    ours = describe_pretraining(stage.task, pretext, net, start=start)
-    if (ours.encoder, ours.taken) != (pretraining.encoder, pretraining.taken):
+    """Refuse a plan whose encoder, tensors taken over or record are not those of its study."""
+    ours = describe_pretraining(plan.study, pretext=pretext, net=net)
+    if ours.model_copy(update={"network": pretraining.network}) != pretraining:
         raise PlanMismatchError(
             "pretraining",
-            "the plan calls other tensors the encoder, or takes over others, than its study says",
+            "the plan calls other tensors the encoder, takes over others, or describes the "
+            "weights otherwise, than its study says",
             "Use the fedvol version and the study the plan was made with.",
         )

@@ -13,20 +13,13 @@ from fedvol.plan.fingerprint import (
 from fedvol.plan.histogram import Histogram
 from fedvol.plan.initial import join_initial, network_part, pretext_part
 from fedvol.plan.names import class_names, metric_keys, num_classes, selection_metrics
-from fedvol.plan.plan import (
-    NetworkDescription,
-    Plan,
-    Pretraining,
-    Proposal,
-    Taken,
-    TensorKind,
-    TensorSpec,
-)
+from fedvol.plan.plan import Plan, Pretraining, Proposal, Taken
 from fedvol.plan.planner import plan_over_sites, plan_study
 from fedvol.plan.scales import EXTENT, INTENSITY, SPACING, Scale, exact_sums
 from fedvol.plan.seeding import derive_seed
 from fedvol.plan.settings import SETTINGS, Setting, settings_of
 from fedvol.plan.spacing import require_comparable
+from fedvol.plan.tensors import NetworkDescription, TensorKind, TensorSpec
 
 __all__ = [
     "EXTENT",

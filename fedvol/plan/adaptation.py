@@ -10,7 +10,7 @@ from fedvol.config.data import Name, Normalisation, Spacing
 from fedvol.config.name_map import NameMap
 from fedvol.errors import Problem, TransferError
 from fedvol.plan.canonical import digest_json
-from fedvol.plan.plan import TensorKind, TensorSpec
+from fedvol.plan.tensors import TensorKind, TensorSpec
 from fedvol.types import Digest
 
 ADAPTATION: Final = "adaptation"

@@ -18,7 +18,7 @@ from fedvol.server.clock import Clock
 from fedvol.server.health import ask_health, ask_the_absent
 from fedvol.server.judging import judge_release
 from fedvol.server.pacing import Pacing, Unpaced
-from fedvol.server.release import put_release
+from fedvol.server.release import put_pretrained, put_release
 from fedvol.server.round_engine import RoundEngine
 from fedvol.server.stage_run import StageRun, stage_run
 from fedvol.store import ALL_SITES, BlobStore, CheckpointKind, RoundRecord, RunStore
@@ -226,7 +226,8 @@ class Coordinator:
         assert base is not None
         index = self._plan.study.finetune_index
         if self._plan.pretraining is not None:
-            pretrained = self._play_stage(link, self._stage(0), base=base)
+            pretrain = self._stage(0)
+            pretrained = put_pretrained(pretrain, self._play_stage(link, pretrain, base=base))
             base = self._put_start(index, pretrained, taken=self._plan.pretraining.taken)
         finetune = self._stage(index)
         best = self._play_stage(link, finetune, base=base)
@@ -354,7 +355,7 @@ class Coordinator:
         part = pretext_part if is_pretrained else network_part
         self._put_base(0, part(self._initial))
 
-    def _put_start(self, stage: int, pretrained: RoundRecord, *, taken: Iterable[Taken]) -> Digest:
+    def _put_start(self, stage: int, pretrained: Digest, *, taken: Iterable[Taken]) -> Digest:
         """Write what finetuning starts from: initial weights, and over them the pretrained ones.
 
         What stayed at the sites in pretraining is not there to be taken over.
@@ -362,8 +363,7 @@ class Coordinator:
         held = self._initial_of(stage)
         if held is not None:
             return held
-        assert pretrained.aggregate is not None
-        with self._blobs.open(pretrained.aggregate) as file:
+        with self._blobs.open(pretrained) as file:
             there = set(file.names)
             over = {one.target: file.read(one.source) for one in taken if one.source in there}
         return self._put_base(stage, {**network_part(self._initial), **over})

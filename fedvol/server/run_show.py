@@ -19,7 +19,7 @@ from fedvol.store import (
     RunRequest,
     SiteRound,
 )
-from fedvol.types import Json, RunId, SiteId
+from fedvol.types import Digest, Json, RunId, SiteId
 
 
 @final
@@ -49,7 +49,6 @@ class RunShow:
         record = self._state.runs.run(name)
         plan = record.plan if record else None
         rounds = self._state.runs.rounds(name)
-        releases = self._state.runs.checkpoints(name, kind=CheckpointKind.RELEASE)
         study = study_behind(proposal, record)
         why = record.reason if record else ""
         return {
@@ -67,7 +66,8 @@ class RunShow:
             "closed": sum(one.state.value == "closed" for one in rounds),
             "round": _round(rounds[-1]) if rounds else None,
             "sites": cast("list[Json]", self.sites(proposal, rounds)),
-            "release": releases[-1].digest if releases else None,
+            "release": self._given_away(name, CheckpointKind.RELEASE),
+            "pretrained": self._given_away(name, CheckpointKind.PRETRAINED),
             "receipts": len(self._state.store.agreements.receipts(name)),
         }
 
@@ -102,6 +102,11 @@ class RunShow:
                 }
             )
         return found
+
+    def _given_away(self, run: RunId, kind: CheckpointKind) -> Digest | None:
+        """Digest of what a run gave away, which names its file among the run's blobs."""
+        held = self._state.runs.checkpoints(run, kind=kind)
+        return held[-1].digest if held else None
 
     def _progress(
         self, run: RunId, site: SiteId, rounds: tuple[RoundRecord, ...]

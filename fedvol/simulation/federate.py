@@ -71,8 +71,7 @@ def make_plan(
     pretraining = pretext = None
     if study.pretrain is not None:
         pretext_net = initial_pretext_network(study, study.pretrain)
-        start = study.finetune.start_from_pretrained()
-        pretraining = describe_pretraining(study.pretrain.task, pretext_net, net, start=start)
+        pretraining = describe_pretraining(study, pretext=pretext_net, net=net)
         pretext = to_arrays(pretext_net)
     plan = Plan(
         software=fedvol.__version__,

@@ -62,8 +62,13 @@ class Output:
 
     @property
     def checkpoints(self) -> Path:
-        """Weights of every judged model."""
+        """Weights of every judged model, and those that were pretrained."""
         return self.folder / "checkpoints"
+
+    @property
+    def pretrained(self) -> Path:
+        """What the federated run's pretrain stage gave away, with its record for others."""
+        return self.checkpoints / "pretrained.safetensors"
 
     @property
     def result(self) -> Path:

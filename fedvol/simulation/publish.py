@@ -41,7 +41,7 @@ from fedvol.simulation.judged import Judged
 from fedvol.simulation.output import Output, held_plan
 from fedvol.simulation.pictures import case_pictures
 from fedvol.simulation.session import FEDERATED, Session
-from fedvol.store import ALL_SITES, RoundRecord
+from fedvol.store import ALL_SITES, CheckpointKind, RoundRecord
 from fedvol.types import Digest, RunId, SiteId
 
 _VERSIONS = ("torch", "monai", "flwr", "numpy")
@@ -167,13 +167,19 @@ def _released(session: Session) -> str:
 
 
 def _write_checkpoints(session: Session, judged: Sequence[Judged]) -> dict[str, Digest]:
+    """Copies of the weights of every judged model, and of those that were pretrained."""
+    weights = {
+        _checkpoint(session, model.run): session.blobs(model.run).path(model.release)
+        for model in judged
+        if model.run is not None and model.release is not None
+    }
+    for held in session.store.checkpoints(FEDERATED, kind=CheckpointKind.PRETRAINED):
+        weights[session.output.pretrained] = session.blobs(FEDERATED).path(held.digest)
     files: dict[str, Digest] = {}
-    for model in judged:
-        if model.run is not None and model.release is not None:
-            target = _checkpoint(session, model.run)
-            with atomic_path(target) as temporary:
-                shutil.copyfile(session.blobs(model.run).path(model.release), temporary)
-            files[str(target.relative_to(session.output.folder))] = digest_file(target)
+    for target, source in weights.items():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
+        files[str(target.relative_to(session.output.folder))] = digest_file(target)
     return files
 
 

@@ -5,6 +5,7 @@ from typing import assert_never
 from torch import nn
 
 from fedvol.config import Study
+from fedvol.config.name_map import NameMap
 from fedvol.config.pretext import (
     MaskedAutoencoder,
     MaskedTokens,
@@ -15,16 +16,18 @@ from fedvol.config.pretext import (
     VoCo,
     VolumeFusion,
 )
-from fedvol.config.strategy import Pretrain, Start
+from fedvol.config.strategy import Pretrain
 from fedvol.models import describe, to_arrays
-from fedvol.models.state import parts_of
+from fedvol.models.state import describe_parts, parts_of
 from fedvol.plan import (
+    AdaptationRecord,
     NetworkDescription,
     Pretraining,
     Taken,
     TensorKind,
     derive_seed,
     digest_json,
+    encoder_architecture,
     state_digest,
 )
 from fedvol.ssl.mae import mae_network, mae_task
@@ -104,20 +107,19 @@ def pretext_batch_size(study: Study, stage: Pretrain) -> int:
     return stage.patches.batch_size if stage.patches is not None else study.patches.batch_size
 
 
-def describe_pretraining(
-    task: PretextTask, pretext: nn.Module, net: nn.Module, *, start: Start
-) -> Pretraining:
+def describe_pretraining(study: Study, *, pretext: nn.Module, net: nn.Module) -> Pretraining:
     """What is pretrained, and which of its tensors the study's network takes over.
 
     A tensor is taken over under the same name, less `BODY`, or as `name_in_unetr` says, where shape
     and type agree; heads never are.
 
     Args:
-        task: The pretext task.
+        study: The study; it has a pretrain stage.
         pretext: The pretext task's network, with its initial weights.
         net: The study's network.
-        start: What of it is wanted.
     """
+    stage, start = study.pretrain, study.finetune.start_from_pretrained()
+    assert stage is not None
     parts = parts_of(pretext)
     tensors = describe(pretext)
     theirs = {spec.name: spec for spec in describe(net)}
@@ -126,15 +128,31 @@ def describe_pretraining(
         Taken(source=spec.name, target=target)
         for spec in tensors
         if parts[spec.name] in wanted
-        and (target := _name_in_study(task, spec.name)) in theirs
+        and (target := _name_in_study(stage.task, spec.name)) in theirs
         and (spec.shape, spec.dtype) == (theirs[target].shape, theirs[target].dtype)
     )
+    encoder = tuple(name for name, part in parts.items() if part in _BEGINNING)
     return Pretraining(
         network=NetworkDescription(
             tensors=tensors, initial_digest=state_digest(to_arrays(pretext))
         ),
-        encoder=tuple(name for name, part in parts.items() if part in _BEGINNING),
+        encoder=encoder,
         taken=taken,
+        record=_record(study, stage, net=net, is_alone=encoder[0].startswith(BODY)),
+    )
+
+
+def _record(study: Study, stage: Pretrain, *, net: nn.Module, is_alone: bool) -> AdaptationRecord:
+    """What others must know of the weights; `is_alone`: the task trains no decoder of the study."""
+    return AdaptationRecord(
+        architecture=encoder_architecture(describe_parts(net)),
+        task=stage.task.kind,
+        transfers="encoder" if is_alone or stage.exchange == "encoder" else "whole",
+        names=NameMap(prefix=BODY) if is_alone else NameMap(),
+        channels=study.data.channels,
+        patch=pretext_patch(study, stage),
+        spacing_mm=study.preprocessing.spacing_mm,
+        normalisation=study.preprocessing.normalisation,
     )
 
 

@@ -72,7 +72,7 @@ def mae_vit_network(
             'Use unetr, or task "mae".',
         )
     whole = build_network(network, in_channels=in_channels, num_classes=2, patch=patch, seed=seed)
-    with seeded_draws(derive_seed(digest_json(seed), "decoder")):
+    with seeded_draws(derive_seed(digest_json(str(seed)), "decoder")):
         return TokenAutoencoder(
             cast("ViT", whole.get_submodule(_ENCODER)),
             config=config,

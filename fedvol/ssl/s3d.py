@@ -71,7 +71,7 @@ def s3d_network(
         )
     assert isinstance(net, UNet)
     totals = accumulate(level_strides(network), _times)
-    with seeded_draws(derive_seed(digest_json(seed), "densify")):
+    with seeded_draws(derive_seed(digest_json(str(seed)), "densify")):
         densify = [
             Densify(
                 channels,

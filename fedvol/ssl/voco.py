@@ -175,7 +175,7 @@ def voco_network(
     size = tuple(side // count for side, count in zip(patch, config.grid, strict=True))
     encoder = bare_encoder(network, in_channels=in_channels, patch=patch, seed=seed)
     num_features = _num_features(encoder, shape=(1, in_channels, *size))
-    with seeded_draws(derive_seed(digest_json(seed), "projector")):
+    with seeded_draws(derive_seed(digest_json(str(seed)), "projector")):
         return Projected(encoder, num_features=num_features, width=config.projector_width)
 
 

@@ -18,6 +18,8 @@ class CheckpointKind(StrEnum):
 
     INITIAL = "initial"
     """Weights the run starts from."""
+    PRETRAINED = "pretrained"
+    """What the pretrain stage gives away."""
     RELEASE = "release"
     """What the run gives away."""
 

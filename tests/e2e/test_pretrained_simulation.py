@@ -10,6 +10,12 @@ import pytest
 from pretraining import pretrained_text
 from tiny import fedvol_command, without_training_labels
 
+from fedvol.cli.main import main
+from fedvol.errors import QuorumError
+from fedvol.files import digest_file
+from fedvol.store import read_record
+from fedvol.types import Digest
+
 
 @pytest.fixture(scope="module")
 def out(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -48,6 +54,30 @@ def test_the_hospital_without_training_labels_pretrains_alone(result: dict[str, 
     assert pretrain["best_round"] in (1, 2)
     for stage, state in ((pretrain, "contributed"), (finetune, "no_labels")):
         assert {one["sites"]["hospital_3"]["state"] for one in stage["rounds"]} == {state}
+
+
+def test_the_pretrained_weights_are_a_file_of_their_own(out: Path, result: dict[str, Any]) -> None:
+    name = "checkpoints/pretrained.safetensors"
+    assert result["files"][name] == digest_file(out / name)
+    record = read_record(out / name)
+    assert (record.task, record.transfers) == ("volume_fusion", "whole")
+    assert (record.patch, record.spacing_mm) == ((16, 16, 16), (4, 4, 4))
+
+
+def test_a_run_that_fails_in_finetuning_leaves_the_pretrained_weights(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> Digest:
+        raise QuorumError("run", "too few sites", "Add sites.")
+
+    monkeypatch.setattr("fedvol.server.coordinator.put_release", fail)
+    data, study = out.parent / "data", out.parent / "study.toml"
+    words = ["simulate", study, "--data", data, "--out", tmp_path / "out"]
+    assert main([*map(str, words), "--device", "cpu"]) == QuorumError.exit_status
+    told = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert told["status"] == "failed"
+    assert [*told["files"]] == ["checkpoints/pretrained.safetensors"]
+    assert read_record(tmp_path / "out" / "checkpoints" / "pretrained.safetensors")
 
 
 def test_pooled_takes_the_steps_of_all_that_train_in_each_stage(result: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pretraining import pretrained_study, pretrained_text
-from tiny import CPU, Events, Federation, LastState, make_federation
+from tiny import CPU, RUN, Events, Federation, LastState, make_federation
 
 from fedvol.client.cases import SiteCases
 from fedvol.client.plan_network import PlanNetwork
@@ -15,11 +15,18 @@ from fedvol.client.pretraining import pretext_source
 from fedvol.config.loading import parse_study
 from fedvol.errors import NoCasesError, NoLabelsError, PlanMismatchError
 from fedvol.federation import Action, Request, RoundState, SiteState, plan_exchange
-from fedvol.models import to_arrays
+from fedvol.models import initial_network, to_arrays, transfer
 from fedvol.plan import TensorKind, network_part
 from fedvol.simulation.federate import make_plan
 from fedvol.ssl import build_pretext, initial_pretext_network
-from fedvol.store import ALL_SITES, CheckpointKind, RunStore, open_engine
+from fedvol.store import (
+    ALL_SITES,
+    CheckpointKind,
+    RunStore,
+    StateFile,
+    open_engine,
+    read_record,
+)
 from fedvol.training import Window, threads, train
 from fedvol.transport import Fault
 from fedvol.types import Json, SiteId, State
@@ -33,7 +40,7 @@ def bases(federation: Federation) -> dict[int, State]:
     """What each stage began with."""
     engine = open_engine(federation.folder / "run.db")
     try:
-        held = RunStore(engine).checkpoints("federated", kind=CheckpointKind.INITIAL)  # pyright: ignore[reportArgumentType]
+        held = RunStore(engine).checkpoints(RUN, kind=CheckpointKind.INITIAL)
     finally:
         engine.dispose()
     return {one.stage: federation.state(one.digest) for one in held}
@@ -243,3 +250,41 @@ def test_every_exchange_and_strategy_pretrains(
     for name, array in started.items():
         is_initial = name in stays or name.startswith("heads.")
         assert np.array_equal(array, initial[name]) == is_initial, name
+
+
+def test_what_was_pretrained_is_given_away_with_its_record(
+    tiny_cases: Cases, tmp_path: Path
+) -> None:
+    study = pretrained_study(strategy='kind = "fedadam"')
+    federation = make_federation(study, cases=tiny_cases, folder=tmp_path)
+    federation.run()
+    engine = open_engine(tmp_path / "run.db")
+    try:
+        (held,) = RunStore(engine).checkpoints(RUN, kind=CheckpointKind.PRETRAINED)
+    finally:
+        engine.dispose()
+    pretrained = federation.blobs.path(held.digest)
+    record = read_record(pretrained)
+    assert (record.task, record.transfers, record.channels) == ("volume_fusion", "whole", ("CT",))
+    assert record.normalisation == study.preprocessing.normalisation
+    assert federation.plan.pretraining is not None
+    network = federation.plan.pretraining.network
+    assert set(federation.state(held.digest)) == {
+        spec.name for spec in network.tensors if spec.kind is not TensorKind.BUFFER
+    }  # no companion, such as the server's moments
+    losses = [one.metrics[ALL_SITES]["pretext_loss"].value for one in federation.rounds()[:2]]
+    with StateFile(pretrained) as file:
+        assert file.metadata["round"] == str(1 + losses.index(min(filter(None, losses))))
+    started = bases(federation)[1]
+    net = initial_network(study)
+    report = transfer(
+        net,
+        federation.state(held.digest),
+        record,
+        channels=study.data.channels,
+        normalisation=study.preprocessing.normalisation,
+        parts="whole",
+    )
+    assert set(report.left_out) == {name for name in started if name.startswith("heads.")}
+    for name, array in to_arrays(net).items():
+        np.testing.assert_array_equal(array, started[name], err_msg=name)

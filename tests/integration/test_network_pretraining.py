@@ -4,7 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from network_study import audit_of, expecting, networked, require_same
+from network_study import (
+    audit_of,
+    expecting,
+    networked,
+    require_same,
+    require_same_pretrained,
+)
 from pretraining import pretrained_text
 
 from fedvol.config.loading import parse_open_study
@@ -22,6 +28,7 @@ def test_pretraining_over_the_network(
     ):
         network.begin("pretrained")
         require_same(expected, network, "pretrained", network.finish())
+        require_same_pretrained(expected, network, "pretrained")
         for site in expected.session.sites:
             lines = audit_of(network, site).read_text().splitlines()
             events = [json.loads(line)["event"] for line in lines]

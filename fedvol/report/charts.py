@@ -33,15 +33,23 @@ class Line:
     style: str
 
 
-def validation_chart(stage: StageResult, *, sites: Sequence[str]) -> Markup:
-    """The metric that names the best round, per round: all sites together and each alone."""
-    info = metric_info(stage.select_by)
+def validation_chart(
+    stage: StageResult, *, sites: Sequence[str], metric: str | None = None
+) -> Markup:
+    """A metric per round: all sites together and each alone.
+
+    Args:
+        stage: The stage.
+        sites: Every site.
+        metric: Key of the metric; None: the one that names the best round.
+    """
+    key = metric or stage.select_by
+    info = metric_info(key)
     lines = [
         Line(
             name=site,
             values=tuple(
-                _value(item.validation_by_site.get(site, {}), stage.select_by)
-                for item in stage.rounds
+                _value(item.validation_by_site.get(site, {}), key) for item in stage.rounds
             ),
             style=_style(index, sites),
         )
@@ -49,15 +57,15 @@ def validation_chart(stage: StageResult, *, sites: Sequence[str]) -> Markup:
     ]
     together = Line(
         name="all sites",
-        values=tuple(_value(item.validation, stage.select_by) for item in stage.rounds),
+        values=tuple(_value(item.validation, key) for item in stage.rounds),
         style="all",
     )
     bounds = (0.0, 1.0) if info.scale == "0 to 1" else (0.0, float("inf"))
     return _line_chart(
         [*lines, together],
         stage=stage,
-        title=f"Validation {_metric_label(stage.select_by, info)} after each round",
-        desc=_validation_words(stage, info),
+        title=f"Validation {_metric_label(key, info)} after each round",
+        desc=_validation_words(stage, key, info),
         bounds=bounds,
     )
 
@@ -222,11 +230,11 @@ def _names(lines: Sequence[Line], *, x: Scale, y: Scale, rounds: Sequence[int]) 
     return body
 
 
-def _validation_words(stage: StageResult, info: MetricInfo) -> str:
+def _validation_words(stage: StageResult, key: str, info: MetricInfo) -> str:
     given = [
         (item.index, value)
         for item in stage.rounds
-        if (value := _value(item.validation, stage.select_by)) is not None
+        if (value := _value(item.validation, key)) is not None
     ]
     if not given:
         return "No round has a value for all sites together."

@@ -10,13 +10,15 @@ import pytest
 from pretraining import pretrained_text
 from tiny import fedvol_command
 
+MAE = 'kind = "mae"\nblock = 4'
+
 
 @pytest.fixture(scope="module")
 def out(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
     shutil.copytree(tiny_data, folder / "data")
     shutil.rmtree(folder / "data" / "hospital_3" / "labels")
-    (folder / "study.toml").write_text(pretrained_text())
+    (folder / "study.toml").write_text(pretrained_text(task=MAE))
     subprocess.run(
         fedvol_command(
             "simulate",
@@ -43,11 +45,20 @@ def result(out: Path) -> dict[str, Any]:
 
 def test_the_hospital_without_labels_pretrains_alone_of_the_two(result: dict[str, Any]) -> None:
     pretrain, finetune = result["stages"]
-    assert (pretrain["name"], pretrain["kind"]) == ("pretrain", "volume_fusion")
+    assert (pretrain["name"], pretrain["kind"]) == ("pretrain", "mae")
     assert pretrain["select_by"] == "pretext_loss"
     assert pretrain["best_round"] in (1, 2)
     for stage, state in ((pretrain, "contributed"), (finetune, "no_labels")):
         assert {one["sites"]["hospital_3"]["state"] for one in stage["rounds"]} == {state}
+
+
+def test_every_round_has_a_loss_on_the_body_of_all_sites_and_of_each(
+    result: dict[str, Any],
+) -> None:
+    for one in result["stages"][0]["rounds"]:
+        for found in (one["validation"], *one["validation_by_site"].values()):
+            assert found["pretext_body_loss"]["value"] > 0
+            assert found["pretext_body_loss"]["n"] == found["pretext_loss"]["n"] > 0
 
 
 def test_pooled_takes_the_steps_of_all_that_train_in_each_stage(result: dict[str, Any]) -> None:
@@ -62,5 +73,6 @@ def test_the_report_calls_no_pretext_network_released(out: Path) -> None:
     assert page.count("and was released") == 1
     assert "This report has no description" not in page
     assert "Validation pretext loss (no unit) after each round" in page
+    assert "Validation pretext loss on the body (no unit) after each round" in page
     assert 'id="cases"' in page
     assert "Dice" in page.split("<h1>")[1][:4000]

@@ -109,7 +109,23 @@ def render_run(run: dict[str, Any]) -> RenderableType:
                 )
             )
         )
-    return Group(Text(run_line(run)), table)
+    figures = validation_line(run)
+    return Group(Text(run_line(run)), *([Text(figures)] if figures else []), table)
+
+
+def validation_line(run: dict[str, Any]) -> str:
+    """What the last closed round's model is worth, in one line; empty before there is one.
+
+    Such as `  round 3 of stage 1: dice 0.8123`.
+    """
+    found = run["validation"]
+    if found is None or not found["metrics"]:
+        return ""
+    words = ", ".join(
+        f"{name} withheld or undefined" if value is None else f"{name} {value:.4f}"
+        for name, value in found["metrics"].items()
+    )
+    return f"  round {found['round']} of stage {found['stage'] + 1}: {words}"
 
 
 def site_line(site: dict[str, Any], run: dict[str, Any]) -> str:
@@ -125,6 +141,8 @@ def _lines(run: dict[str, Any]) -> Iterator[tuple[str, str, object]]:
     """A line for the run and one for each site, each with what it is worth telling anew for."""
     line = run_line(run)
     yield "", line, line
+    if figures := validation_line(run):
+        yield "validation", figures, figures
     for site in run["sites"]:
         line, training = site_line(site, run), site["training"]
         if training is None:

@@ -195,8 +195,10 @@ def _headline(view: RunView, *, seconds: float | None = None) -> str:
     if seconds is not None:
         parts.append(f"{seconds:.1f} s")
     if view.metric:
-        value = "undefined" if view.value is None else f"{view.value:.4f}"
-        parts.append(f"{view.metric} {value}")
+        parts += [
+            f"{name} undefined" if value is None else f"{name} {value:.4f}"
+            for name, value in ((view.metric, view.value), *view.further.items())
+        ]
     if view.best_round is not None:
         parts.append(f"best round {view.best_round}")
     if left := _left_in_words(view):

@@ -31,6 +31,7 @@ class RunView:
         seconds: Duration of each round closed while watching.
         metric: Validation metric of the last closed round.
         value: Its value.
+        further: Other metrics of that round, by name.
         best_round: Best round so far.
         planned: Names of every run of the simulation, in order.
         skipped: Cases left out by code, per event and site.
@@ -46,6 +47,7 @@ class RunView:
     seconds: list[float] = field(default_factory=list[float])
     metric: str = ""
     value: float | None = None
+    further: dict[str, float | None] = field(default_factory=dict[str, float | None])
     best_round: int | None = None
     planned: list[str] = field(default_factory=list[str])
     skipped: dict[tuple[str, str], dict[str, int]] = field(
@@ -127,7 +129,7 @@ class RunView:
     def _start(self, title: str, *, stages: list[str]) -> None:
         self.title, self.stages, self.stage = title, stages, ""
         self.round, self.closed, self.rounds, self.seconds = 0, 0, 0, []
-        self.metric, self.value, self.best_round = "", None, None
+        self.metric, self.value, self.further, self.best_round = "", None, {}, None
         self.sites = {}
 
     def _open(self, fields: Mapping[str, Json]) -> None:
@@ -146,6 +148,9 @@ class RunView:
         if (seconds := number(fields, "seconds")) is not None:
             self.seconds.append(seconds)
         self.metric, self.value = text(fields, "metric"), number(fields, "value")
+        further = fields.get("further")
+        others = further if isinstance(further, dict) else {}
+        self.further = {key: number(others, key) for key in others}
         best = fields.get("best_round")
         self.best_round = best if isinstance(best, int) else None
 

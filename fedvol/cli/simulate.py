@@ -54,13 +54,15 @@ def simulate(
     ] = Engine.IN_PROCESS,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Sites that work at one time; else as suits the machine."),
+        typer.Option(
+            min=1,
+            help="Sites that work at one time; else as suits the machine. Of a sweep, runs; else 1.",
+        ),
     ] = None,
     sweep: Annotated[
         Path | None,
         typer.Option(help="File of variants: each is run with each seed, and all are compared."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs of a sweep side by side.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Run a study over hospitals on this machine.
@@ -70,9 +72,15 @@ def simulate(
     that compares them.
     """
     if sweep is not None:
-        require_sweep_options(baselines=baselines, engine=engine.value, workers=workers)
+        require_sweep_options(baselines=baselines, engine=engine.value)
         said = run_sweep(
-            study, sweep, data=data, out=out, resume=resume, jobs=jobs, device=device.value
+            study,
+            sweep,
+            data=data,
+            out=out,
+            resume=resume,
+            jobs=workers or 1,
+            device=device.value,
         )
         if as_json:
             emit(said)

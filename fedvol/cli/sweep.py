@@ -9,23 +9,19 @@ from fedvol.errors import UsageError
 from fedvol.types import Json
 
 
-def require_sweep_options(*, baselines: str, engine: str, workers: int | None) -> None:
+def require_sweep_options(*, baselines: str, engine: str) -> None:
     """Refuse options that mean nothing to a sweep.
 
     Raises:
         UsageError: One was given.
     """
-    given = {
-        "--baselines": bool(baselines.strip()),
-        "--engine": engine != "in-process",
-        "--workers": workers is not None,
-    }
+    given = {"--baselines": bool(baselines.strip()), "--engine": engine != "in-process"}
     for option, is_given in given.items():
         if is_given:
             raise UsageError(
                 option,
                 "a sweep compares federated models, each run in a process of its own",
-                "Leave it out; --jobs says how many runs go side by side.",
+                "Leave it out; --workers says how many runs go side by side.",
             )
 
 

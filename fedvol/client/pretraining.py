@@ -10,15 +10,15 @@ from torch import nn
 
 from fedvol.client.cases import SiteCase
 from fedvol.client.judging import Judgement
-from fedvol.config.metrics import PRETEXT_LOSS
+from fedvol.config.metrics import PRETEXT_BODY_LOSS, PRETEXT_LOSS
 from fedvol.config.strategy import Pretrain
 from fedvol.data.batch import UnlabelledBatch
 from fedvol.data.case_store import StoredCase
 from fedvol.data.unlabelled import UnlabelledSource, draw_patches
 from fedvol.errors import TimeLimitError
 from fedvol.federation import EvaluationReport
-from fedvol.plan import Plan, derive_seed
-from fedvol.ssl import build_pretext, pretext_batch_size, pretext_patch
+from fedvol.plan import Plan, derive_seed, pretext_metrics
+from fedvol.ssl import PretextScore, build_pretext, pretext_batch_size, pretext_patch
 from fedvol.training import threads
 from fedvol.types import Digest, SiteId, Triple
 from fedvol.validation import CaseMetrics, cases_behind, summarise
@@ -74,7 +74,7 @@ def judge_pretext(
     on_case: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> Judgement:
-    """Judge a pretext network on a site's cases, by the loss of the same batches every time.
+    """Judge a pretext network on a site's cases, by the losses of the same batches every time.
 
     Args:
         net: The network, on the device.
@@ -107,7 +107,7 @@ def judge_pretext(
             sources = [case.stored]
             if stage.task.needs_pairs:
                 sources += _other(case, partners)
-            losses = [
+            scores = [
                 task.score(
                     net,
                     _batch(
@@ -117,19 +117,19 @@ def judge_pretext(
                         seed=derive_seed(plan.digest, site, "pretext score", case.stored.case, n),
                         device=device,
                     ),
-                ).loss
+                )
                 for n in range(BATCHES_PER_CASE if len(sources) > stage.task.needs_pairs else 0)
             ]
             rows.append(
                 CaseMetrics(
                     case=case.stored.case,
                     subject=case.subject,
-                    values={PRETEXT_LOSS: float(np.mean(losses)) if losses else None},
+                    values=_values(scores),
                     penalised=frozenset(),
                 )
             )
             on_case(len(rows), len(cases))
-    keys = (PRETEXT_LOSS,)
+    keys = pretext_metrics(stage)
     return Judgement(
         sums=summarise(rows, keys=keys, replicates=0, key=resampling_key, site=site),
         report=EvaluationReport(
@@ -137,6 +137,15 @@ def judge_pretext(
         ),
         behind=cases_behind(rows, keys=keys),
     )
+
+
+def _values(scores: Sequence[PretextScore]) -> dict[str, float | None]:
+    """Mean losses over the batches of a case; None where no batch has one."""
+    body = [score.body_loss for score in scores if score.body_loss is not None]
+    return {
+        PRETEXT_LOSS: float(np.mean([score.loss for score in scores])) if scores else None,
+        PRETEXT_BODY_LOSS: float(np.mean(body)) if body else None,
+    }
 
 
 def _other(case: SiteCase, partners: Sequence[SiteCase]) -> list[StoredCase]:

@@ -8,6 +8,8 @@ SegmentationMetric = Literal["dice", "hd95_mm", "assd_mm", "nsd"]
 
 PRETEXT_LOSS: Final = "pretext_loss"
 """Loss of a pretext task on validation cases, by which a pretrain stage chooses its round."""
+PRETEXT_BODY_LOSS: Final = "pretext_body_loss"
+"""The same on voxels of the body alone, where a task restores intensities: air is easy."""
 
 
 @final
@@ -32,6 +34,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "hd95_mm": Metric(is_higher_better=False, unit="mm", is_share=False),
     "assd_mm": Metric(is_higher_better=False, unit="mm", is_share=False),
     PRETEXT_LOSS: Metric(is_higher_better=False, unit="", is_share=False),
+    PRETEXT_BODY_LOSS: Metric(is_higher_better=False, unit="", is_share=False),
 }
 """Each metric by its name."""
 

@@ -1,8 +1,8 @@
 """Pretext tasks: what is learned from unlabelled volumes.
 
 Each class says whether its task trains the decoder too (`trains_decoder`), or the encoder alone,
-and whether each patch comes with a partner from another case (`needs_pairs`), so that a site
-needs two.
+whether each patch comes with a partner from another case (`needs_pairs`), so that a site needs two,
+and whether intensities are what is restored (`restores`), so that air can be told from the body.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -24,6 +24,7 @@ class VolumeFusion(Section):
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = True
+    restores: ClassVar[bool] = False
     kind: Literal["volume_fusion"]
     levels: Annotated[int, Field(ge=1, le=16)] = 4
     """K: shares of the blend are 0, 1/K, ..., 1, one class each."""
@@ -47,6 +48,7 @@ class ModelsGenesis(Section):
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = False
+    restores: ClassVar[bool] = True
     kind: Literal["models_genesis"]
     flip_probability: Share = 0.4
     """Chance of a first flip, and of another after each, three at most; each is along an axis at
@@ -69,6 +71,7 @@ class MaskedAutoencoder(Section):
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = False
+    restores: ClassVar[bool] = True
     kind: Literal["mae"]
     mask_ratio: Positive = 0.75
     """Share of the blocks that are masked."""
@@ -84,6 +87,7 @@ class MaskedTokens(Section):
 
     trains_decoder: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    restores: ClassVar[bool] = True
     kind: Literal["mae_vit"]
     mask_ratio: Positive = 0.75
     """Share of the tokens that are masked."""
@@ -98,6 +102,7 @@ class SparkMAE(Section):
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = False
+    restores: ClassVar[bool] = True
     kind: Literal["s3d"]
     mask_ratio: Positive = 0.75
     """Share of the blocks that are masked."""
@@ -113,6 +118,7 @@ class VoCo(Section):
 
     trains_decoder: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    restores: ClassVar[bool] = False
     kind: Literal["voco"]
     grid: tuple[
         Annotated[int, Field(ge=1, le=8)],
@@ -135,6 +141,7 @@ class RotationPrediction(Section):
 
     trains_decoder: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    restores: ClassVar[bool] = False
     kind: Literal["rotation"]
     axis: Axis | None = None
     """Axis of rotation: four classes. None: about each axis, ten classes, of a cube."""

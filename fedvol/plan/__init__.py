@@ -12,7 +12,13 @@ from fedvol.plan.fingerprint import (
 )
 from fedvol.plan.histogram import Histogram
 from fedvol.plan.initial import join_initial, network_part, pretext_part
-from fedvol.plan.names import class_names, metric_keys, num_classes, selection_metrics
+from fedvol.plan.names import (
+    class_names,
+    metric_keys,
+    num_classes,
+    pretext_metrics,
+    selection_metrics,
+)
 from fedvol.plan.plan import Plan, Pretraining, Proposal, Taken
 from fedvol.plan.planner import plan_over_sites, plan_study
 from fedvol.plan.scales import EXTENT, INTENSITY, SPACING, Scale, exact_sums
@@ -60,6 +66,7 @@ __all__ = [
     "pretext_part",
     "plan_study",
     "require_comparable",
+    "pretext_metrics",
     "selection_metrics",
     "settings_of",
     "state_digest",

@@ -5,7 +5,13 @@ from typing import get_args
 
 from fedvol.config.data import DataRequirement
 from fedvol.config.evaluation import Evaluation
-from fedvol.config.metrics import SegmentationMetric, metric_name
+from fedvol.config.metrics import (
+    PRETEXT_BODY_LOSS,
+    PRETEXT_LOSS,
+    SegmentationMetric,
+    metric_name,
+)
+from fedvol.config.strategy import Pretrain
 
 
 def class_names(requirement: DataRequirement) -> tuple[str, ...]:
@@ -38,3 +44,8 @@ def selection_metrics(evaluation: Evaluation) -> tuple[SegmentationMetric, ...]:
     chosen = metric_name(evaluation.select_by)
     known = get_args(SegmentationMetric)
     return ("dice", *(name for name in known if name == chosen and name != "dice"))
+
+
+def pretext_metrics(stage: Pretrain) -> tuple[str, ...]:
+    """What is measured on validation cases after each round of a pretrain stage."""
+    return (PRETEXT_LOSS, PRETEXT_BODY_LOSS) if stage.task.restores else (PRETEXT_LOSS,)

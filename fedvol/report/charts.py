@@ -12,15 +12,23 @@ MAX_NAMED_SITES = 8
 """With more sites than this their lines are drawn grey, without names."""
 
 
-def validation_chart(stage: StageResult, *, sites: Sequence[str]) -> Markup:
-    """The metric that names the best round, per round: all sites together and each alone."""
-    info = metric_info(stage.select_by)
+def validation_chart(
+    stage: StageResult, *, sites: Sequence[str], metric: str | None = None
+) -> Markup:
+    """A metric per round: all sites together and each alone.
+
+    Args:
+        stage: The stage.
+        sites: Every site.
+        metric: Key of the metric; None: the one that names the best round.
+    """
+    key = metric or stage.select_by
+    info = metric_info(key)
     lines = [
         Line(
             name=site,
             values=tuple(
-                _value(item.validation_by_site.get(site, {}), stage.select_by)
-                for item in stage.rounds
+                _value(item.validation_by_site.get(site, {}), key) for item in stage.rounds
             ),
             style=_style(index, sites),
         )
@@ -28,15 +36,15 @@ def validation_chart(stage: StageResult, *, sites: Sequence[str]) -> Markup:
     ]
     together = Line(
         name="all sites",
-        values=tuple(_value(item.validation, stage.select_by) for item in stage.rounds),
+        values=tuple(_value(item.validation, key) for item in stage.rounds),
         style="all",
     )
     bounds = (0.0, 1.0) if info.scale == "0 to 1" else (0.0, float("inf"))
     return line_chart(
         [*lines, together],
         places=[item.index for item in stage.rounds],
-        title=f"Validation {_metric_label(stage.select_by, info)} after each round",
-        desc=_validation_words(stage, info),
+        title=f"Validation {_metric_label(key, info)} after each round",
+        desc=_validation_words(stage, key, info),
         bounds=bounds,
         mark=None
         if stage.best_round is None
@@ -71,11 +79,11 @@ def loss_chart(stage: StageResult, *, sites: Sequence[str]) -> Markup:
     )
 
 
-def _validation_words(stage: StageResult, info: MetricInfo) -> str:
+def _validation_words(stage: StageResult, key: str, info: MetricInfo) -> str:
     given = [
         (item.index, value)
         for item in stage.rounds
-        if (value := _value(item.validation, stage.select_by)) is not None
+        if (value := _value(item.validation, key)) is not None
     ]
     if not given:
         return "No round has a value for all sites together."

@@ -129,6 +129,13 @@ _KNOWN = (
         meaning="Loss of the pretext task on patches of validation cases, the same after every "
         "round; it says nothing of how well structures are outlined.",
     ),
+    _known(
+        "pretext_body_loss",
+        "pretext loss on the body",
+        decimals=3,
+        meaning="The same over voxels of the body alone: what in some channel is above the lowest "
+        "tenth of the patch's range. Air is easily restored, so the loss over all voxels flatters.",
+    ),
 )
 
 _WITHHELD = {

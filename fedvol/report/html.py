@@ -11,6 +11,7 @@ from fedvol.config.model_names import BASELINES
 from fedvol.files import write_atomic
 from fedvol.plan import Plan
 from fedvol.report import charts, view, wording
+from fedvol.report.figures import MetricInfo, metric_info
 from fedvol.report.forest import forest
 from fedvol.report.participation import legend_mark, participation_grid, states_seen
 from fedvol.report.pictures import CasePicture, data_uri, picture_size, render_png
@@ -25,6 +26,7 @@ class _Stage:
     validation: Markup
     num_cases: str
     loss: Markup
+    further: tuple[tuple[Markup, MetricInfo], ...]
     grid: Markup
     legend: tuple[tuple[Markup, str], ...]
 
@@ -140,6 +142,10 @@ def _stage(stage: StageResult, sites: Sequence[str]) -> _Stage:
         validation=charts.validation_chart(stage, sites=sites),
         num_cases=_validation_cases(stage),
         loss=charts.loss_chart(stage, sites=sites),
+        further=tuple(
+            (charts.validation_chart(stage, sites=sites, metric=key), metric_info(key))
+            for key in view.further_metrics(stage)
+        ),
         grid=participation_grid(stage, sites=sites),
         legend=tuple(
             (legend_mark(state), wording.STATES.get(state, ("?", state))[1])

@@ -111,9 +111,9 @@ class StageResult(Section):
     """One stage of the run."""
 
     name: str
-    """finetune or personalise."""
+    """pretrain, finetune or personalise."""
     kind: str
-    """segmentation."""
+    """Kind of what is learned: segmentation, or the pretext task."""
     strategy: str
     """Kind of its strategy or method in the study: fedavg, scaffold, ditto and so on."""
     rounds: list[RoundResult]
@@ -121,9 +121,15 @@ class StageResult(Section):
     select_by: str
     """Validation metric that named the best round."""
     best_round: int | None
-    """Round whose global state was released, or whose personal models were tested."""
+    """Round whose global state was released or finetuned from, or whose personal models were
+    tested."""
     release: Literal["best", "last"] = "best"
     """Whether that is the best round, or the last whatever its figures."""
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether it learned a pretext task."""
+        return self.name == "pretrain"
 
     @property
     def is_personal(self) -> bool:

@@ -18,7 +18,13 @@ from fedvol.report.figures import (
     paired_interval,
     quantity,
 )
-from fedvol.report.result import EvaluationResult, Metrics, Result, RoundResult
+from fedvol.report.result import (
+    EvaluationResult,
+    Metrics,
+    Result,
+    RoundResult,
+    StageResult,
+)
 from fedvol.report.wording import (
     ModelWords,
     cases_words,
@@ -126,6 +132,14 @@ def primary_metric(result: Result) -> str:
     names = metric_names(evaluation.overall) if evaluation else ()
     chosen = next((metric_name(s.select_by) for s in result.stages if s.is_released), "dice")
     return chosen if chosen in names or not names else names[0]
+
+
+def further_metrics(stage: StageResult) -> tuple[str, ...]:
+    """What else was measured after each round of a pretraining, beside what chose the best."""
+    if not stage.is_pretraining:
+        return ()
+    keys = {key for item in stage.rounds for key in item.validation}
+    return metric_names(keys - {stage.select_by})
 
 
 def headline(result: Result) -> Headline | None:

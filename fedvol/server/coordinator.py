@@ -320,7 +320,8 @@ class Coordinator:
             return
         best = stage.best()
         key = stage.select_by
-        stat = played.metrics.get(ALL_SITES, {}).get(key)
+        stats = played.metrics.get(ALL_SITES, {})
+        stat = stats.get(key)
         self._observer.event(
             "round.closed",
             stage=stage.stage,
@@ -329,6 +330,7 @@ class Coordinator:
             seconds=played.seconds,
             metric=key,
             value=stat.value if stat else None,
+            further={k: one.value for k, one in stats.items() if k != key and "/" not in k},
             best_round=best.index if best else None,
         )
         needed = {r.aggregate for r in (played, best) if r is not None and r.aggregate is not None}

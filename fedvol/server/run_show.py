@@ -11,6 +11,7 @@ from fedvol.server.progress import Training
 from fedvol.server.proposing import fingerprint_asked
 from fedvol.server.server_state import ServerState
 from fedvol.store import (
+    ALL_SITES,
     CheckpointKind,
     Decision,
     ProposalRecord,
@@ -65,6 +66,7 @@ class RunShow:
             "rounds": [stage.rounds for stage in plan.study.stages] if plan else [],
             "closed": sum(one.state.value == "closed" for one in rounds),
             "round": _round(rounds[-1]) if rounds else None,
+            "validation": _validation(rounds),
             "sites": cast("list[Json]", self.sites(proposal, rounds)),
             "release": self._given_away(name, CheckpointKind.RELEASE),
             "pretrained": self._given_away(name, CheckpointKind.PRETRAINED),
@@ -149,6 +151,19 @@ def _round(record: RoundRecord) -> dict[str, Json]:
         "state": record.state.value,
         "reason": record.reason,
         "seconds": record.seconds,
+    }
+
+
+def _validation(rounds: tuple[RoundRecord, ...]) -> dict[str, Json] | None:
+    """What the last closed round's model is worth on all sites' validation cases; classes aside."""
+    closed = [one for one in rounds if one.state is RoundState.CLOSED]
+    if not closed:
+        return None
+    stats = closed[-1].metrics.get(ALL_SITES, {})
+    return {
+        "stage": closed[-1].stage,
+        "round": closed[-1].index,
+        "metrics": {key: stat.value for key, stat in stats.items() if "/" not in key},
     }
 
 

@@ -19,7 +19,7 @@ from fedvol.federation import (
     companion_specs,
     plan_exchange,
 )
-from fedvol.plan import Plan, class_names, metric_keys, selection_metrics
+from fedvol.plan import Plan, class_names, metric_keys, pretext_metrics, selection_metrics
 from fedvol.server.history import best_record, closed_rounds, global_losses, last_taken
 from fedvol.store import BlobStore, RoundRecord, RunStore
 from fedvol.telemetry import Observer
@@ -77,9 +77,10 @@ class StageRun:
     @property
     def validation_keys(self) -> tuple[str, ...]:
         """What is measured on validation cases after each round."""
-        if self.is_pretraining:
-            return (PRETEXT_LOSS,)
         study = self.plan.study
+        stage = study.stages[self.stage]
+        if isinstance(stage, Pretrain):
+            return pretext_metrics(stage)
         return metric_keys(selection_metrics(study.evaluation), class_names(study.data))
 
     def cases_of(self, report: HealthReport) -> int:

@@ -16,13 +16,15 @@ from fedvol.files import digest_file
 from fedvol.store import read_record
 from fedvol.types import Digest
 
+MAE = 'kind = "mae"\nblock = 4'
+
 
 @pytest.fixture(scope="module")
 def out(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
     shutil.copytree(tiny_data, folder / "data")
     without_training_labels(folder / "data" / "hospital_3")
-    (folder / "study.toml").write_text(pretrained_text())
+    (folder / "study.toml").write_text(pretrained_text(task=MAE))
     subprocess.run(
         fedvol_command(
             "simulate",
@@ -49,7 +51,7 @@ def result(out: Path) -> dict[str, Any]:
 
 def test_the_hospital_without_training_labels_pretrains_alone(result: dict[str, Any]) -> None:
     pretrain, finetune = result["stages"]
-    assert (pretrain["name"], pretrain["kind"]) == ("pretrain", "volume_fusion")
+    assert (pretrain["name"], pretrain["kind"]) == ("pretrain", "mae")
     assert pretrain["select_by"] == "pretext_loss"
     assert pretrain["best_round"] in (1, 2)
     for stage, state in ((pretrain, "contributed"), (finetune, "no_labels")):
@@ -60,7 +62,7 @@ def test_the_pretrained_weights_are_a_file_of_their_own(out: Path, result: dict[
     name = "checkpoints/pretrained.safetensors"
     assert result["files"][name] == digest_file(out / name)
     record = read_record(out / name)
-    assert (record.task, record.transfers) == ("volume_fusion", "whole")
+    assert (record.task, record.transfers) == ("mae", "whole")
     assert (record.patch, record.spacing_mm) == ((16, 16, 16), (4, 4, 4))
 
 
@@ -80,6 +82,15 @@ def test_a_run_that_fails_in_finetuning_leaves_the_pretrained_weights(
     assert read_record(tmp_path / "out" / "checkpoints" / "pretrained.safetensors")
 
 
+def test_every_round_has_a_loss_on_the_body_of_all_sites_and_of_each(
+    result: dict[str, Any],
+) -> None:
+    for one in result["stages"][0]["rounds"]:
+        for found in (one["validation"], *one["validation_by_site"].values()):
+            assert found["pretext_body_loss"]["value"] > 0
+            assert found["pretext_body_loss"]["n"] == found["pretext_loss"]["n"] > 0
+
+
 def test_pooled_takes_the_steps_of_all_that_train_in_each_stage(result: dict[str, Any]) -> None:
     models = result["models"]
     # 2 rounds of 3 steps at three sites, then 3 rounds of 3 at two.
@@ -92,5 +103,6 @@ def test_the_report_calls_no_pretext_network_released(out: Path) -> None:
     assert page.count("and was released") == 1
     assert "This report has no description" not in page
     assert "Validation pretext loss (no unit) after each round" in page
+    assert "Validation pretext loss on the body (no unit) after each round" in page
     assert 'id="cases"' in page
     assert "Dice" in page.split("<h1>")[1][:4000]

@@ -61,7 +61,7 @@ def written(folder: Path, *, sweep: str = SWEEP) -> Path:
 def interrupted(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep whose process was killed after its first run, and that was resumed."""
     folder = written(tmp_path_factory.mktemp("sweep"))
-    command = sweep_command(folder, data=tiny_data, words=("--jobs", "2"))
+    command = sweep_command(folder, data=tiny_data, words=("--workers", "2"))
     with (folder / "log").open("w") as log:
         killed = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(1200):

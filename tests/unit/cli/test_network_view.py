@@ -36,6 +36,7 @@ def run(*sites: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "rounds": [3],
         "closed": 1,
         "round": {"round": 2, "state": "collecting"},
+        "validation": None,
         "sites": list(sites),
     }
     return {**held, **changes}
@@ -161,3 +162,16 @@ def test_the_server_s_error_keeps_its_code_and_status() -> None:
     assert found.exit_status == 5
     for strange in ({}, [], {"code": "FV-NEW-1", "where": "a", "what": "b", "fix": "C."}):
         assert isinstance(_refusal(strange), FedvolError)
+
+
+def test_a_closed_round_tells_every_figure_once() -> None:
+    figures = {"pretext_loss": 0.5, "pretext_body_loss": None}
+    told = run(site("north"), validation={"stage": 0, "round": 1, "metrics": figures})
+    line = "  round 1 of stage 1: pretext_loss 0.5000, pretext_body_loss withheld or undefined"
+    stream = io.StringIO()
+    show_run(told, stream=stream)
+    assert line in stream.getvalue()
+    looks = iter([run(site("north")), told, told, {**told, "state": "finished", "wanted": "ended"}])
+    stream = io.StringIO()
+    watch_run(lambda: next(looks), stream=stream, wait=lambda _: None)
+    assert stream.getvalue().splitlines().count(line) == 1

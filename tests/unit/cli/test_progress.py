@@ -38,12 +38,14 @@ CLOSED: tuple[str, dict[str, Json]] = (
         "seconds": 60.0,
         "metric": "dice",
         "value": 0.5,
+        "further": {"hd95_mm": 4.25, "nsd": None},
         "best_round": 1,
     },
 )
 
 CLOSED_IN_WORDS = (
-    "finetune round 1 of 4 | 60.0 s | dice 0.5000 | best round 1 | about 3 min left for this model"
+    "finetune round 1 of 4 | 60.0 s | dice 0.5000 | hd95_mm 4.2500 | nsd undefined | best round 1 "
+    "| about 3 min left for this model"
 )
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from fedvol.config.metrics import METRICS, PRETEXT_LOSS, SegmentationMetric
+from fedvol.config.metrics import METRICS, PRETEXT_BODY_LOSS, PRETEXT_LOSS, SegmentationMetric
 from fedvol.federation import is_better
 from fedvol.report.figures import metric_info
 from fedvol.types import CaseId, SubjectId
@@ -18,7 +18,7 @@ NAMES = get_args(SegmentationMetric)
 
 
 def test_every_metric_of_a_study_is_described() -> None:
-    assert set(METRICS) == {*NAMES, PRETEXT_LOSS}
+    assert set(METRICS) == {*NAMES, PRETEXT_LOSS, PRETEXT_BODY_LOSS}
 
 
 @pytest.mark.parametrize("name", NAMES)

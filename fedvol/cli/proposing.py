@@ -14,6 +14,7 @@ from fedvol.types import SiteId
 if TYPE_CHECKING:
     from fedvol.config import OpenStudy, Study
     from fedvol.plan import PlanningRecord
+    from fedvol.store import PretrainedFile
 
 _SUFFIX = "-fingerprint"
 _MAX_STUDY_CHARS = 43
@@ -43,7 +44,12 @@ class _Closed:
 
 
 def propose_study(
-    opened: "OpenStudy", *, operators: Operators, sites: Sequence[str], name: str
+    opened: "OpenStudy",
+    *,
+    operators: Operators,
+    sites: Sequence[str],
+    name: str,
+    weights: "PretrainedFile | None" = None,
 ) -> dict[str, Any]:
     """Put a study to its sites: as a run, or first as a question for their fingerprints.
 
@@ -52,6 +58,8 @@ def propose_study(
         operators: The server.
         sites: Who is asked; empty: all that take part.
         name: The run's name; empty: made from study and plan.
+        weights: The file of pretrained weights that the study names; what of it is taken over
+            goes to the server with the initial weights.
 
     Returns:
         The run, or the fingerprint job, as the server shows it.
@@ -59,6 +67,7 @@ def propose_study(
     Raises:
         RunRequestError: The fingerprints are not there yet, or the server refuses.
         UsageError: No site takes part, or not all of those named.
+        TransferError: The pretrained weights do not fit; carries every reason.
     """
     from fedvol.config import close_study
 
@@ -68,12 +77,12 @@ def propose_study(
             planning=None,
             sites=_taking_part(operators, sites),
         )
-        return _propose_run(closed, operators=operators, name=name)
+        return _propose_run(closed, operators=operators, name=name, weights=weights)
     job = f"{name}{_SUFFIX}" if name else _job_of(opened)
     if all(one["run"] != job for one in operators.get("runs")["runs"]):
         return _ask_fingerprints(opened, operators=operators, job=job, sites=sites)
     closed = _planned(opened, operators=operators, job=job, sites=sites)
-    return _propose_run(closed, operators=operators, name=name)
+    return _propose_run(closed, operators=operators, name=name, weights=weights)
 
 
 def _taking_part(operators: Operators, sites: Sequence[str]) -> tuple[SiteId, ...]:
@@ -156,12 +165,16 @@ def _planned(
     return _Closed(study=study, planning=planning, sites=tuple(map(SiteId, sites or counted)))
 
 
-def _propose_run(closed: _Closed, *, operators: Operators, name: str) -> dict[str, Any]:
+def _propose_run(
+    closed: _Closed, *, operators: Operators, name: str, weights: "PretrainedFile | None"
+) -> dict[str, Any]:
     from fedvol.simulation.federate import make_plan
     from fedvol.store import write_state
 
     say("Building the network and its initial weights ...")
-    plan, initial = make_plan(closed.study, sites=closed.sites, planning=closed.planning)
+    plan, initial = make_plan(
+        closed.study, sites=closed.sites, planning=closed.planning, weights=weights
+    )
     run = name or f"{closed.study.name}-{plan.digest[:8]}"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "initial.safetensors"

@@ -37,8 +37,13 @@ def propose(
     from fedvol.config import load_open_study
 
     opened = load_open_study(study)  # a broken study is told before the heavy libraries load
+    from fedvol.store import find_weights
+
+    opened, weights = find_weights(opened, folder=study.parent)
     chosen = tuple(one.strip() for one in sites.split(",") if one.strip())
-    shown = propose_study(opened, operators=Operators.of(access), sites=chosen, name=name)
+    shown = propose_study(
+        opened, operators=Operators.of(access), sites=chosen, name=name, weights=weights
+    )
     if as_json:
         emit(shown)
 

@@ -6,12 +6,15 @@
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from fedvol.cli.output import AsJson, emit, say
 from fedvol.types import Json
+
+if TYPE_CHECKING:
+    from fedvol.config import OpenStudy
 
 app = typer.Typer(help="Check a study file; plan it; print its schema.", no_args_is_help=True)
 
@@ -23,12 +26,14 @@ def check(
 ) -> None:
     """Tell every problem of a study file at once.
 
-    STUDY is the study file. The exit status is 2 if there is any problem.
+    STUDY is the study file. The exit status is 2 if there is any problem. A file of pretrained
+    weights that it names is looked at where it is there.
     """
     from fedvol.config import load_open_study
     from fedvol.config.patch_advice import rotation_advice
 
     checked = load_open_study(study)
+    weights = _check_weights(checked, folder=study.parent)
     say(f"{study}: the study {checked.name} is valid.")
     if checked.open_keys:
         say(f"Left to planning: {', '.join(checked.open_keys)}.")
@@ -44,8 +49,37 @@ def check(
                 "valid": True,
                 "open": [*checked.open_keys],
                 "advice": advice,
+                "weights": weights,
             }
         )
+
+
+def _check_weights(study: "OpenStudy", *, folder: Path) -> dict[str, Json] | None:
+    """Look at the file of pretrained weights that a study names, and at whether it fits."""
+    weights = study.weights
+    if weights is None:
+        return None
+    if weights.file is None or not (folder / weights.file).exists():
+        say(f"Not looked at: the pretrained weights, {weights.file or weights.digest}; not here.")
+        return {"found": False}
+    from fedvol.config import close_study
+    from fedvol.store import find_weights
+
+    named, file = find_weights(study, folder=folder)
+    assert file is not None
+    found: dict[str, Json] = {"found": True, "digest": file.digest}
+    if named.open_keys:
+        say(f"{file.path}: weights of {file.record.task}; whether they fit is told once planned.")
+        return found
+    from fedvol.cli.weights_text import transfer_text
+    from fedvol.models import initial_network
+    from fedvol.simulation.federate import take_over
+
+    closed = close_study(named, {}, where=study.name)
+    start = take_over(initial_network(closed), closed, file)
+    say(f"{file.path}: weights of {file.record.task}, which fit.")
+    say(transfer_text(start.report))
+    return {**found, "report": cast(Json, start.report.model_dump(mode="json"))}
 
 
 @app.command()
@@ -68,9 +102,13 @@ def plan(
     from fedvol.files import write_atomic
     from fedvol.plan import canonical_json
     from fedvol.simulation import explain_plan
+    from fedvol.store import find_weights
 
+    opened, weights = find_weights(opened, folder=study.parent)
     with tempfile.TemporaryDirectory() as folder, watching(sys.stderr) as observer:
-        explained = explain_plan(opened, data=data, folder=Path(folder), observer=observer)
+        explained = explain_plan(
+            opened, data=data, folder=Path(folder), observer=observer, weights=weights
+        )
     say(settings_text(explained.settings))
     planned = explained.closed.study
     advice = rotation_advice(planned.patches.size, augmentation=planned.augmentation)

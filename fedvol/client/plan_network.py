@@ -4,9 +4,15 @@ import torch
 from torch import nn
 
 from fedvol.config.strategy import Personalise, Pretrain, Stage
-from fedvol.errors import PlanMismatchError
-from fedvol.federation import plan_exchange
-from fedvol.models import initial_network, require_architecture, to_arrays
+from fedvol.errors import PlanMismatchError, TransferError
+from fedvol.federation import is_account_of, plan_exchange, terms_of, transfer_problems
+from fedvol.models import (
+    describe,
+    describe_parts,
+    initial_network,
+    require_architecture,
+    to_arrays,
+)
 from fedvol.plan import Plan, Pretraining
 from fedvol.ssl import describe_pretraining, initial_pretext_network
 from fedvol.training import require_compiler
@@ -25,6 +31,7 @@ class PlanNetwork:
 
     Raises:
         PlanMismatchError: The network built here is not the plan's.
+        TransferError: The plan begins with pretrained weights that do not fit its study.
         NoNormLayersError: The plan's strategy needs norm layers that are not there.
         CompileError: The plan asks for compiled networks, and this machine compiles none.
     """
@@ -43,6 +50,8 @@ class PlanNetwork:
             self.pretext = initial_pretext_network(plan.study, plan.study.pretrain)
             require_architecture(self.pretext, plan.pretraining.network)
             _require_same(plan.pretraining, plan=plan, pretext=self.pretext, net=self.net)
+        if plan.study.weights is not None:
+            _require_start(plan, net=self.net)
         self.initial_local: dict[int, State] = {}
         """Per stage, the local tensors of a site that has none yet; a personal model begins with
         the release instead."""
@@ -75,3 +84,22 @@ def _require_same(
             "weights otherwise, than its study says",
             "Use the fedvol version and the study the plan was made with.",
         )
+
+
+def _require_start(plan: Plan, *, net: nn.Module) -> None:
+    """Refuse pretrained weights whose record or account does not fit the study's network.
+
+    Raises:
+        PlanMismatchError: The plan tells nothing of them, or something else than can be.
+        TransferError: By the study's own terms they must not be taken over.
+    """
+    network, terms = describe_parts(net), terms_of(plan.study, describe(net))
+    if plan.start is None or not is_account_of(network, plan.start.report, terms=terms):
+        raise PlanMismatchError(
+            "start",
+            "what the plan says of the pretrained weights does not fit its study's network",
+            "Use the fedvol version and the study the plan was made with.",
+        )
+    problems = transfer_problems(network, plan.start.record, plan.start.report, terms=terms)
+    if problems:
+        raise TransferError("pretrained weights of the plan", problems)

@@ -1,4 +1,4 @@
-"""What learns in a round of finetuning that started from a pretrained network."""
+"""What learns in a round of finetuning that started from pretrained weights."""
 
 from torch import nn
 
@@ -12,8 +12,8 @@ _BEGINNING = frozenset({TensorKind.STEM, TensorKind.ENCODER})
 def learning_tensors(stage: Finetune, net: nn.Module, *, round_index: int) -> frozenset[str] | None:
     """Tensors that learn in a round; None: all of them.
 
-    In the first rounds the heads alone, if the study says so; with a frozen encoder all but what
-    lies in stem and encoder, norm layers included.
+    The heads alone, in the first rounds or in all if the study says so; with a frozen encoder all
+    but what lies in stem and encoder, norm layers included.
 
     Args:
         stage: The finetune stage.
@@ -24,7 +24,7 @@ def learning_tensors(stage: Finetune, net: nn.Module, *, round_index: int) -> fr
     if start is None:
         return None
     parts = parts_of(net)
-    if round_index <= start.heads_first_rounds:
+    if round_index <= start.heads_first_rounds or start.frozen == "all_but_heads":
         return frozenset(name for name, part in parts.items() if part is TensorKind.HEAD)
     if start.frozen == "encoder":
         return frozenset(name for name, part in parts.items() if part not in _BEGINNING)

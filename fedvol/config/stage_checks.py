@@ -7,7 +7,7 @@ from fedvol.config.learning import Sgd, Training
 from fedvol.config.monai_networks import BasicUNet, SwinUNETR
 from fedvol.config.network import Network
 from fedvol.config.open_study import OpenNetwork
-from fedvol.config.pretext import MaskedTokens
+from fedvol.config.pretext import MaskedTokens, RotationPrediction, VoCo
 from fedvol.config.strategy import (
     AdaptiveFedProx,
     Ditto,
@@ -93,19 +93,38 @@ def stages_alone(stages: tuple[Stage, ...]) -> Iterator[Problem]:
             case Finetune():
                 yield from _federated(f"{where}.strategy", stage)
                 yield from _start(f"{where}.start", stage)
-                if index > 0 and (before := stages[index - 1]).kind == "pretrain":
+                before = stages[index - 1] if index > 0 else None
+                if isinstance(before, Pretrain):
                     yield from _frozen(f"{where}.start.frozen", stage, before)
-                if stage.start is not None and "pretrain" not in kinds[:index]:
-                    yield Problem(
-                        where=f"{where}.start",
-                        what="there is no pretrain stage before it to start from",
-                        fix="Leave it out, or put a pretrain stage first.",
-                    )
+                yield from _source(f"{where}.start", stage, has_pretraining="pretrain" in kinds)
             case Personalise():
                 if isinstance(stage.method, Ditto):
                     yield from _overshoot(f"{where}.method.pull", stage.method.pull, stage.training)
             case _:
                 assert_never(stage)
+
+
+def _source(where: str, stage: Finetune, *, has_pretraining: bool) -> Iterator[Problem]:
+    """Finetuning starts from a pretrain stage or from a file, and from no more than one of them."""
+    if stage.start is None:
+        return
+    weights = stage.start.weights
+    if has_pretraining and weights is not None:
+        yield Problem(
+            where=f"{where}.weights",
+            what="the study pretrains by itself, and finetuning cannot start from both",
+            fix="Leave out either the pretrain stage or the file of weights.",
+        )
+    if not has_pretraining and weights is None:
+        yield Problem(
+            where=where,
+            what="there is no pretrain stage before it to start from, and no file of weights",
+            fix="Leave it out, put a pretrain stage first, or name a file under weights.",
+        )
+    if weights is not None and weights.file is None and weights.digest is None:
+        yield Problem(
+            where=f"{where}.weights.file", what="this key is missing", fix="Name the file."
+        )
 
 
 def _start(where: str, stage: Finetune) -> Iterator[Problem]:
@@ -119,6 +138,24 @@ def _start(where: str, stage: Finetune) -> Iterator[Problem]:
             f"{stage.rounds}",
             fix="Use fewer, or more rounds.",
         )
+    if start.heads_first_rounds and start.frozen == "all_but_heads":
+        yield Problem(
+            where=f"{where}.heads_first_rounds",
+            what="the heads alone learn in every round, so that it has no effect",
+            fix='Leave it out, or use another "frozen".',
+        )
+    if start.frozen == "all_but_heads" and start.parts == "encoder":
+        yield Problem(
+            where=f"{where}.frozen",
+            what="the decoder is to stand still, and the encoder alone is taken over",
+            fix='Use parts = "whole" or frozen = "encoder".',
+        )
+    if start.frozen != "nothing" and isinstance(stage.strategy, FedBN):
+        yield Problem(
+            where=f"{where}.frozen",
+            what="fedbn's norm layers begin anew at each site, and would stand still like that",
+            fix='Use frozen = "nothing", or another strategy.',
+        )
     if isinstance(stage.strategy, Scaffold) and (
         start.heads_first_rounds or start.frozen != "nothing"
     ):
@@ -130,23 +167,29 @@ def _start(where: str, stage: Finetune) -> Iterator[Problem]:
         )
 
 
-def _frozen(where: str, stage: Finetune, before: Stage) -> Iterator[Problem]:
+def _frozen(where: str, stage: Finetune, before: Pretrain) -> Iterator[Problem]:
     """What was not pretrained everywhere must not stand still."""
-    assert isinstance(before, Pretrain)
     if stage.start is None or stage.start.frozen == "nothing":
         return
-    keeps_norms = before.exchange == "all_but_norms" or isinstance(before.strategy, FedBN)
-    if keeps_norms or isinstance(before.task, MaskedTokens):
-        what = (
-            "norm layers stay at the sites in pretraining"
-            if keeps_norms
-            else ("mae_vit pretrains the transformer alone, which is not all of unetr's encoder")
-        )
+    if lacking := _not_pretrained(before, has_decoder=stage.start.frozen == "all_but_heads"):
         yield Problem(
             where=where,
-            what=f"the encoder is to stand still, and {what}",
+            what=f"what is to stand still was not all pretrained: {lacking}",
             fix='Use frozen = "nothing", or another pretraining.',
         )
+
+
+def _not_pretrained(before: Pretrain, *, has_decoder: bool) -> str:
+    """Why the encoder, or encoder and decoder, are not pretrained as a whole; empty: they are."""
+    if before.exchange == "all_but_norms" or isinstance(before.strategy, FedBN):
+        return "norm layers stay at the sites in pretraining"
+    if isinstance(before.task, MaskedTokens):
+        return "mae_vit pretrains the transformer alone, which is not all of unetr's encoder"
+    if has_decoder and isinstance(before.task, VoCo | RotationPrediction):
+        return f"{before.task.kind} pretrains the encoder alone"
+    if has_decoder and before.exchange == "encoder":
+        return "the encoder alone travels in pretraining"
+    return ""
 
 
 def _federated(where: str, stage: Pretrain | Finetune) -> Iterator[Problem]:

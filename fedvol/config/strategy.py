@@ -174,15 +174,48 @@ class Pretrain(Section):
         return None if isinstance(self.task, RotationPrediction | VoCo) else MOVES_ALONE
 
 
-class Start(Section):
-    """How finetuning starts from the pretrained network."""
+NewStem = Literal["random", "copy", "refuse"]
 
+Frozen = Literal["nothing", "encoder", "all_but_heads"]
+
+
+class PretrainedWeights(Section):
+    """A file of pretrained weights, in place of a pretrain stage.
+
+    Weights of another encoder are refused. What stays at the sites in finetuning, such as norm
+    layers under FedBN, begins there as it would without the file.
+    """
+
+    file: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        default=None, exclude_if=lambda file: file is None
+    )
+    """The file: `pretrained.safetensors` of a run, or one made by `fedvol model import`. Its path,
+    from the study file's folder on; no part of the plan."""
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of the file, by which the plan knows it; another file is refused. Default: that of
+    the file."""
+    new_stem: NewStem = "refuse"
+    """Where the channels are others than in pretraining: begin with a new stem, with the old one
+    adapted (a channel of the same name keeps its weights, a new one has the mean of all), or not
+    at all."""
+    least_share: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Share of the values of each part asked for that the file must have."""
+    other_normalisation: bool = False
+    """Whether the weights may have been trained on intensities normalised otherwise."""
+
+
+class Start(Section):
+    """How finetuning starts from a pretrained network: the pretrain stage's, or that of a file."""
+
+    weights: PretrainedWeights | None = Field(default=None, exclude_if=lambda one: one is None)
+    """The file, where there is no pretrain stage."""
     parts: Literal["encoder", "whole"] = "whole"
     """What is taken over: stem and encoder, or everything both networks have; heads begin anew.
-    A task that trains the encoder alone has nothing else to give."""
-    frozen: Literal["nothing", "encoder"] = "nothing"
-    """What stays as it was pretrained: with "encoder" decoder and heads alone learn, norm layers
-    of the encoder included in what stays."""
+    A task that trains the encoder alone has nothing else to give: its file is refused where the
+    whole is asked for."""
+    frozen: Frozen = "nothing"
+    """What stays as it was pretrained, norm layers in it included: with "encoder" decoder and heads
+    alone learn, with "all_but_heads" the heads alone, which is a linear probe."""
     heads_first_rounds: Annotated[int, Field(ge=0, le=100_000)] = 0
     """First rounds in which the heads alone learn."""
 
@@ -200,7 +233,7 @@ class Finetune(Section):
     training: Training
     """Local optimisation."""
     start: Start | None = Field(default=None, exclude_if=lambda start: start is None)
-    """How it starts from the pretrained network; default as below, where there is one."""
+    """How it starts from a pretrained network; default as below, after a pretrain stage."""
 
     def start_from_pretrained(self) -> Start:
         """How it starts from the pretrained network."""

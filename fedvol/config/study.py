@@ -9,7 +9,14 @@ from fedvol.config.data import Augmentation, DataRequirement, Name, Patches, Pre
 from fedvol.config.evaluation import Evaluation
 from fedvol.config.learning import Task
 from fedvol.config.network import Network
-from fedvol.config.strategy import Finetune, Participation, Personalise, Pretrain, Stage
+from fedvol.config.strategy import (
+    Finetune,
+    Participation,
+    Personalise,
+    Pretrain,
+    PretrainedWeights,
+    Stage,
+)
 
 
 class Question(Section):
@@ -50,6 +57,12 @@ class Question(Section):
     def finetune(self) -> Finetune:
         """The stage that trains the global model."""
         return next(stage for stage in self.stages if isinstance(stage, Finetune))
+
+    @property
+    def weights(self) -> PretrainedWeights | None:
+        """The file of pretrained weights that finetuning begins with, if there is one."""
+        start = self.finetune.start
+        return start.weights if start is not None else None
 
     @property
     def personalise(self) -> Personalise | None:

@@ -28,7 +28,14 @@ from fedvol.federation.selection import Candidate, best_round, is_better
 from fedvol.federation.states import TOOK_PART, RoundState, RunState, SiteState
 from fedvol.federation.statistics import MetricSums, PairedDifference, Stat, difference, merge
 from fedvol.federation.strategy import Mean, ServerOptimiser, Stepped, Strategy
-from fedvol.federation.transfer import NewStem, TransferReport, match_state, transfer_problems
+from fedvol.federation.transfer import (
+    TransferTerms,
+    is_account_of,
+    match_state,
+    taken_shares,
+    terms_of,
+    transfer_problems,
+)
 from fedvol.federation.weighted_sum import TensorReader, average
 
 __all__ = [
@@ -45,7 +52,6 @@ __all__ = [
     "Mean",
     "MetricSums",
     "PairedDifference",
-    "NewStem",
     "Reply",
     "Request",
     "RoundArguments",
@@ -58,7 +64,7 @@ __all__ = [
     "Strategy",
     "TensorReader",
     "TrainReport",
-    "TransferReport",
+    "TransferTerms",
     "average",
     "best_round",
     "build_exchange",
@@ -74,11 +80,14 @@ __all__ = [
     "difference",
     "from_arrays",
     "is_better",
+    "is_account_of",
     "match_state",
     "merge",
     "next_global",
     "plan_exchange",
     "stage_exchange",
     "to_arrays",
+    "taken_shares",
+    "terms_of",
     "transfer_problems",
 ]

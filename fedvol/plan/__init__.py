@@ -1,6 +1,11 @@
 """The frozen, hashed description of what a run does: a study, its open values planned."""
 
-from fedvol.plan.adaptation import AdaptationRecord, encoder_architecture
+from fedvol.plan.adaptation import (
+    AdaptationRecord,
+    StartingWeights,
+    TransferReport,
+    encoder_architecture,
+)
 from fedvol.plan.canonical import canonical_json, digest_bytes, digest_json, state_digest
 from fedvol.plan.choices import Choice, PlanningRecord
 from fedvol.plan.facts import CaseFacts, Intensities
@@ -47,9 +52,11 @@ __all__ = [
     "Proposal",
     "Scale",
     "Setting",
+    "StartingWeights",
     "Taken",
     "TensorKind",
     "TensorSpec",
+    "TransferReport",
     "canonical_json",
     "class_names",
     "derive_seed",

@@ -69,6 +69,43 @@ class AdaptationRecord(Section):
             raise _unreadable(where, what) from error
 
 
+@final
+class TransferReport(Section):
+    """What became of every tensor, by name, with its number of values.
+
+    Each tensor of the network is in one list at most; a head that the file lacks is in none.
+    """
+
+    loaded: dict[str, int]
+    """Taken over as they are."""
+    adapted: dict[str, int]
+    """A stem made for other channels and taken over."""
+    reshaped: dict[str, int]
+    """Of another shape in the file; they stay as they were."""
+    missing: dict[str, int]
+    """Asked for, and not in the file; they stay as they were."""
+    left_out: dict[str, int]
+    """Not asked for: the head, the decoder where the encoder alone is taken, a stem that begins
+    anew, what stays at the sites."""
+    unexpected: dict[str, int]
+    """Tensors of the file, by their names there, that the network does not have."""
+    shares: dict[str, float]
+    """Of "encoder", stem included, and of "decoder" where asked for: the share of the values that
+    was taken over, what was left out not counted."""
+
+
+@final
+class StartingWeights(Section):
+    """Pretrained weights of a file that finetuning begins with; they are in the initial weights."""
+
+    digest: Digest
+    """SHA-256 of the file."""
+    record: AdaptationRecord
+    """What they were trained on, as their file says."""
+    report: TransferReport
+    """What became of every tensor."""
+
+
 def encoder_architecture(parts: Iterable[TensorSpec]) -> Digest:
     """Digest of names, shapes and types of an encoder and its stem.
 
@@ -99,7 +136,7 @@ def _unreadable(where: str, what: str) -> TransferError:
             Problem(
                 where=f"metadata.{ADAPTATION}",
                 what=f"the file {what}",
-                fix="Use weights of a pretraining run, or import the file with a name map.",
+                fix="Use weights of a pretraining run, or import the file: fedvol model import.",
             )
         ],
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 from fedvol.config import OpenStudy, Study
 from fedvol.config.base import Section
 from fedvol.errors import PlanMismatchError
-from fedvol.plan.adaptation import AdaptationRecord
+from fedvol.plan.adaptation import AdaptationRecord, StartingWeights
 from fedvol.plan.canonical import digest_json, state_digest
 from fedvol.plan.choices import PlanningRecord
 from fedvol.plan.initial import network_part, pretext_part
@@ -53,6 +53,8 @@ class Plan(Section):
     """What the study's network consists of, and the digest of its initial weights."""
     pretraining: Pretraining | None = Field(default=None, exclude_if=lambda one: one is None)
     """The pretrain stage's network; absent where there is no such stage."""
+    start: StartingWeights | None = Field(default=None, exclude_if=lambda one: one is None)
+    """The file of pretrained weights that finetuning begins with; absent where it has none."""
     planning: PlanningRecord | None = Field(default=None, exclude_if=lambda record: record is None)
     """How values that the study left open came about; absent where it fixed them all."""
 

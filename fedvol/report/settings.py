@@ -40,6 +40,15 @@ def plan_settings(plan: Plan) -> tuple[tuple[str, str], ...]:
         ),
         ("Patch", f"{_times(study.patches.size)} voxels, {study.patches.batch_size} in a batch"),
     ]
+    if plan.start is not None:
+        start = plan.start
+        taken = sum(start.report.loaded.values()) + sum(start.report.adapted.values())
+        rows.append(
+            (
+                "Begins with",
+                f"{taken:,} values pretrained by {start.record.task}; file {start.digest[:12]}",
+            )
+        )
     rows += [(f"Stage {number}", stage_words(s)) for number, s in enumerate(study.stages, start=1)]
     rows += [
         ("Best round by", f"validation {evaluation.select_by}")

@@ -126,6 +126,11 @@ def proposal_words(plan: Plan) -> str:
         f"Study {study.name}: {study.purpose}",
         f"Sites: {', '.join(plan.sites)}; at least {study.federation.min_sites} must take part.",
     ]
+    if plan.start is not None:
+        lines.append(
+            f"It begins with weights that were trained by {plan.start.record.task} before this run; "
+            f"their file has the digest {plan.start.digest[:12]}."
+        )
     for index, stage in enumerate(study.stages):
         exchange = plan_exchange(plan, index)
         up_mib = sum(one.size * np.dtype(one.dtype).itemsize for one in exchange.up) / _MIB

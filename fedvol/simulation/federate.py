@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, final
 
+from torch import nn
+
 import fedvol
 from fedvol.client.app import client_app
 from fedvol.client.fingerprinting import FingerprintAgent
@@ -15,14 +17,15 @@ from fedvol.errors import (
     TimeLimitError,
     classes_by_code,
 )
-from fedvol.federation import Link, MetricSums, Reply, Request, plan_exchange
-from fedvol.models import describe, initial_network, to_arrays
+from fedvol.federation import Link, MetricSums, Reply, Request, plan_exchange, terms_of
+from fedvol.models import describe, initial_network, to_arrays, transfer
 from fedvol.plan import (
     Fingerprint,
     NetworkDescription,
     Plan,
     PlanningRecord,
     Proposal,
+    StartingWeights,
     join_initial,
     state_digest,
 )
@@ -30,6 +33,7 @@ from fedvol.privacy import Contribution
 from fedvol.server import Coordinator, Outcome, ask_fingerprints
 from fedvol.simulation.failures import own_failure
 from fedvol.ssl import describe_pretraining, initial_pretext_network
+from fedvol.store import PretrainedFile
 from fedvol.telemetry import Observer
 from fedvol.transport import ServerApp, make_server_app, run_in_process
 from fedvol.types import RunId, SiteId, State
@@ -53,7 +57,11 @@ class Federated:
 
 
 def make_plan(
-    study: Study, *, sites: tuple[SiteId, ...], planning: PlanningRecord | None = None
+    study: Study,
+    *,
+    sites: tuple[SiteId, ...],
+    planning: PlanningRecord | None = None,
+    weights: PretrainedFile | None = None,
 ) -> tuple[Plan, State]:
     """The plan of a study, and its initial weights.
 
@@ -61,12 +69,15 @@ def make_plan(
         study: The study, nothing left open.
         sites: Who may take part.
         planning: How values that were open came about.
+        weights: The file of pretrained weights that the study names.
 
     Raises:
         NoNormLayersError: A stage needs norm layers, and the network has none.
         NetworkConfigError: A stage needs parts that the network does not have.
+        TransferError: The pretrained weights do not fit; carries every reason.
     """
     net = initial_network(study)
+    start = None if weights is None else take_over(net, study, weights)
     initial = to_arrays(net)
     pretraining = pretext = None
     if study.pretrain is not None:
@@ -79,11 +90,28 @@ def make_plan(
         sites=tuple(sorted(sites)),
         network=NetworkDescription(tensors=describe(net), initial_digest=state_digest(initial)),
         pretraining=pretraining,
+        start=start,
         planning=planning,
     )
     for index in range(len(study.stages)):
         plan_exchange(plan, index)  # what cannot travel is told before any training
     return plan, join_initial(initial, pretext=pretext)
+
+
+def take_over(net: nn.Module, study: Study, weights: PretrainedFile) -> StartingWeights:
+    """Overwrite what a study's network takes over from a file of pretrained weights.
+
+    Args:
+        net: The network with the weights it begins with otherwise.
+        study: The study; it names the file.
+        weights: The file.
+
+    Raises:
+        BlobDamagedError: The file is not what it was.
+        TransferError: The weights do not fit; carries every reason.
+    """
+    report = transfer(net, weights.read(), weights.record, terms=terms_of(study, describe(net)))
+    return StartingWeights(digest=weights.digest, record=weights.record, report=report)
 
 
 def federate_over(

@@ -10,6 +10,7 @@ from typing import cast
 from pydantic import TypeAdapter, ValidationError
 
 from fedvol.config import OpenStudy, load_open_study
+from fedvol.config.weights import without_file
 from fedvol.errors import ConfigError, OutputFolderError, RunMismatchError, StoreError
 from fedvol.files import atomic_path, write_atomic
 from fedvol.plan import Plan, canonical_json
@@ -134,6 +135,8 @@ def open_output(folder: Path, *, resume: bool) -> Output:
 def keep_study(output: Output, *, path: Path, study: OpenStudy) -> None:
     """Copy the study file into the folder; once a run has begun there, only the same study.
 
+    A file of weights may have moved; whether its content is the same, the plan says.
+
     Raises:
         StoreError: The copy in the folder is gone or damaged.
         RunMismatchError: The folder holds a run of another study; nothing in it was touched.
@@ -141,7 +144,7 @@ def keep_study(output: Output, *, path: Path, study: OpenStudy) -> None:
     if not output.identity.exists():
         with atomic_path(output.study) as copy:
             shutil.copyfile(path, copy)
-    elif _held_study(output) != study:
+    elif without_file(_held_study(output)) != without_file(study):
         raise _mismatch(output, ["study"])
 
 

@@ -27,6 +27,7 @@ from fedvol.plan import (
 from fedvol.simulation.federate import gather_fingerprints, make_plan
 from fedvol.simulation.output import Output, held_plan
 from fedvol.simulation.told_once import ToldOnce
+from fedvol.store import PretrainedFile
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId
 
@@ -145,19 +146,33 @@ class Explained:
         closed: The study with every value.
         sites: Hospitals of the data folder.
         settings: Every value that may be planned, where it is from, and why.
+        weights: The file of pretrained weights that the study names; None where it names none.
     """
 
     closed: Closed
     sites: tuple[SiteId, ...]
     settings: tuple[Setting, ...]
+    weights: PretrainedFile | None
 
     def plan(self) -> Plan:
         """The plan that a run of this study over these volumes has."""
-        plan, _ = make_plan(self.closed.study, sites=self.sites, planning=self.closed.record)
+        plan, _ = make_plan(
+            self.closed.study,
+            sites=self.sites,
+            planning=self.closed.record,
+            weights=self.weights,
+        )
         return plan
 
 
-def explain_plan(study: OpenStudy, *, data: Path, folder: Path, observer: Observer) -> Explained:
+def explain_plan(
+    study: OpenStudy,
+    *,
+    data: Path,
+    folder: Path,
+    observer: Observer,
+    weights: PretrainedFile | None = None,
+) -> Explained:
     """Plan a study over the hospitals in a folder, without preparing or training anything.
 
     Args:
@@ -165,6 +180,7 @@ def explain_plan(study: OpenStudy, *, data: Path, folder: Path, observer: Observ
         data: Folder of volumes with their case table, or of one such folder per site.
         folder: An empty folder for what sites write.
         observer: Hears of progress.
+        weights: The file of pretrained weights that the study names.
 
     Raises:
         DataError: A table, a split or too many cases are faulty, or a subject is in two places.
@@ -177,6 +193,7 @@ def explain_plan(study: OpenStudy, *, data: Path, folder: Path, observer: Observ
         closed=closed,
         sites=tuple(sorted(sites)),
         settings=settings_of(study, closed.study, closed.record),
+        weights=weights,
     )
 
 

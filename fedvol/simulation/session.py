@@ -16,14 +16,15 @@ from fedvol.data.layout import has_subjects
 from fedvol.errors import UsageError
 from fedvol.federation import build_exchange
 from fedvol.files import write_atomic
+from fedvol.models import initial_network
 from fedvol.plan import Plan, canonical_json
 from fedvol.server import Coordinator, SystemClock
 from fedvol.simulation.baselines import POOLED_SITE, baseline_study, local_run
 from fedvol.simulation.engines import Engine, EngineName, start_engine
-from fedvol.simulation.federate import Federated, federate_over, make_plan
+from fedvol.simulation.federate import Federated, federate_over, make_plan, take_over
 from fedvol.simulation.output import Output, require_same_simulation
 from fedvol.simulation.planning import NUM_WORKERS, case_teller, close_for_simulation
-from fedvol.store import BlobStore, RunStore, open_engine
+from fedvol.store import BlobStore, PretrainedFile, RunStore, open_engine
 from fedvol.telemetry import Observer
 from fedvol.types import RunId, SiteId, State
 
@@ -38,6 +39,7 @@ class Session:
         study: The study.
         plan: The federated run's plan.
         initial: Its initial weights.
+        weights: The file of pretrained weights it begins with; None where it has none.
         sites: Each hospital's prepared data.
         cases: The usable cases of each.
         output: Where everything lies.
@@ -51,6 +53,7 @@ class Session:
     study: Study
     plan: Plan
     initial: State
+    weights: PretrainedFile | None
     sites: Mapping[SiteId, PreparedSite]
     cases: Mapping[SiteId, SiteCases]
     output: Output
@@ -132,7 +135,9 @@ class Session:
 
     def _alone(self, run: RunId, site: SiteId, sources: Sequence[SiteId]) -> Federated:
         study = self.baseline_study()
-        plan, initial = make_plan(study, sites=(site,), planning=self.plan.planning)
+        plan, initial = make_plan(
+            study, sites=(site,), planning=self.plan.planning, weights=self.weights
+        )
         folder = self.output.baseline(run)
         plan_file = folder / "plan.json"
         write_atomic(plan_file, canonical_json(plan.model_dump(mode="json")))
@@ -199,6 +204,7 @@ def open_session(
     output: Output,
     device: torch.device,
     observer: Observer,
+    weights: PretrainedFile | None = None,
     engine: EngineName = "in-process",
     workers: int | None = 1,
 ) -> Session:
@@ -210,6 +216,7 @@ def open_session(
         output: Where everything lies.
         device: Where networks run.
         observer: Hears of progress.
+        weights: The file of pretrained weights that the study names.
         engine: Where sites work; whoever opens the session closes it.
         workers: Sites that work at one time; None: as suits the machine.
 
@@ -218,11 +225,14 @@ def open_session(
         EngineError: The engine is not installed, or does not start.
         PlanningError: The data do not allow a plan.
         RunMismatchError: The folder holds a run of another study or other data.
+        TransferError: The pretrained weights do not fit; carries every reason.
     """
     names_subjects = has_subjects(data)
     if not names_subjects:
         observer.event("subjects.unnamed", data=str(data))
     closed = close_for_simulation(study, data=data, output=output, observer=observer)
+    if weights is not None:  # told before hours of preparing
+        take_over(initial_network(closed.study), closed.study, weights)
     sites = prepare_sites(
         data,
         study=closed.study,
@@ -231,7 +241,9 @@ def open_session(
         on_case=case_teller(observer, event="prepare.case"),
     )
     closed.require_unchanged({site: prepared.records for site, prepared in sites.items()})
-    plan, initial = make_plan(closed.study, sites=tuple(sites), planning=closed.record)
+    plan, initial = make_plan(
+        closed.study, sites=tuple(sites), planning=closed.record, weights=weights
+    )
     require_same_simulation(
         output,
         plan=plan.digest,
@@ -254,6 +266,7 @@ def open_session(
         study=closed.study,
         plan=plan,
         initial=initial,
+        weights=weights,
         sites=sites,
         cases=cases,
         output=output,

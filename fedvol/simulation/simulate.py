@@ -18,6 +18,7 @@ from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish, publish_failure
 from fedvol.simulation.session import Session, open_session
 from fedvol.simulation.told_once import ToldOnce
+from fedvol.store import find_weights
 from fedvol.telemetry import Broadcast, JsonLines, Observer
 from fedvol.training import require_compiler
 
@@ -53,7 +54,7 @@ def simulate(
         FedvolError: By its class: configuration, data, privacy, federation, store.
     """
     baselines = require_baselines(baselines)
-    study = load_open_study(study_path)
+    study, weights = find_weights(load_open_study(study_path), folder=study_path.parent)
     torch_device = choose_device(device)
     if any(stage.training.compile for stage in study.stages):
         require_compiler(torch_device)  # before hours of preparing, and before there is a folder
@@ -69,6 +70,7 @@ def simulate(
                 output=output,
                 device=torch_device,
                 observer=ToldOnce(Broadcast([observer, events])),
+                weights=weights,
                 engine=engine,
                 workers=workers,
             )

@@ -21,7 +21,14 @@ from fedvol.store.federation_records import (
     Wanted,
 )
 from fedvol.store.federation_store import FederationStore
-from fedvol.store.pretrained import export_weights, import_weights, read_record
+from fedvol.store.pretrained import (
+    PretrainedFile,
+    export_weights,
+    find_weights,
+    import_weights,
+    open_weights,
+    read_record,
+)
 from fedvol.store.records import (
     ALL_SITES,
     CheckpointKind,
@@ -51,6 +58,7 @@ __all__ = [
     "HeldConsent",
     "HeldProposal",
     "InvitationRecord",
+    "PretrainedFile",
     "ProposalRecord",
     "ReceiptRecord",
     "Role",
@@ -73,9 +81,11 @@ __all__ = [
     "Wanted",
     "dump_records",
     "export_weights",
+    "find_weights",
     "import_weights",
     "load_records",
     "open_engine",
+    "open_weights",
     "read_password",
     "read_record",
     "require_empty",

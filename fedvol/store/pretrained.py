@@ -1,11 +1,121 @@
 """Pretrained weights as files: with what they were trained on, under our names or others'."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from fedvol.config.name_map import NameMap, Renaming, to_own_names, to_their_names
+from fedvol.config.weights import AnyStudy, by_content
+from fedvol.errors import BlobDamagedError, ConfigFileError, Problem, TransferError
+from fedvol.files import digest_file
 from fedvol.plan.adaptation import AdaptationRecord
 from fedvol.store.tensor_files import StateFile, write_state
-from fedvol.types import State
+from fedvol.types import Digest, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainedFile:
+    """A file of pretrained weights as it was when it was opened.
+
+    Attributes:
+        path: Where it lies.
+        digest: SHA-256 of its content.
+        record: What its weights were trained on.
+    """
+
+    path: Path
+    digest: Digest
+    record: AdaptationRecord
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Look at a file.
+
+        Raises:
+            BlobDamagedError: It is absent, or not a whole safetensors file.
+            TransferError: It is of another kind, or has no record that this version can read.
+        """
+        record = read_record(path)
+        return cls(path=path, digest=digest_file(path), record=record)
+
+    def read(self) -> State:
+        """Its tensors, under their names in the file.
+
+        Raises:
+            BlobDamagedError: It is not what it was.
+        """
+        with open_weights(self.path) as file:
+            state = file.read_all()
+        if digest_file(self.path) != self.digest:
+            raise BlobDamagedError(
+                str(self.path), "changed while it was read", "Leave it alone and start again."
+            )
+        return state
+
+
+def find_weights(study: AnyStudy, *, folder: Path) -> tuple[AnyStudy, PretrainedFile | None]:
+    """The file of pretrained weights that a study names, and the study that names its content.
+
+    Args:
+        study: The study as written.
+        folder: The folder of the study file, from which on the path counts.
+
+    Returns:
+        The study, with the file's digest in place of its path; and the file, None where the study
+        names none.
+
+    Raises:
+        ConfigFileError: There is no such file, or the study names it by its content alone.
+        BlobDamagedError: It is not a whole safetensors file.
+        TransferError: It is another file than the study's digest says, of another kind, or without
+            a record that this version can read.
+    """
+    weights = study.weights
+    if weights is None:
+        return study, None
+    if weights.file is None:
+        raise ConfigFileError(
+            "stages.start.weights.file", "the study does not name its file", "Name it in the study."
+        )
+    path = folder / weights.file
+    if not path.is_file():
+        raise ConfigFileError(
+            str(path),
+            "there is no such file of weights",
+            "Mend stages.start.weights.file; it counts from the folder of the study file on.",
+        )
+    found = PretrainedFile.open(path)
+    if weights.digest not in (None, found.digest):
+        problem = Problem(
+            where="stages.start.weights.digest",
+            what=f"the study wants {weights.digest}, and the file is {found.digest}",
+            fix="Use the file that the study was written for, or leave the digest out.",
+        )
+        raise TransferError(str(path), [problem])
+    return by_content(study, found.digest), found
+
+
+def open_weights(path: Path) -> StateFile:
+    """A file of weights that people brought; use it in a `with` statement.
+
+    Raises:
+        BlobDamagedError: It is absent, or not a whole safetensors file.
+        TransferError: It is a checkpoint of PyTorch.
+    """
+    try:
+        return StateFile(path)
+    except BlobDamagedError as error:
+        if _begins_like_pytorch(path):
+            problem = Problem(
+                where="format",
+                what="it is a checkpoint of PyTorch, a program that reading would run",
+                fix="Where you trust it, save its tensors with safetensors.torch.save_file; then: "
+                "fedvol model import.",
+            )
+            raise TransferError(str(path), [problem]) from error
+        raise BlobDamagedError(
+            error.where, error.what, "Copy the file anew from where it came from."
+        ) from error
 
 
 def read_record(path: Path) -> AdaptationRecord:
@@ -13,9 +123,10 @@ def read_record(path: Path) -> AdaptationRecord:
 
     Raises:
         BlobDamagedError: It is absent, or not a whole safetensors file.
-        TransferError: It has no record, or none that this version can read.
+        TransferError: It is a checkpoint of PyTorch, has no record, or none that this version can
+            read.
     """
-    with StateFile(path) as file:
+    with open_weights(path) as file:
         return AdaptationRecord.from_metadata(file.metadata, where=str(path))
 
 
@@ -32,10 +143,11 @@ def import_weights(source: Path, destination: Path, *, record: AdaptationRecord)
 
     Raises:
         BlobDamagedError: The source is absent, or not a whole safetensors file.
+        TransferError: It is a checkpoint of PyTorch.
         NameMapError: Two of its tensors would have one name.
         StoreError: The destination cannot be written.
     """
-    with StateFile(source) as file:
+    with open_weights(source) as file:
         renaming = to_own_names(file.names, record.names)
         write_state(
             destination,
@@ -70,3 +182,11 @@ def export_weights(
         metadata=record.model_copy(update={"names": names}).metadata(),
     )
     return renaming
+
+
+def _begins_like_pytorch(path: Path) -> bool:
+    """Whether a file begins as archives and pickles do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))

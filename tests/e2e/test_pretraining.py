@@ -14,7 +14,14 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.pretraining import pretext_source
 from fedvol.config.loading import parse_study
 from fedvol.errors import NoCasesError, NoLabelsError, PlanMismatchError
-from fedvol.federation import Action, Request, RoundState, SiteState, plan_exchange
+from fedvol.federation import (
+    Action,
+    Request,
+    RoundState,
+    SiteState,
+    TransferTerms,
+    plan_exchange,
+)
 from fedvol.models import initial_network, to_arrays, transfer
 from fedvol.plan import TensorKind, network_part
 from fedvol.simulation.federate import make_plan
@@ -281,9 +288,11 @@ def test_what_was_pretrained_is_given_away_with_its_record(
         net,
         federation.state(held.digest),
         record,
-        channels=study.data.channels,
-        normalisation=study.preprocessing.normalisation,
-        parts="whole",
+        terms=TransferTerms(
+            channels=study.data.channels,
+            normalisation=study.preprocessing.normalisation,
+            parts="whole",
+        ),
     )
     assert set(report.left_out) == {name for name in started if name.startswith("heads.")}
     for name, array in to_arrays(net).items():

@@ -8,12 +8,18 @@ import pytest
 from fedvol.config.data import ClipZScore, ZScore
 from fedvol.config.name_map import NameMap
 from fedvol.federation.transfer import (
-    TransferReport,
+    TransferTerms,
     match_state,
     stem_for_channels,
     transfer_problems,
 )
-from fedvol.plan import AdaptationRecord, TensorKind, TensorSpec, encoder_architecture
+from fedvol.plan import (
+    AdaptationRecord,
+    TensorKind,
+    TensorSpec,
+    TransferReport,
+    encoder_architecture,
+)
 from fedvol.types import State
 
 Z_SCORE = ZScore(kind="z_score")
@@ -54,20 +60,16 @@ def state(**changes: Any) -> dict[str, np.ndarray]:
     return {name: array for name, array in held.items() if array is not None}
 
 
+def terms(**keys: Any) -> TransferTerms:
+    return TransferTerms(**{"channels": ("CT",), "normalisation": Z_SCORE} | keys)
+
+
 def matched(given: State, kept: AdaptationRecord, **keys: Any) -> tuple[State, TransferReport]:
-    options: dict[str, Any] = {"channels": ("CT",), "parts": "encoder", "new_stem": "refuse"}
-    return match_state(NETWORK, given, kept, **options | keys)
+    return match_state(NETWORK, given, kept, terms=terms(**keys))
 
 
 def reasons(report: TransferReport, kept: AdaptationRecord, **keys: Any) -> list[str]:
-    options: dict[str, Any] = {
-        "channels": ("CT",),
-        "normalisation": Z_SCORE,
-        "parts": "encoder",
-        "new_stem": "refuse",
-        "least_share": 0.95,
-    }
-    problems = transfer_problems(NETWORK, kept, report, **options | keys)
+    problems = transfer_problems(NETWORK, kept, report, terms=terms(**keys))
     return [f"{problem.where}: {problem.what}" for problem in problems]
 
 
@@ -159,7 +161,7 @@ def test_a_random_stem_is_left_as_it_is_and_counts_for_nothing() -> None:
         for one in NETWORK
     )
     taken, report = match_state(
-        two, state(), record(), channels=("a", "b", "c", "d"), parts="encoder", new_stem="random"
+        two, state(), record(), terms=terms(channels=("a", "b", "c", "d"), new_stem="random")
     )
     assert set(taken) == {"encoder.weight", "encoder.norm"}
     assert report.left_out == {
@@ -173,12 +175,12 @@ def test_a_copied_stem_is_the_old_one_for_every_channel() -> None:
     two = (spec("stem.weight", (2, 4, 1, 1, 1), TensorKind.STEM), *NETWORK[1:])
     given = state(stem_weight=np.array([8.0, -4.0], "float32").reshape(2, 1, 1, 1, 1))
     taken, report = match_state(
-        two, given, record(), channels=("a", "b", "c", "CT"), parts="encoder", new_stem="copy"
+        two, given, record(), terms=terms(channels=("a", "b", "c", "CT"), new_stem="copy")
     )
     assert taken["stem.weight"].reshape(2, 4).tolist() == [[2.0] * 4, [-1.0] * 4]
     assert taken["stem.bias"].tolist() == [2, 2]
-    assert report.reshaped == {"stem.weight": 8}
-    assert "stem.weight" not in report.loaded
+    assert report.adapted == {"stem.weight": 8}
+    assert "stem.weight" not in {**report.loaded, **report.reshaped}
     assert report.shares == {"encoder": 1}
 
 

@@ -12,6 +12,7 @@ from fedvol.config.data import ZScore
 from fedvol.config.name_map import NameMap
 from fedvol.config.network import Network, UNet
 from fedvol.errors import TransferError
+from fedvol.federation import TransferTerms
 from fedvol.models import build_network, describe, describe_parts, to_arrays, transfer
 from fedvol.models.encoders import encoder_of
 from fedvol.plan import AdaptationRecord, TensorKind, encoder_architecture
@@ -39,6 +40,10 @@ def record(net: nn.Module, **keys: Any) -> AdaptationRecord:
         "normalisation": Z_SCORE,
     }
     return AdaptationRecord(**values | keys)
+
+
+def terms(**keys: Any) -> TransferTerms:
+    return TransferTerms(**{"channels": ("CT",), "normalisation": Z_SCORE} | keys)
 
 
 def equal_parts(net: nn.Module, other: nn.Module) -> set[TensorKind]:
@@ -96,9 +101,7 @@ def test_a_pretrained_network_with_another_head(parts: Any, taken: set[TensorKin
     net, untouched = build(seed=2), build(seed=2)
     state = to_arrays(pretrained)
     state["encoder.1.0.norm.num_batches_tracked"] = np.array(7)
-    report = transfer(
-        net, state, record(pretrained), channels=("CT",), normalisation=Z_SCORE, parts=parts
-    )
+    report = transfer(net, state, record(pretrained), terms=terms(parts=parts))
     ours = to_arrays(net)
     for spec in describe_parts(net):
         source = state if spec.kind in taken else to_arrays(untouched)
@@ -115,13 +118,13 @@ def test_an_encoder_that_was_trained_alone(config: Network) -> None:
     state["head.weight"] = np.zeros((5, 3), dtype=np.float32)
     kept = record(body, transfers="encoder", names=NameMap(prefix="body."))
     net = build(config, seed=2)
-    report = transfer(net, state, kept, channels=("CT",), normalisation=Z_SCORE)
+    report = transfer(net, state, kept, terms=terms())
     for name, array in to_arrays(body).items():
         np.testing.assert_array_equal(to_arrays(net)[name], array)
     assert report.unexpected == {"head.weight": 15}
     assert report.shares == {"encoder": 1}
     with pytest.raises(TransferError, match="the encoder alone was trained"):
-        transfer(net, state, kept, channels=("CT",), normalisation=Z_SCORE, parts="whole")
+        transfer(net, state, kept, terms=terms(parts="whole"))
 
 
 def test_a_copied_stem_sees_copies_of_the_image_as_the_image() -> None:
@@ -131,9 +134,7 @@ def test_a_copied_stem_sees_copies_of_the_image_as_the_image() -> None:
         net,
         to_arrays(pretrained),
         record(pretrained),
-        channels=("FLAIR", "T1", "T1c", "T2"),
-        normalisation=Z_SCORE,
-        new_stem="copy",
+        terms=terms(channels=("FLAIR", "T1", "T1c", "T2"), new_stem="copy"),
     )
     x = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     found = encoder_of(net)(x.expand(1, 4, 16, 16, 16))
@@ -150,8 +151,9 @@ def test_what_is_refused_changes_nothing() -> None:
             net,
             to_arrays(pretrained),
             record(pretrained),
-            channels=("MR",),
-            normalisation=ZScore(kind="z_score", foreground_only=True),
+            terms=terms(
+                channels=("MR",), normalisation=ZScore(kind="z_score", foreground_only=True)
+            ),
         )
     assert [problem.where for problem in caught.value.problems] == [
         "architecture", "normalisation", "channels", "encoder",

@@ -5,7 +5,7 @@ from pretraining import pretrained_text
 
 from fedvol.config import Study
 from fedvol.config.loading import parse_study
-from fedvol.federation import match_state, plan_exchange
+from fedvol.federation import TransferTerms, match_state, plan_exchange
 from fedvol.models import describe_parts, initial_network, to_arrays
 from fedvol.plan import encoder_architecture, pretext_part, state_digest
 from fedvol.simulation.federate import make_plan
@@ -62,9 +62,8 @@ def test_whoever_reads_the_record_takes_over_what_the_run_does(
     travel = {spec.name for spec in plan_exchange(plan, 0).shared}
     file = {name: array for name, array in pretext_part(initial).items() if name in travel}
     parts = describe_parts(initial_network(study))
-    taken, report = match_state(
-        parts, file, record, channels=("CT",), parts=record.transfers, new_stem="refuse"
-    )
+    terms = TransferTerms(channels=("CT",), normalisation=None, parts=record.transfers)
+    taken, report = match_state(parts, file, record, terms=terms)
     assert set(taken) == {one.target for one in plan.pretraining.taken if one.source in travel}
     assert encoder_architecture(parts) == record.architecture
     assert not report.reshaped

@@ -94,12 +94,13 @@ def _require_start(plan: Plan, *, net: nn.Module) -> None:
         TransferError: By the study's own terms they must not be taken over.
     """
     network, terms = describe_parts(net), terms_of(plan.study, describe(net))
-    if plan.start is None or not is_account_of(network, plan.start.report, terms=terms):
+    start = plan.start
+    if start is None or not is_account_of(network, start.record, start.report, terms=terms):
         raise PlanMismatchError(
             "start",
             "what the plan says of the pretrained weights does not fit its study's network",
             "Use the fedvol version and the study the plan was made with.",
         )
-    problems = transfer_problems(network, plan.start.record, plan.start.report, terms=terms)
+    problems = transfer_problems(network, start.record, start.report, terms=terms)
     if problems:
         raise TransferError("pretrained weights of the plan", problems)

@@ -189,24 +189,31 @@ def stem_for_channels(
 
 
 def is_account_of(
-    network: Sequence[TensorSpec], report: TransferReport, *, terms: TransferTerms
+    network: Sequence[TensorSpec],
+    record: AdaptationRecord,
+    report: TransferReport,
+    *,
+    terms: TransferTerms,
 ) -> bool:
     """Whether a report can be of a network: every tensor asked for stands in one list, as it is.
 
     Args:
         network: The network's tensors, each with the part it lies in.
-        report: What became of each.
+        record: What the weights were trained on.
+        report: What became of each tensor.
         terms: What was to be taken over.
     """
     lists = (report.loaded, report.adapted, report.reshaped, report.missing, report.left_out)
     told = [(name, size) for one in lists for name, size in one.items()]
     sizes = {spec.name: spec.size for spec in network}
     wanted = {spec.name for spec in network if _is_wanted(spec, terms)}
+    new_stem = {spec.name for spec in network if _is_new_stem(spec, record, terms)}
     return (
         len(dict(told)) == len(told)
         and all(sizes.get(name) == size for name, size in told)
         and wanted <= dict(told).keys()
         and not {*report.loaded, *report.adapted} - wanted
+        and not wanted & report.left_out.keys() - new_stem
         and report.shares == taken_shares(network, report, terms=terms)
     )
 

@@ -128,8 +128,8 @@ def proposal_words(plan: Plan) -> str:
     ]
     if plan.start is not None:
         lines.append(
-            f"It begins with weights that were trained by {plan.start.record.task} before this run; "
-            f"their file has the digest {plan.start.digest[:12]}."
+            f"It begins with weights that {plan.start.record.task} trained before this run; their "
+            f"file has the digest {plan.start.digest[:12]}."
         )
     for index, stage in enumerate(study.stages):
         exchange = plan_exchange(plan, index)

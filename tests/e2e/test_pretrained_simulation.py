@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pretraining import pretrained_text
-from tiny import fedvol_command, without_training_labels
+from conftest import Command
+from pretraining import pretrained_text, started_text, write_weights
+from tiny import fedvol_command, tiny_study, without_training_labels
 
 from fedvol.cli.main import main
-from fedvol.errors import QuorumError
+from fedvol.errors import QuorumError, RunMismatchError
 from fedvol.files import digest_file
+from fedvol.plan import Plan
 from fedvol.store import read_record
 from fedvol.types import Digest
 
@@ -106,3 +108,28 @@ def test_the_report_calls_no_pretext_network_released(out: Path) -> None:
     assert "Validation pretext loss on the body (no unit) after each round" in page
     assert 'id="cases"' in page
     assert "Dice" in page.split("<h1>")[1][:4000]
+
+
+def test_another_study_goes_on_from_the_file(out: Path, tmp_path: Path, fedvol: Command) -> None:
+    """It may lie elsewhere when the run is resumed; with other content it is another run."""
+    study, weights = tmp_path / "study.toml", tmp_path / "w.safetensors"
+    weights.write_bytes((out / "checkpoints" / "pretrained.safetensors").read_bytes())
+    study.write_text(started_text("w.safetensors"))
+    words = ["simulate", study, "--data", out.parent / "data", "--out", tmp_path / "out"]
+    ended = fedvol(*words, "--device", "cpu", "--baselines", "pooled")
+    assert ended.status == 0, ended.err
+    for run in ("plan.json", "baselines/pooled/plan.json"):
+        plan = Plan.model_validate_json((tmp_path / "out" / run).read_bytes())
+        assert plan.start is not None
+        assert plan.start.digest == digest_file(weights)
+    assert "pretrained by volume_fusion" in (tmp_path / "out" / "report.html").read_text()
+    told = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert "checkpoints/pretrained.safetensors" not in told["files"]
+
+    weights.rename(tmp_path / "moved.safetensors")
+    study.write_text(started_text("moved.safetensors"))
+    assert fedvol(*words, "--device", "cpu", "--resume").status == 0
+    write_weights(tmp_path / "moved.safetensors", like=tiny_study())
+    ended = fedvol(*words, "--device", "cpu", "--resume")
+    assert ended.status == RunMismatchError.exit_status
+    assert "other plan than when this run began" in ended.err

@@ -11,6 +11,7 @@ from fedvol.config import OpenStudy
 from fedvol.config.changes import changed
 from fedvol.config.loading import parse_open_study, parse_toml
 from fedvol.config.sweep import Sweep, Variant
+from fedvol.config.weights import with_absolute_file
 from fedvol.errors import Problem, SweepError
 
 
@@ -82,7 +83,7 @@ def _run(
     document = changed(document, {"seed": seed})
     if "few_labels" in document.get("data", {}):
         document = changed(document, {"data": {"few_labels": {"seed": seed}}})
-    text = tomli_w.dumps(document)
+    text = tomli_w.dumps(with_absolute_file(document, folder=where.parent))
     study = parse_open_study(text, where=f"{where}, variant {variant_name(variant)}")
     return SweepRun(variant=variant, seed=seed, text=text, study=study)
 

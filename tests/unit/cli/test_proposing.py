@@ -1,17 +1,22 @@
 """What `run propose` does with a study that leaves values to the sites' data."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from case_facts import CHANNELS, CLASSES, OPEN_STUDY, make_case
+from pretraining import started_text, write_weights
+from tiny import tiny_study
 
 from fedvol.cli.operator_access import Operators
 from fedvol.cli.proposing import propose_study
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import RunRequestError, UsageError
-from fedvol.plan import Plan, Proposal, plan_over_sites
+from fedvol.plan import Plan, Proposal, plan_over_sites, state_digest
 from fedvol.privacy.fingerprints import fingerprint
+from fedvol.server.proposing import proposal_words
 from fedvol.simulation.federate import make_plan
+from fedvol.store import StateFile, find_weights
 from fedvol.types import SiteId
 
 SMALL = OPEN_STUDY.replace(
@@ -135,3 +140,30 @@ def test_the_fingerprints_of_another_study() -> None:
     other = STUDY.model_copy(update={"seed": STUDY.seed + 1})
     with pytest.raises(UsageError, match="it is of another study"):
         propose(Server(job=held(asked=other.model_dump_json())))
+
+
+def test_pretrained_weights_go_to_the_server_within_the_initial_ones(tmp_path: Path) -> None:
+    write_weights(tmp_path / "w.safetensors", like=tiny_study())
+    opened = parse_open_study(started_text("w.safetensors"), where="study.toml")
+    opened, weights = find_weights(opened, folder=tmp_path)
+    brought: list[str] = []
+
+    class Keeping(Server):
+        def send(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+            if path.endswith("/initial"):
+                with StateFile(body) as file:
+                    brought.append(state_digest(file.read_all()))
+            return super().send(method, path, body)
+
+    server = Keeping()
+    propose_study(
+        opened, operators=cast(Operators, server), sites=(), name="first", weights=weights
+    )
+    plan = Plan.model_validate_json(server.sent[-1][2]["plan"])
+    assert plan.start is not None
+    assert weights is not None
+    assert plan.start.digest == weights.digest
+    assert brought == [plan.network.initial_digest]
+    plain, _ = make_plan(tiny_study(), sites=(SiteId("a"),))
+    assert plain.network.initial_digest != plan.network.initial_digest
+    assert "weights that volume_fusion trained before this run" in proposal_words(plan)

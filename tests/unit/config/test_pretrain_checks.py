@@ -1,7 +1,7 @@
 """A study whose pretraining cannot be is refused as a whole, at the key that has to change."""
 
 import pytest
-from pretraining import pretrained_study, pretrained_text
+from pretraining import pretrained_study, pretrained_text, started_text
 
 from fedvol.config.loading import parse_study
 from fedvol.errors import StudyError
@@ -91,3 +91,50 @@ def test_an_encoder_whose_norms_were_not_pretrained_does_not_stand_still(
 def test_scaffold_travels_whole(exchange: str) -> None:
     with pytest.raises(StudyError, match="scaffold corrects every gradient"):
         pretrained_study(strategy='kind = "scaffold"', keys=f'exchange = "{exchange}"')
+
+
+@pytest.mark.parametrize(
+    ("start", "terms", "where", "what"),
+    [
+        ("", 'digest = "ab"', "stages[0].start.weights.digest", ""),
+        ('frozen = "all_but_heads"\nheads_first_rounds = 1', "",
+         "stages[0].start.heads_first_rounds", "has no effect"),
+        ('frozen = "all_but_heads"\nparts = "encoder"', "",
+         "stages[0].start.frozen", "the encoder alone is taken over"),
+    ],
+)  # fmt: skip
+def test_a_start_from_a_file_that_cannot_be(start: str, terms: str, where: str, what: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        parse_study(started_text("w.safetensors", start=start, terms=terms), where="x")
+    (told,) = caught.value.problems
+    assert told.where == where
+    assert what in told.what
+
+
+def test_fedbn_leaves_nothing_that_could_stand_still() -> None:
+    text = started_text("w.safetensors", start='frozen = "encoder"', strategy='kind = "fedbn"')
+    with pytest.raises(StudyError, match="norm layers begin anew at each site"):
+        parse_study(text, where="x")
+
+
+def test_a_study_starts_from_a_stage_or_from_a_file() -> None:
+    start = 'parts = "encoder"\nweights = { file = "w.safetensors" }'
+    with pytest.raises(StudyError, match="cannot start from both"):
+        pretrained_study(start=start)
+    bare = started_text("w.safetensors").replace('file = "w.safetensors"', "")
+    with pytest.raises(StudyError, match=r"weights\.file: this key is missing"):
+        parse_study(bare, where="x")
+
+
+@pytest.mark.parametrize(
+    ("task", "keys", "what"),
+    [
+        ('kind = "rotation"', "", "rotation pretrains the encoder alone"),
+        ('kind = "mae"\nblock = 4', 'exchange = "encoder"', "the encoder alone travels"),
+    ],
+)
+def test_a_linear_probe_wants_a_decoder_that_was_pretrained(
+    task: str, keys: str, what: str
+) -> None:
+    with pytest.raises(StudyError, match=what):
+        pretrained_study(task=task, keys=keys, start='frozen = "all_but_heads"')

@@ -9,6 +9,7 @@ from fedvol.config.data import ClipZScore, ZScore
 from fedvol.config.name_map import NameMap
 from fedvol.federation.transfer import (
     TransferTerms,
+    is_account_of,
     match_state,
     stem_for_channels,
     transfer_problems,
@@ -232,3 +233,58 @@ def test_every_reason_is_told_at_once() -> None:
     assert [told.partition(":")[0] for told in found] == [
         "architecture", "transfers", "normalisation", "channels", "encoder",
     ]  # fmt: skip
+
+
+# --- what stays, and what stands still ---------------------------------------------------------
+
+
+def test_what_stays_at_the_sites_is_left_out_and_counts_for_nothing() -> None:
+    stays = frozenset({"encoder.norm"})
+    taken, report = matched(state(), record(), stays=stays)
+    assert set(taken) == {"stem.weight", "stem.bias", "encoder.weight"}
+    assert report.left_out["encoder.norm"] == 6
+    assert report.shares == {"encoder": 1}
+    assert is_account_of(NETWORK, record(), report, terms=terms(stays=stays))
+    assert not is_account_of(NETWORK, record(), report, terms=terms())
+
+
+ENCODER = frozenset({TensorKind.STEM, TensorKind.ENCODER})
+
+
+@pytest.mark.parametrize(
+    ("given", "keys", "untrained"),
+    [
+        (state(), {}, ""),
+        (state(encoder_norm=None), {"least_share": 0.5}, "encoder.norm"),
+        (state(), {"stays": frozenset({"encoder.norm"})}, "encoder.norm"),
+        (state(), {"channels": ("MR",), "new_stem": "random"}, "stem.weight, stem.bias"),
+        (state(), {"channels": ("MR",), "new_stem": "copy"}, ""),
+        (state(), {"still": ENCODER | {TensorKind.DECODER}}, "decoder.weight"),
+        (state(), {"still": ENCODER | {TensorKind.DECODER}, "parts": "whole"}, ""),
+    ],
+)
+def test_what_stands_still_must_have_been_trained(
+    given: State, keys: dict[str, Any], untrained: str
+) -> None:
+    keys = {"still": ENCODER, **keys}
+    told = reasons(matched(given, record(), **keys)[1], record(), **keys)
+    assert told == (
+        [f"frozen: what stands still was not all taken over: {untrained}"] if untrained else []
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loaded": {}},
+        {"loaded": {"stem.weight": 2, "stem.bias": 2, "encoder.weight": 40, "encoder.norm": 7}},
+        {"missing": {"encoder.norm": 6}},
+        {"left_out": {"stranger": 1}},
+        {"adapted": {"head.weight": 3}},
+        {"shares": {"encoder": 0.9}},
+    ],
+)
+def test_an_account_that_cannot_be_is_none(change: dict[str, Any]) -> None:
+    _, report = matched(state(), record())
+    assert is_account_of(NETWORK, record(), report, terms=terms())
+    assert not is_account_of(NETWORK, record(), report.model_copy(update=change), terms=terms())

@@ -1,16 +1,29 @@
 """Pretrained weights as files: imported from foreign names, exported to them, with their record."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pretraining import started_text
 from safetensors.numpy import load_file, save_file
+from tiny import tiny_text
 
+from fedvol.config import OpenStudy
 from fedvol.config.data import ZScore
+from fedvol.config.loading import parse_open_study
 from fedvol.config.name_map import NameMap
-from fedvol.errors import BlobDamagedError, NameMapError, TransferError
+from fedvol.errors import BlobDamagedError, ConfigFileError, NameMapError, TransferError
+from fedvol.files import digest_file
 from fedvol.plan import AdaptationRecord
-from fedvol.store import StateFile, export_weights, import_weights, read_record
+from fedvol.store import (
+    StateFile,
+    export_weights,
+    find_weights,
+    import_weights,
+    read_record,
+    write_state,
+)
 from fedvol.types import Digest
 
 NAMES = NameMap(prefix="net.", names={"enc.{n}.{leaf}": "encoder.{n}.{leaf}", "s": "stem"})
@@ -90,3 +103,67 @@ def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     with pytest.raises(BlobDamagedError):
         import_weights(tmp_path / "broken.safetensors", tmp_path / "ours", record=RECORD)
+
+
+# --- a study's file ---------------------------------------------------------------------------
+
+
+def study(file: str, terms: str = "") -> OpenStudy:
+    return parse_open_study(started_text(file, terms=terms), where="x")
+
+
+def write_pretrained(path: Path, **metadata: str) -> Path:
+    write_state(path, [("stem", np.ones(2))], metadata=metadata or RECORD.metadata())
+    return path
+
+
+def test_a_study_without_a_file_is_as_it_was(tmp_path: Path) -> None:
+    plain = parse_open_study(tiny_text(), where="x")
+    assert find_weights(plain, folder=tmp_path) == (plain, None)
+
+
+def test_a_file_is_found_from_the_studys_folder_on_and_named_by_content(tmp_path: Path) -> None:
+    path = write_pretrained(tmp_path / "w.safetensors")
+    (tmp_path / "studies").mkdir()
+    named, found = find_weights(study("../w.safetensors"), folder=tmp_path / "studies")
+    assert found is not None
+    assert found.record == RECORD
+    assert named.weights is not None
+    assert (named.weights.file, named.weights.digest) == (None, digest_file(path))
+    pinned = study("w.safetensors", terms=f'digest = "{digest_file(path)}"')
+    assert find_weights(pinned, folder=tmp_path)[0] == named
+    assert "w.safetensors" not in named.model_dump_json()
+    with pytest.raises(ConfigFileError, match="does not name its file"):
+        find_weights(named, folder=tmp_path)
+
+
+def test_a_file_that_is_not_there_or_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigFileError, match="there is no such file of weights"):
+        find_weights(study("w.safetensors"), folder=tmp_path)
+    write_pretrained(tmp_path / "w.safetensors")
+    with pytest.raises(TransferError, match="and the file is"):
+        find_weights(study("w.safetensors", terms=f'digest = "{"0" * 64}"'), folder=tmp_path)
+
+
+def test_a_file_that_changes_while_it_is_used_is_refused(tmp_path: Path) -> None:
+    _, found = find_weights(study(str(write_pretrained(tmp_path / "w"))), folder=tmp_path)
+    assert found is not None
+    write_pretrained(tmp_path / "w", **RECORD.metadata(), more="x")
+    with pytest.raises(BlobDamagedError, match="changed while it was read"):
+        found.read()
+
+
+def test_foreign_and_cut_files_are_told_with_what_to_do(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"x")
+    (tmp_path / "old.pth").write_bytes(b"\x80\x02" + b"x" * 64)
+    for name in ("model.pt", "old.pth"):
+        with pytest.raises(TransferError, match=r"checkpoint of PyTorch.*\n?.*fedvol model import"):
+            read_record(tmp_path / name)
+    write_pretrained(tmp_path / "bare", other="x")
+    with pytest.raises(TransferError, match="fedvol model import"):
+        read_record(tmp_path / "bare")
+    whole = write_pretrained(tmp_path / "whole").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[:-3])
+    with pytest.raises(BlobDamagedError, match="Copy the file anew"):
+        read_record(tmp_path / "cut")

@@ -1,0 +1,58 @@
+"""`fedvol study check` of a study that begins with a file of pretrained weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Command
+from pretraining import started_text, write_weights
+from tiny import tiny_study
+
+from fedvol.errors import TransferError
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(started_text("w.safetensors"))
+    return path
+
+
+def test_weights_that_fit_are_told_tensor_by_tensor(fedvol: Command, study: Path) -> None:
+    write_weights(study.parent / "w.safetensors", like=tiny_study())
+    ended = fedvol("study", "check", study, "--json")
+    assert ended.status == 0, ended.err
+    report = json.loads(ended.out)["weights"]["report"]
+    assert report["missing"] == {}
+    assert set(report["left_out"]) == {"heads.0.weight", "heads.0.bias"}
+    assert f"Taken over: {len(report['loaded'])} tensors" in ended.err
+    assert "Left out: 2 tensors of 36 values: heads.0.weight, heads.0.bias" in ended.err
+
+
+def test_weights_that_do_not_fit_are_a_problem_of_the_study(fedvol: Command, study: Path) -> None:
+    other = tiny_study(features="features = [4, 6]")
+    write_weights(study.parent / "w.safetensors", like=other)
+    ended = fedvol("study", "check", study, "--json")
+    assert ended.status == TransferError.exit_status
+    told = json.loads(ended.out)["error"]
+    assert told["code"] == TransferError.code
+    assert [one["where"] for one in told["problems"]] == ["architecture", "encoder", "decoder"]
+    assert "is valid" not in ended.err
+
+
+def test_weights_elsewhere_are_not_looked_at(fedvol: Command, study: Path) -> None:
+    ended = fedvol("study", "check", study, "--json")
+    assert ended.status == 0
+    assert json.loads(ended.out)["weights"] == {"found": False}
+    assert "Not looked at: the pretrained weights, w.safetensors" in ended.err
+
+
+def test_an_open_study_is_told_whether_they_fit_once_it_is_planned(
+    fedvol: Command, study: Path
+) -> None:
+    write_weights(study.parent / "w.safetensors", like=tiny_study())
+    study.write_text(study.read_text().replace("size = [16, 16, 16]", ""))
+    ended = fedvol("study", "check", study, "--json")
+    assert ended.status == 0
+    assert "told once planned" in ended.err
+    assert "report" not in json.loads(ended.out)["weights"]

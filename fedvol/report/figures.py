@@ -250,6 +250,13 @@ def count(num: int, noun: str) -> str:
     return f"{num:,} {noun}{'' if num == 1 else 's'}"
 
 
+def trained_on(labelled: int, pretraining: int) -> str:
+    """`12 cases`, and of what was pretrained too `12 labelled, 40 for pretraining`."""
+    if not pretraining:
+        return count(labelled, "case")
+    return f"{labelled:,} labelled, {pretraining:,} for pretraining"
+
+
 def _notes(stat: StatResult) -> tuple[str, ...]:
     notes: list[str] = []
     if stat.undefined:

@@ -64,7 +64,7 @@ class SiteAgent:
         self._run = SiteRun(
             site=site,
             plan=plan,
-            cases=cases,
+            cases=cases.without_few_unlabelled(floor=policy.floor),
             folder=folder,
             network=network,
             releaser=Releaser(
@@ -74,7 +74,7 @@ class SiteAgent:
             observer=observer,
         )
         work = LabelledWork(self._run)
-        self._pretrain = PretrainAnswers(self._run, floor=policy.floor)
+        self._pretrain = PretrainAnswers(self._run)
         self._finetune = FinetuneAnswers(self._run, work=work)
         self._personal = PersonalAnswers(self._run, work=work)
         self._judging = JudgingAnswers(self._run, personal=self._personal)

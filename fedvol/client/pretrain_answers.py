@@ -2,15 +2,14 @@
 
 import time
 
-from fedvol.client.cases import SiteCase
 from fedvol.client.local_training import SiteWork, train_round
-from fedvol.client.pretraining import judge_pretext, pretext_source
+from fedvol.client.pretext_judging import judge_pretext
+from fedvol.client.pretraining import pretext_source
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
 from fedvol.federation import Action, Request
 from fedvol.privacy import Contribution
-from fedvol.privacy.floors import is_small
 from fedvol.ssl import build_pretext
 
 
@@ -19,21 +18,16 @@ class PretrainAnswers:
 
     Args:
         run: The site's side of the run.
-        floor: Unlabelled cases of fewer subjects are left aside.
     """
 
-    def __init__(self, run: SiteRun, *, floor: int) -> None:
+    def __init__(self, run: SiteRun) -> None:
         self._run = run
-        cases = run.cases
-        # Two counts, of all cases and of the labelled ones, tell how many subjects have no label.
-        self._train = _unless_few(cases.train, cases.unlabelled, floor=floor)
-        self._validation = _unless_few(cases.validation, cases.unlabelled_validation, floor=floor)
         self._sources: dict[int, UnlabelledSource] = {}
 
     @property
     def num_cases(self) -> int:
         """Cases to pretrain on; 0 where nothing is pretrained, or they are too few for the task."""
-        stage, count = self._run.plan.study.pretrain, len(self._train)
+        stage, count = self._run.plan.study.pretrain, len(self._run.cases.pretrain)
         if stage is None or (stage.task.needs_pairs and count == 1):
             return 0
         return count
@@ -52,17 +46,18 @@ class PretrainAnswers:
         stage = run.plan.study.stages[request.stage]
         if not isinstance(stage, Pretrain):
             raise run.not_this_stage(request, "pretrains nothing")
-        run.releaser.require_cohort(len({case.subject for case in self._train}))
+        cases = run.cases.pretrain
+        run.releaser.require_cohort(run.cases.subjects.pretraining)
         if request.stage not in self._sources:
             self._sources[request.stage] = pretext_source(
-                run.plan, request.stage, self._train, site=run.site, device=run.network.device
+                run.plan, request.stage, cases, site=run.site, device=run.network.device
             )
         exchange = run.exchange(request.stage)
         work = SiteWork(
             net=run.network.of(stage),
             plan=run.plan,
             exchange=exchange,
-            num_cases=len(self._train),
+            num_cases=len(cases),
             objective=build_pretext(stage.task),
             batches=self._sources[request.stage],
             state=run.state(request.run, request.stage),
@@ -73,7 +68,7 @@ class PretrainAnswers:
         return run.releaser.update(request, update, exchange=exchange)
 
     def judge(self, request: Request, stage: Pretrain) -> Contribution:
-        """The task's loss of a state on the validation cases.
+        """The losses of a state on the validation cases, and the variance of its features.
 
         Raises:
             ReleaseRefusedError: A test is asked for.
@@ -88,8 +83,8 @@ class PretrainAnswers:
         deadline_s = time.monotonic() + request.limit_s
         judged = judge_pretext(
             run.network.of(stage),
-            self._validation,
-            partners=(*self._validation, *self._train),
+            run.cases.pretrain_validation,
+            partners=(*run.cases.pretrain_validation, *run.cases.pretrain),
             site=run.site,
             plan=run.plan,
             stage=stage,
@@ -99,11 +94,3 @@ class PretrainAnswers:
             should_stop=lambda: time.monotonic() > deadline_s,
         )
         return run.releaser.evaluation(request, judged.sums, judged.report, behind=judged.behind)
-
-
-def _unless_few(
-    labelled: tuple[SiteCase, ...], unlabelled: tuple[SiteCase, ...], *, floor: int
-) -> tuple[SiteCase, ...]:
-    """All cases, but for unlabelled ones of so few subjects that counts would tell of them."""
-    few = is_small(len({case.subject for case in unlabelled}), floor=floor)
-    return labelled if few else (*labelled, *unlabelled)

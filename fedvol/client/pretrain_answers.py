@@ -4,39 +4,63 @@ import time
 
 from fedvol.client.cases import SiteCase
 from fedvol.client.local_training import SiteWork, train_round
-from fedvol.client.pretraining import judge_pretext, pretext_source
+from fedvol.client.pretraining import fitting, judge_pretext, pretext_source
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
+from fedvol.errors import NoCasesError
 from fedvol.federation import Action, Request
 from fedvol.privacy import Contribution
 from fedvol.privacy.floors import is_small
-from fedvol.ssl import build_pretext
+from fedvol.ssl import build_pretext, pretext_patch
 
 
 class PretrainAnswers:
     """Pretrains and judges on a site's cases, labelled or not.
 
+    Cases that the task cannot use are told of once, at the site.
+
     Args:
         run: The site's side of the run.
-        floor: Unlabelled cases of fewer subjects are left aside.
+        floor: Cases of fewer subjects are not told of, unlabelled ones of fewer left aside.
     """
 
     def __init__(self, run: SiteRun, *, floor: int) -> None:
-        self._run = run
+        self._run, self._floor = run, floor
+
+        def usable(
+            labelled: tuple[SiteCase, ...], unlabelled: tuple[SiteCase, ...]
+        ) -> tuple[SiteCase, ...]:
+            study = run.plan.study
+            return _unless_few(fitting(labelled, study), fitting(unlabelled, study), floor=floor)
+
         cases = run.cases
         # Two counts, of all cases and of the labelled ones, tell how many subjects have no label.
-        self._train = _unless_few(cases.train, cases.unlabelled, floor=floor)
-        self._validation = _unless_few(cases.validation, cases.unlabelled_validation, floor=floor)
+        self._train = usable(cases.train, cases.unlabelled)
+        self._validation = usable(cases.validation, cases.unlabelled_validation)
+        self._num_too_small = len(cases.pretrain) - len(fitting(cases.pretrain, run.plan.study))
+        if self._num_too_small:
+            run.observer.event(
+                "site.too_small",
+                site=run.site,
+                cases=self._num_too_small,
+                total=len(cases.pretrain),
+                **self._asked(),
+            )
         self._sources: dict[int, UnlabelledSource] = {}
 
     @property
     def num_cases(self) -> int:
-        """Cases to pretrain on; 0 where nothing is pretrained, or they are too few for the task."""
+        """Cases to pretrain on; 0 where nothing is, or they are too few for task or floors."""
         stage, count = self._run.plan.study.pretrain, len(self._train)
         if stage is None or (stage.task.needs_pairs and count == 1):
             return 0
-        return count
+        return 0 if is_small(self.num_subjects, floor=self._floor) else count
+
+    @property
+    def num_subjects(self) -> int:
+        """Subjects behind the cases to pretrain on; they stay at the site."""
+        return len({case.subject for case in self._train})
 
     def pretrain(self, request: Request) -> Contribution:
         """One round of pretraining.
@@ -44,7 +68,7 @@ class PretrainAnswers:
         Raises:
             ReleaseRefusedError: The stage pretrains nothing, or the update may not leave.
             CohortTooSmallError: There are fewer subjects than the site's floor.
-            NoCasesError: There are too few cases for the task.
+            NoCasesError: There are too few cases for the task, or all are too small.
             TimeLimitError: The request's limit passed before the last step.
             TrainingDivergedError: The loss became NaN or infinite.
         """
@@ -52,7 +76,15 @@ class PretrainAnswers:
         stage = run.plan.study.stages[request.stage]
         if not isinstance(stage, Pretrain):
             raise run.not_this_stage(request, "pretrains nothing")
-        run.releaser.require_cohort(len({case.subject for case in self._train}))
+        if self._num_too_small and self._num_too_small == len(run.cases.pretrain):
+            asked = self._asked()
+            raise NoCasesError(
+                f"site {run.site}",
+                f"every case is smaller than the patch of {asked['patch']} voxels, and "
+                f"{asked['task']} takes no padding",
+                "Sit the pretraining out, or propose a smaller patch or another pretext task.",
+            )
+        run.releaser.require_cohort(self.num_subjects)
         if request.stage not in self._sources:
             self._sources[request.stage] = pretext_source(
                 run.plan, request.stage, self._train, site=run.site, device=run.network.device
@@ -99,6 +131,15 @@ class PretrainAnswers:
             should_stop=lambda: time.monotonic() > deadline_s,
         )
         return run.releaser.evaluation(request, judged.sums, judged.report, behind=judged.behind)
+
+    def _asked(self) -> dict[str, str]:
+        """The task, and the voxels of its patch."""
+        study, stage = self._run.plan.study, self._run.plan.study.pretrain
+        assert stage is not None
+        return {
+            "task": stage.task.kind,
+            "patch": "x".join(map(str, pretext_patch(study, stage))),
+        }
 
 
 def _unless_few(

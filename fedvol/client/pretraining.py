@@ -10,6 +10,7 @@ from torch import nn
 
 from fedvol.client.cases import SiteCase
 from fedvol.client.judging import Judgement
+from fedvol.config import Study
 from fedvol.config.metrics import PRETEXT_BODY_LOSS, PRETEXT_LOSS
 from fedvol.config.strategy import Pretrain
 from fedvol.data.batch import UnlabelledBatch
@@ -25,6 +26,23 @@ from fedvol.validation import CaseMetrics, cases_behind, summarise
 
 BATCHES_PER_CASE: Final = 4
 """Batches by which a validation case is judged; the same ones after every round."""
+
+
+def fitting(cases: Sequence[SiteCase], study: Study) -> tuple[SiteCase, ...]:
+    """The cases that a study's pretraining can take patches from.
+
+    All, but for tasks to which padding would tell the answer (`needs_whole_patches`): these leave
+    out what is smaller than the patch.
+    """
+    stage = study.pretrain
+    if stage is None or not stage.task.needs_whole_patches:
+        return tuple(cases)
+    patch = pretext_patch(study, stage)
+    return tuple(
+        case
+        for case in cases
+        if all(side >= length for side, length in zip(case.stored.shape, patch, strict=True))
+    )
 
 
 def pretext_source(

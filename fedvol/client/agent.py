@@ -65,7 +65,7 @@ class SiteAgent:
         self._run = SiteRun(
             site=site,
             plan=plan,
-            cases=cases,
+            cases=cases.without_few_unlabelled(floor=policy.floor),
             folder=folder,
             network=network,
             releaser=Releaser(

@@ -1,11 +1,12 @@
 """The cases a site can use, by split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedvol.data import CaseRecord
 from fedvol.data.case_store import CaseStore, StoredCase
 from fedvol.privacy import HeldSubjects
+from fedvol.privacy.floors import is_small
 from fedvol.types import SiteId, SubjectId
 
 
@@ -48,6 +49,29 @@ class SiteCases:
     def pretrain(self) -> tuple[SiteCase, ...]:
         """Cases to pretrain on: all of the training split."""
         return (*self.train, *self.unlabelled)
+
+    @property
+    def pretrain_validation(self) -> tuple[SiteCase, ...]:
+        """Cases that choose the best round of pretraining: all of the validation split."""
+        return (*self.validation, *self.unlabelled_validation)
+
+    def without_few_unlabelled(self, *, floor: int) -> "SiteCases":
+        """The same, but for the unlabelled cases of a split if they are of fewer subjects.
+
+        Two counts, of all cases and of the labelled ones, would tell how many have no label.
+
+        Args:
+            floor: The site's.
+        """
+
+        def unless_few(cases: tuple[SiteCase, ...]) -> tuple[SiteCase, ...]:
+            return () if is_small(_num_subjects(cases), floor=floor) else cases
+
+        return replace(
+            self,
+            unlabelled=unless_few(self.unlabelled),
+            unlabelled_validation=unless_few(self.unlabelled_validation),
+        )
 
     @property
     def subjects(self) -> HeldSubjects:

@@ -1,10 +1,11 @@
 """What a site answers in a pretrain stage: updates, and what a model is worth there."""
 
 import time
+from dataclasses import replace
 
-from fedvol.client.cases import SiteCase
 from fedvol.client.local_training import SiteWork, train_round
-from fedvol.client.pretraining import fitting, judge_pretext, pretext_source
+from fedvol.client.pretext_judging import judge_pretext
+from fedvol.client.pretraining import fitting, pretext_source
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
@@ -27,18 +28,15 @@ class PretrainAnswers:
 
     def __init__(self, run: SiteRun, *, floor: int) -> None:
         self._run, self._floor = run, floor
-
-        def usable(
-            labelled: tuple[SiteCase, ...], unlabelled: tuple[SiteCase, ...]
-        ) -> tuple[SiteCase, ...]:
-            study = run.plan.study
-            return _unless_few(fitting(labelled, study), fitting(unlabelled, study), floor=floor)
-
-        cases = run.cases
-        # Two counts, of all cases and of the labelled ones, tell how many subjects have no label.
-        self._train = usable(cases.train, cases.unlabelled)
-        self._validation = usable(cases.validation, cases.unlabelled_validation)
-        self._num_too_small = len(cases.pretrain) - len(fitting(cases.pretrain, run.plan.study))
+        cases, study = run.cases, run.plan.study
+        self._cases = replace(
+            cases,
+            train=fitting(cases.train, study),
+            validation=fitting(cases.validation, study),
+            unlabelled=fitting(cases.unlabelled, study),
+            unlabelled_validation=fitting(cases.unlabelled_validation, study),
+        ).without_few_unlabelled(floor=floor)
+        self._num_too_small = len(cases.pretrain) - len(fitting(cases.pretrain, study))
         if self._num_too_small:
             run.observer.event(
                 "site.too_small",
@@ -52,15 +50,11 @@ class PretrainAnswers:
     @property
     def num_cases(self) -> int:
         """Cases to pretrain on; 0 where nothing is, or they are too few for task or floors."""
-        stage, count = self._run.plan.study.pretrain, len(self._train)
+        stage, count = self._run.plan.study.pretrain, len(self._cases.pretrain)
         if stage is None or (stage.task.needs_pairs and count == 1):
             return 0
-        return 0 if is_small(self.num_subjects, floor=self._floor) else count
-
-    @property
-    def num_subjects(self) -> int:
-        """Subjects behind the cases to pretrain on; they stay at the site."""
-        return len({case.subject for case in self._train})
+        few = is_small(self._cases.subjects.pretraining, floor=self._floor)
+        return 0 if few else count
 
     def pretrain(self, request: Request) -> Contribution:
         """One round of pretraining.
@@ -68,7 +62,7 @@ class PretrainAnswers:
         Raises:
             ReleaseRefusedError: The stage pretrains nothing, or the update may not leave.
             CohortTooSmallError: There are fewer subjects than the site's floor.
-            NoCasesError: There are too few cases for the task, or all are too small.
+            NoCasesError: There are too few cases for the task.
             TimeLimitError: The request's limit passed before the last step.
             TrainingDivergedError: The loss became NaN or infinite.
         """
@@ -84,17 +78,18 @@ class PretrainAnswers:
                 f"{asked['task']} takes no padding",
                 "Sit the pretraining out, or propose a smaller patch or another pretext task.",
             )
-        run.releaser.require_cohort(self.num_subjects)
+        cases = self._cases.pretrain
+        run.releaser.require_cohort(self._cases.subjects.pretraining)
         if request.stage not in self._sources:
             self._sources[request.stage] = pretext_source(
-                run.plan, request.stage, self._train, site=run.site, device=run.network.device
+                run.plan, request.stage, cases, site=run.site, device=run.network.device
             )
         exchange = run.exchange(request.stage)
         work = SiteWork(
             net=run.network.of(stage),
             plan=run.plan,
             exchange=exchange,
-            num_cases=len(self._train),
+            num_cases=len(cases),
             objective=build_pretext(stage.task),
             batches=self._sources[request.stage],
             state=run.state(request.run, request.stage),
@@ -105,7 +100,7 @@ class PretrainAnswers:
         return run.releaser.update(request, update, exchange=exchange)
 
     def judge(self, request: Request, stage: Pretrain) -> Contribution:
-        """The task's loss of a state on the validation cases.
+        """The losses of a state on the validation cases, and the variance of its features.
 
         Raises:
             ReleaseRefusedError: A test is asked for.
@@ -120,8 +115,8 @@ class PretrainAnswers:
         deadline_s = time.monotonic() + request.limit_s
         judged = judge_pretext(
             run.network.of(stage),
-            self._validation,
-            partners=(*self._validation, *self._train),
+            self._cases.pretrain_validation,
+            partners=(*self._cases.pretrain_validation, *self._cases.pretrain),
             site=run.site,
             plan=run.plan,
             stage=stage,
@@ -140,11 +135,3 @@ class PretrainAnswers:
             "task": stage.task.kind,
             "patch": "x".join(map(str, pretext_patch(study, stage))),
         }
-
-
-def _unless_few(
-    labelled: tuple[SiteCase, ...], unlabelled: tuple[SiteCase, ...], *, floor: int
-) -> tuple[SiteCase, ...]:
-    """All cases, but for unlabelled ones of so few subjects that counts would tell of them."""
-    few = is_small(len({case.subject for case in unlabelled}), floor=floor)
-    return labelled if few else (*labelled, *unlabelled)

@@ -38,7 +38,11 @@ def _environment(*, autoescape: bool) -> Environment:
     )
     filters = cast("dict[str, object]", made.filters)  # pyright: ignore[reportUnknownMemberType]
     filters.update(
-        duration=figures.duration, size=figures.size, count=figures.count, md=escape_markdown
+        duration=figures.duration,
+        size=figures.size,
+        count=figures.count,
+        trained_on=figures.trained_on,
+        md=escape_markdown,
     )
     names = cast("dict[str, object]", made.globals)  # pyright: ignore[reportUnknownMemberType]
     names.update(

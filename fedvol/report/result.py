@@ -155,7 +155,9 @@ class ModelResult(Section):
     steps: int
     """Gradient steps of its run, over all sites; those after the best round are among them."""
     cases: int
-    """Training cases behind it."""
+    """Labelled training cases behind it."""
+    pretraining_cases: int = 0
+    """Cases it was pretrained on, labelled or not; 0 where nothing was pretrained."""
     seconds: float
     """Seconds of training."""
     checkpoint: str | None
@@ -168,8 +170,12 @@ class SiteResult(Section):
     """A site's data as counted at the site."""
 
     training_cases: int
-    """Cases trained on."""
+    """Labelled cases trained on."""
     training_subjects: int
+    """Subjects behind them."""
+    pretraining_cases: int = 0
+    """Cases to pretrain on, labelled or not; 0 where the site pretrains nothing."""
+    pretraining_subjects: int = 0
     """Subjects behind them."""
     validation_cases: int
     """Cases that chose the best round."""

@@ -42,7 +42,8 @@ class Judged:
         best_round: Round they come from; None for the ensemble.
         steps: Gradient steps of its run, over all sites; those after the best round are among them.
         seconds: Seconds of training of its run, over all sites.
-        cases: Training cases behind it.
+        cases: Labelled training cases behind it.
+        pretraining_cases: Cases that its run pretrained on, labelled or not.
         sums: Per site, sums over its test cases.
     """
 
@@ -53,6 +54,7 @@ class Judged:
     steps: int
     seconds: float
     cases: int
+    pretraining_cases: int
     sums: Mapping[SiteId, MetricSums]
 
 
@@ -112,6 +114,7 @@ def _federated(session: Session, federated: Federated) -> Judged:
         steps=_steps(session, FEDERATED, up_to=session.study.finetune_index),
         seconds=_seconds(session, FEDERATED, up_to=session.study.finetune_index),
         cases=_num_cases(session, session.sites),
+        pretraining_cases=_num_pretraining(session, FEDERATED),
         sums=federated.tests,
     )
 
@@ -126,6 +129,7 @@ def _personalised(session: Session, federated: Federated) -> Judged:
         steps=_steps(session, FEDERATED),
         seconds=_seconds(session, FEDERATED),
         cases=_num_cases(session, session.sites),
+        pretraining_cases=_num_pretraining(session, FEDERATED),
         sums=federated.personal_tests,
     )
 
@@ -143,6 +147,7 @@ def _release_of(
         steps=_steps(session, run, up_to=session.study.finetune_index),
         seconds=_seconds(session, run, up_to=session.study.finetune_index),
         cases=_num_cases(session, sites),
+        pretraining_cases=_num_pretraining(session, run),
         sums=_judge(session, name, predictor),
     )
 
@@ -160,6 +165,7 @@ def _ensemble(session: Session, outcomes: Mapping[SiteId, Outcome]) -> Judged:
         steps=sum(_steps(session, run) for run in runs),
         seconds=sum(_seconds(session, run) for run in runs),
         cases=_num_cases(session, outcomes),
+        pretraining_cases=sum(_num_pretraining(session, run) for run in runs),
         sums=_judge(session, ENSEMBLE, ensemble(nets, window=_window(session))),
     )
 
@@ -214,6 +220,13 @@ def _window(session: Session) -> SlidingWindow:
 
 def _num_cases(session: Session, sites: Iterable[SiteId]) -> int:
     return sum(len(session.cases[site].train) for site in sites)
+
+
+def _num_pretraining(session: Session, run: RunId) -> int:
+    """Cases that sites said they pretrained on in a run."""
+    if session.study.pretrain is None:
+        return 0
+    return sum({site.site: site.cases or 0 for site in _taken(session, run, 0)}.values())
 
 
 def _steps(session: Session, run: RunId, *, up_to: int | None = None) -> int:

@@ -189,9 +189,12 @@ def _checkpoint(session: Session, run: RunId) -> Path:
 
 def _site(session: Session, site: SiteId) -> SiteResult:
     cases = session.cases[site]
+    pretrains = session.can_pretrain(cases)
     return SiteResult(
         training_cases=len(cases.train),
         training_subjects=cases.subjects.training,
+        pretraining_cases=len(cases.pretrain) if pretrains else 0,
+        pretraining_subjects=cases.subjects.pretraining if pretrains else 0,
         validation_cases=len(cases.validation),
         test_cases=len(cases.test),
         test_subjects=cases.subjects.test,
@@ -262,6 +265,7 @@ def _model(session: Session, model: Judged) -> ModelResult:
     return ModelResult(
         steps=model.steps,
         cases=model.cases,
+        pretraining_cases=model.pretraining_cases,
         seconds=model.seconds,
         checkpoint=str(path.relative_to(session.output.folder)) if path else None,
         digest=digest_file(path) if path else None,

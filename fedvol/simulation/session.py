@@ -95,7 +95,7 @@ class Session:
         return baseline_study(
             self.study,
             num_sites=len(self.training_sites),
-            num_pretraining=sum(self._can_pretrain(cases) for cases in self.cases.values()),
+            num_pretraining=sum(self.can_pretrain(cases) for cases in self.cases.values()),
         )
 
     def require_local(self) -> None:
@@ -105,7 +105,7 @@ class Session:
             UsageError: A site has a single case, and the pretext task blends two; or none as large
                 as a patch that has to be whole.
         """
-        unable = [site for site in self.training_sites if not self._can_pretrain(self.cases[site])]
+        unable = [site for site in self.training_sites if not self.can_pretrain(self.cases[site])]
         if self.study.pretrain is not None and unable:
             task = self.study.pretrain.task
             needed = "two cases" if task.needs_pairs else "a case as large as its patch"
@@ -115,7 +115,8 @@ class Session:
                 "Leave out local and ensemble, or choose another pretext task.",
             )
 
-    def _can_pretrain(self, cases: SiteCases) -> bool:
+    def can_pretrain(self, cases: SiteCases) -> bool:
+        """Whether there is a pretrain stage, and whoever has these cases takes part in it."""
         stage = self.study.pretrain
         if stage is None:
             return False

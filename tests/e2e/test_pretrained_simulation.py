@@ -97,6 +97,27 @@ def test_pooled_takes_the_steps_of_all_that_train_in_each_stage(result: dict[str
     assert models["federated"]["steps"] == models["pooled"]["steps"] == 2 * 3 * 3 + 3 * 3 * 2
 
 
+def test_cases_are_counted_for_each_stage(out: Path, result: dict[str, Any]) -> None:
+    """Of three hospitals with three patients each to train on, one has no label of theirs."""
+    counted = {
+        site: (one["training_cases"], one["pretraining_cases"], one["pretraining_subjects"])
+        for site, one in result["sites"].items()
+    }
+    assert counted == {
+        "hospital_1": (3, 3, 3),
+        "hospital_2": (3, 3, 3),
+        "hospital_3": (0, 3, 3),
+    }
+    for model in ("federated", "pooled"):
+        behind = result["models"][model]
+        assert (behind["cases"], behind["pretraining_cases"]) == (6, 9), model
+    page, card = ((out / name).read_text() for name in ("report.html", "model-card.md"))
+    assert "0 labelled, 3 for pretraining" in page
+    assert "0 and 3 subjects" in page
+    assert "6 labelled, 9 for pretraining" in page
+    assert "| hospital\\_3 | 0 (0) labelled, 3 (3) for pretraining |" in card
+
+
 def test_the_report_calls_no_pretext_network_released(out: Path) -> None:
     page = (out / "report.html").read_text()
     assert "pretext loss and was finetuned from" in page

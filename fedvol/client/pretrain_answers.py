@@ -53,8 +53,12 @@ class PretrainAnswers:
         stage, count = self._run.plan.study.pretrain, len(self._cases.pretrain)
         if stage is None or (stage.task.needs_pairs and count == 1):
             return 0
-        few = is_small(self._cases.subjects.pretraining, floor=self._floor)
-        return 0 if few else count
+        return 0 if is_small(self.num_subjects, floor=self._floor) else count
+
+    @property
+    def num_subjects(self) -> int:
+        """Subjects behind the cases to pretrain on; they stay at the site."""
+        return self._cases.subjects.pretraining
 
     def pretrain(self, request: Request) -> Contribution:
         """One round of pretraining.

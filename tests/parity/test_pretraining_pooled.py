@@ -5,7 +5,7 @@ loss still falls fast it is ahead. So both are trained until the loss has flatte
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -107,7 +107,6 @@ def test_federated_pretraining_reaches_the_pooled_loss(
     federated = losses(study, cases, tmp_path / "federated")
     pooled = losses(alone, {POOLED_SITE: pool(cases)}, tmp_path / "pooled")
     trivial = trivial_loss(study, cases, tmp_path / "trivial")
-    print(kind, federated, pooled, trivial, min(federated) / min(pooled) - 1)
     assert min(pooled) < 0.98 * trivial
     assert min(federated) < 0.98 * trivial
     assert min(federated) <= 1.05 * min(pooled)

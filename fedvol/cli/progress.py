@@ -21,6 +21,7 @@ _LASTING = frozenset(
         "prepare.case",
         "run.started",
         "run.finished",
+        "pretraining.trivial",
         "round.abandoned",
         "site.refused",
         "site.silent",
@@ -110,6 +111,12 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
             return f"{text(fields, 'name')}: {', '.join(sites)}; {stages}{again}"
         case "round.closed":
             return _headline(view, seconds=number(fields, "seconds"))
+        case "pretraining.trivial":
+            loss, trivial = number(fields, "loss") or 0.0, number(fields, "trivial_loss") or 0.0
+            return (
+                f"{view.title}: the pretraining learned nothing: its loss {loss:.4f} is not below "
+                f"{trivial:.4f}, which needs no look at the input"
+            )
         case "round.abandoned":
             return f"{view.title}: {where} abandoned: {text(fields, 'reason')}"
         case "site.refused":

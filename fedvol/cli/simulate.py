@@ -56,7 +56,7 @@ def simulate(
         int | None,
         typer.Option(
             min=1,
-            help="Sites that work at one time; else as suits the machine. Of a sweep, runs; else 1.",
+            help="Sites at work at one time, else as suits the machine; of a sweep, runs, else 1.",
         ),
     ] = None,
     sweep: Annotated[

@@ -3,7 +3,8 @@
 import time
 
 from fedvol.client.local_training import SiteWork, train_round
-from fedvol.client.pretraining import judge_pretext, pretext_source
+from fedvol.client.pretext_judging import judge_pretext
+from fedvol.client.pretraining import pretext_source
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
@@ -67,7 +68,7 @@ class PretrainAnswers:
         return run.releaser.update(request, update, exchange=exchange)
 
     def judge(self, request: Request, stage: Pretrain) -> Contribution:
-        """The task's loss of a state on the validation cases.
+        """The losses of a state on the validation cases, and the variance of its features.
 
         Raises:
             ReleaseRefusedError: A test is asked for.

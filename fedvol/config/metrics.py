@@ -10,6 +10,10 @@ PRETEXT_LOSS: Final = "pretext_loss"
 """Loss of a pretext task on validation cases, by which a pretrain stage chooses its round."""
 PRETEXT_BODY_LOSS: Final = "pretext_body_loss"
 """The same on voxels of the body alone, where a task restores intensities: air is easy."""
+PRETEXT_TRIVIAL_LOSS: Final = "pretext_trivial_loss"
+"""Loss of the best answer that does not look at the input, on the same patches."""
+FEATURE_VARIANCE: Final = "feature_variance"
+"""How far the encoder's features of different patches lie apart; 0 where it has collapsed."""
 
 
 @final
@@ -35,6 +39,8 @@ METRICS: Final[Mapping[str, Metric]] = {
     "assd_mm": Metric(is_higher_better=False, unit="mm", is_share=False),
     PRETEXT_LOSS: Metric(is_higher_better=False, unit="", is_share=False),
     PRETEXT_BODY_LOSS: Metric(is_higher_better=False, unit="", is_share=False),
+    PRETEXT_TRIVIAL_LOSS: Metric(is_higher_better=False, unit="", is_share=False),
+    FEATURE_VARIANCE: Metric(is_higher_better=True, unit="", is_share=True),
 }
 """Each metric by its name."""
 

@@ -138,6 +138,19 @@ class PretrainPatches(Section):
     """Patches in one step; for a task of pairs each comes with a partner."""
 
 
+class Collapse(Section):
+    """When pretraining stops because the network gives the same for every patch.
+
+    After each round the sites tell the variance of the encoder's features over patches of their
+    validation cases (`feature_variance`): features of length 1, as Chen and He (2021) look at them.
+    """
+
+    rounds: Annotated[int, Field(ge=0, le=1000)] = 3
+    """Rounds in a row with a smaller variance after which the run fails; 0: it never does."""
+    least_variance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Smallest variance of features that are not collapsed."""
+
+
 class Pretrain(Section):
     """Self-supervised training on the sites' training cases, labelled or not.
 
@@ -165,6 +178,8 @@ class Pretrain(Section):
     augmentation: Augmentation | None = None
     """Random changes before the task's own; default rotation, zoom and mirroring as in the study's
     defaults, and none at all for `rotation` and `voco`, which ask where things are."""
+    collapse: Collapse = Collapse()
+    """When a network that learns nothing stops the run."""
 
     @property
     def changes(self) -> Augmentation | None:

@@ -63,6 +63,7 @@ from fedvol.errors.data import (
 from fedvol.errors.federation import (
     ConsentRefusedError,
     ContributionError,
+    FeaturesCollapsedError,
     FederationError,
     NoConsentError,
     NoLabelsError,
@@ -194,6 +195,7 @@ __all__ = [
     "NoConsentError",
     "OutsideHoursError",
     "SitePausedError",
+    "FeaturesCollapsedError",
     "FederationError",
     "QuorumError",
     "ContributionError",

@@ -100,3 +100,10 @@ class SweepFailedError(FederationError):
 
     code = "FV-FED-013"
     title = "runs of the sweep failed"
+
+
+class FeaturesCollapsedError(FederationError):
+    """A pretrained network gives nearly the same features for every patch."""
+
+    code = "FV-FED-014"
+    title = "features collapsed"

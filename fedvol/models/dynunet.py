@@ -40,6 +40,11 @@ class DynUNetAdapter(nn.Module):
         )
         self._rule = rule
 
+    @property
+    def deepest(self) -> nn.Module:
+        """The module that ends the encoder."""
+        return self.bottleneck
+
     def forward(self, x: Features) -> tuple[Logits, ...]:
         """Logits, finest first; coarser ones only while training with deep supervision.
 

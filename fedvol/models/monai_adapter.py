@@ -24,6 +24,7 @@ class MonaiAdapter(nn.Module):
     Args:
         net: The network; its names follow `net.`.
         parts: Kind of the tensors below each of its modules named, `net.` left out.
+        deepest: Name of the module that ends the encoder, `net.` left out.
         rule: Grids it can take.
         patch: The only grid it can take, where there is one.
     """
@@ -33,14 +34,21 @@ class MonaiAdapter(nn.Module):
         net: nn.Module,
         *,
         parts: Mapping[str, TensorKind],
+        deepest: str,
         rule: PatchRule,
         patch: Triple | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self._parts = {f"net.{name}": kind for name, kind in parts.items()}
+        self._deepest = deepest
         self._rule = rule
         self._patch = patch
+
+    @property
+    def deepest(self) -> nn.Module:
+        """The module that ends the encoder; gives features on a grid, or tokens."""
+        return self.net.get_submodule(self._deepest)
 
     def forward(self, x: Features) -> tuple[Float[Tensor, "batch class ..."], ...]:
         """Logits, one output: of each voxel, or of the volume.

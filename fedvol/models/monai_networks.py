@@ -55,6 +55,21 @@ _RESNET_BLOCKS = {
     50: ("bottleneck", [3, 4, 6, 3]),
 }
 
+_HIGHRESNET_BLOCKS = 12
+
+_OneOutput = (
+    VNet
+    | SegResNet
+    | ResidualUNet
+    | AttentionUNet
+    | BasicUNet
+    | HighResNet
+    | UNETR
+    | SwinUNETR
+    | DenseNet3d
+    | ResNet3d
+)
+
 
 def build_monai(
     config: MonaiNetwork, *, in_channels: int, num_classes: int, patch: Triple | None
@@ -75,20 +90,12 @@ def build_monai(
     net, parts = _build(config, in_channels=in_channels, num_classes=num_classes, patch=patch)
     adopt_layers(net, norm=config.norm)
     only = patch if isinstance(config, UNETR) else None
-    return MonaiAdapter(net, parts=parts, rule=patch_rule(config), patch=only)
+    deepest = _deepest(config)
+    return MonaiAdapter(net, parts=parts, deepest=deepest, rule=patch_rule(config), patch=only)
 
 
 def _build(
-    config: VNet
-    | SegResNet
-    | ResidualUNet
-    | AttentionUNet
-    | BasicUNet
-    | HighResNet
-    | UNETR
-    | SwinUNETR
-    | DenseNet3d
-    | ResNet3d,
+    config: _OneOutput,
     *,
     in_channels: int,
     num_classes: int,
@@ -143,6 +150,33 @@ def _build(
             ), DENSENET_PARTS
         case ResNet3d():
             return _resnet(config, in_channels=in_channels, num_classes=num_classes), RESNET_PARTS
+        case _:
+            assert_never(config)
+
+
+def _deepest(config: _OneOutput) -> str:
+    """Name of the module that ends the encoder."""
+    match config:
+        case VNet():
+            return "down_tr256"
+        case SegResNet():
+            return f"down_layers.{len(config.blocks_per_stage) - 1}"
+        case ResidualUNet():
+            return "model" + ".1.submodule" * (len(config.features) - 1)
+        case AttentionUNet():
+            return "model.1" + ".submodule.1" * (len(config.features) - 2) + ".submodule"
+        case BasicUNet():
+            return "down_4"
+        case HighResNet():
+            return f"blocks.{_HIGHRESNET_BLOCKS - 2}"
+        case UNETR():
+            return "vit.norm"
+        case SwinUNETR():
+            return "swinViT.layers4.0"
+        case DenseNet3d():
+            return "features"
+        case ResNet3d():
+            return "layer4"
         case _:
             assert_never(config)
 

@@ -6,8 +6,10 @@ from typing import get_args
 from fedvol.config.data import DataRequirement
 from fedvol.config.evaluation import Evaluation
 from fedvol.config.metrics import (
+    FEATURE_VARIANCE,
     PRETEXT_BODY_LOSS,
     PRETEXT_LOSS,
+    PRETEXT_TRIVIAL_LOSS,
     SegmentationMetric,
     metric_name,
 )
@@ -48,4 +50,5 @@ def selection_metrics(evaluation: Evaluation) -> tuple[SegmentationMetric, ...]:
 
 def pretext_metrics(stage: Pretrain) -> tuple[str, ...]:
     """What is measured on validation cases after each round of a pretrain stage."""
-    return (PRETEXT_LOSS, PRETEXT_BODY_LOSS) if stage.task.restores else (PRETEXT_LOSS,)
+    body = (PRETEXT_BODY_LOSS,) if stage.task.restores else ()
+    return (PRETEXT_LOSS, *body, PRETEXT_TRIVIAL_LOSS, FEATURE_VARIANCE)

@@ -136,6 +136,21 @@ _KNOWN = (
         meaning="The same over voxels of the body alone: what in some channel is above the lowest "
         "tenth of the patch's range. Air is easily restored, so the loss over all voxels flatters.",
     ),
+    _known(
+        "pretext_trivial_loss",
+        "pretext loss without looking",
+        decimals=3,
+        meaning="Loss of the best answer that does not look at the input, on the same patches: a "
+        "network that is not below it has learned nothing.",
+    ),
+    _known(
+        "feature_variance",
+        "feature variance",
+        decimals=3,
+        meaning="How far the encoder's features of different patches lie apart: their variance, "
+        "summed, once they are brought to length 1. 0 is a network that gives the same for "
+        "every patch; values of different networks are not comparable.",
+    ),
 )
 
 _WITHHELD = {

@@ -27,6 +27,7 @@ class _Stage:
     num_cases: str
     loss: Markup
     further: tuple[tuple[Markup, MetricInfo], ...]
+    trivial: str
     grid: Markup
     legend: tuple[tuple[Markup, str], ...]
 
@@ -146,6 +147,7 @@ def _stage(stage: StageResult, sites: Sequence[str]) -> _Stage:
             (charts.validation_chart(stage, sites=sites, metric=key), metric_info(key))
             for key in view.further_metrics(stage)
         ),
+        trivial=view.trivial_words(stage),
         grid=participation_grid(stage, sites=sites),
         legend=tuple(
             (legend_mark(state), wording.STATES.get(state, ("?", state))[1])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedvol.config import Study
-from fedvol.config.metrics import metric_name
+from fedvol.config.metrics import PRETEXT_TRIVIAL_LOSS, metric_name
 from fedvol.config.model_names import FEDERATED
 from fedvol.federation import TOOK_PART
 from fedvol.plan import class_names
@@ -139,7 +139,24 @@ def further_metrics(stage: StageResult) -> tuple[str, ...]:
     if not stage.is_pretraining:
         return ()
     keys = {key for item in stage.rounds for key in item.validation}
-    return metric_names(keys - {stage.select_by})
+    return metric_names(keys - {stage.select_by, PRETEXT_TRIVIAL_LOSS})
+
+
+def trivial_words(stage: StageResult) -> str:
+    """What the chosen round's pretext loss is beside that of an answer without looking."""
+    chosen = next((one for one in stage.rounds if one.index == stage.best_round), None)
+    stat = chosen.validation.get(stage.select_by) if chosen is not None else None
+    other = chosen.validation.get(PRETEXT_TRIVIAL_LOSS) if chosen is not None else None
+    if stat is None or other is None or stat.value is None or other.value is None:
+        return ""
+    info = metric_info(stage.select_by)
+    value = quantity(other.value, metric=info)
+    if stat.value < other.value:
+        return f"The best answer that does not look at the input has a loss of {value} there."
+    return (
+        f"It learned nothing: its loss is not below {value}, that of the best answer that does "
+        "not look at the input."
+    )
 
 
 def headline(result: Result) -> Headline | None:

@@ -17,6 +17,7 @@ from fedvol.plan import Plan, Taken, network_part, pretext_part
 from fedvol.server.clock import Clock
 from fedvol.server.health import ask_health, ask_the_absent, labels_may_come, require_labels
 from fedvol.server.judging import judge_release
+from fedvol.server.learning_checks import require_spread, tell_if_trivial
 from fedvol.server.pacing import Pacing, Unpaced
 from fedvol.server.release import put_pretrained, put_release
 from fedvol.server.round_engine import RoundEngine
@@ -86,6 +87,7 @@ class Coordinator:
 
         Raises:
             QuorumError: Too few sites, too often; the run has failed, with this reason.
+            FeaturesCollapsedError: A pretraining learns nothing; the run has failed, likewise.
             RunPausedError: It is paused, to be gone on with.
             RunStoppedError: It is stopped for good.
             PlanMismatchError: The record belongs to another plan.
@@ -227,7 +229,9 @@ class Coordinator:
         index = self._plan.study.finetune_index
         if self._plan.pretraining is not None:
             pretrain = self._stage(0)
-            pretrained = put_pretrained(pretrain, self._play_stage(link, pretrain, base=base))
+            best = self._play_stage(link, pretrain, base=base)
+            tell_if_trivial(pretrain, best)
+            pretrained = put_pretrained(pretrain, best)
             base = self._put_start(index, pretrained, taken=self._plan.pretraining.taken)
         finetune = self._stage(index)
         best = self._play_stage(link, finetune, base=base)
@@ -311,6 +315,7 @@ class Coordinator:
                     self._await_health(link)
                 continue
             abandoned = 0
+            require_spread(stage, up_to=index)
             assert played.aggregate is not None
             base = played.aggregate
             index += 1

@@ -1,91 +1,162 @@
 """`fedvol simulate --sweep`: what a researcher types, sees, loses and gets back."""
 
 import json
-import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny import fedvol_command, tiny_text
 
+from fedvol.cli.main import main
+from fedvol.errors import OutputFolderError, RunMismatchError, SweepFailedError
+
 SWEEP = """
 version = 1
 seeds = [0, 1]
-baseline = { pretraining = "scratch" }
-target = { share = 0.9, of = { labels = "all", pretraining = "scratch" } }
+baseline = { labels = "all" }
+target = { share = 0.9, of = { labels = "all" } }
 
 [axes.labels.few]
 data.few_labels = { subjects = 1 }
 
 [axes.labels.all]
-
-[axes.pretraining.scratch]
-
-[axes.pretraining.mae.stages.pretrain]
-task = { kind = "mae", block = 4 }
-strategy = { kind = "fedavg" }
-rounds = 1
-steps_per_round = 2
-training = { optimiser = { kind = "adamw", learning_rate = 5e-3 }, num_threads = 1 }
 """
+START_S = 120.0
 
 
-def sweep_command(folder: Path, *, data: Path, words: tuple[str, ...] = ()) -> list[str]:
-    """The command of a sweep in a folder."""
-    return fedvol_command(
-        "simulate",
-        folder / "study.toml",
-        "--sweep",
-        folder / "sweep.toml",
-        "--data",
-        data,
-        "--out",
-        folder / "out",
-        "--device",
-        "cpu",
-        *words,
-    )
+def sweep_words(folder: Path, *, data: Path) -> list[str]:
+    """The words of a sweep of the study in a folder."""
+    words = ("simulate", folder / "study.toml", "--sweep", folder / "sweep.toml", "--data", data)
+    return [*map(str, words), "--out", str(folder / "out"), "--device", "cpu", "--workers", "2"]
 
 
-def written(folder: Path, *, sweep: str = SWEEP) -> Path:
+def write_sweep(folder: Path, *, sweep: str = SWEEP, rounds: str = "rounds = 1") -> Path:
     """A folder with the tiny study and a sweep of it."""
     folder.mkdir(exist_ok=True)
-    (folder / "study.toml").write_text(tiny_text())
+    (folder / "study.toml").write_text(tiny_text(rounds=rounds))
     (folder / "sweep.toml").write_text(sweep)
     return folder
 
 
+def wait_for(is_there: Callable[[], bool]) -> None:
+    """Wait until something is there.
+
+    Raises:
+        TimeoutError: It did not come.
+    """
+    until = time.monotonic() + START_S
+    while not is_there():
+        if time.monotonic() > until:
+            raise TimeoutError
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
-def interrupted(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep whose process was killed after its first run, and that was resumed."""
-    folder = written(tmp_path_factory.mktemp("sweep"))
-    command = sweep_command(folder, data=tiny_data, words=("--workers", "2"))
-    with (folder / "log").open("w") as log:
-        killed = subprocess.Popen(command, stdout=log, stderr=log)
-        for _ in range(1200):
-            if "1/8" in (folder / "log").read_text() or killed.poll() is not None:
-                break
-            time.sleep(0.1)
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-    assert json.loads((folder / "out" / "sweep.json").read_text())["variants"]
-    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+def out(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep that was killed after its first run and resumed; `first` is what there was then."""
+    folder = write_sweep(tmp_path_factory.mktemp("sweep"))
+    command = fedvol_command(*sweep_words(folder, data=tiny_data))
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    results = folder / "out" / "runs"
+    wait_for(lambda: any(results.glob("*/*/result.json")) or killed.poll() is not None)
+    killed.kill()
+    killed.wait()
+    (folder / "first").write_text("".join(map(str, results.glob("*/*/result.json"))))
+    told = subprocess.run([*command, "--resume"], check=True, capture_output=True, text=True)
+    (folder / "told").write_text(told.stderr)
     return folder / "out"
 
 
 @pytest.fixture(scope="module")
-def result(interrupted: Path) -> dict[str, Any]:
-    return json.loads((interrupted / "sweep.json").read_text())
+def result(out: Path) -> dict[str, Any]:
+    return json.loads((out / "sweep.json").read_text())
 
 
-def test_every_variant_has_every_seed(result: dict[str, Any]) -> None:
+def test_every_variant_has_every_seed_after_a_kill(out: Path, result: dict[str, Any]) -> None:
+    assert (out.parent / "first").read_text()
+    assert "0 of 4 runs are finished" not in (out.parent / "told").read_text()
     assert {run["status"] for run in result["runs"]} == {"finished"}
-    assert [(*run["variant"].values(), run["seed"]) for run in result["runs"]] == [
-        (labels, pretraining, seed)
-        for seed in (0, 1)
-        for labels in ("few", "all")
-        for pretraining in ("scratch", "mae")
+    assert [(run["variant"]["labels"], run["seed"]) for run in result["runs"]] == [
+        ("few", 0),
+        ("all", 0),
+        ("few", 1),
+        ("all", 1),
     ]
-    assert [one["seeds"] for one in result["variants"]] == [2] * 4
+    assert [one["seeds"] for one in result["variants"]] == [2, 2]
+
+
+def test_the_runs_are_ordinary_simulations_with_their_seeds_and_labels(
+    out: Path, result: dict[str, Any]
+) -> None:
+    for run in result["runs"]:
+        told = json.loads((out / run["folder"] / "result.json").read_text())
+        assert told["seed"] == run["seed"]
+        assert told["evaluation"]["federated"]["overall"]["dice"]["value"] == run["value"]
+        subjects = {site["training_subjects"] for site in told["sites"].values()}
+        assert (subjects == {1}) == (run["variant"]["labels"] == "few")
+
+
+def test_a_variant_is_the_mean_of_its_seeds_and_is_compared_case_by_case(
+    result: dict[str, Any],
+) -> None:
+    few, every = result["variants"]
+    values = {
+        labels: [run["value"] for run in result["runs"] if run["variant"]["labels"] == labels]
+        for labels in ("few", "all")
+    }
+    assert few["stat"]["value"] == pytest.approx(sum(values["few"]) / 2)
+    assert (few["lowest"], few["highest"]) == (min(values["few"]), max(values["few"]))
+    each = [a - b for a, b in zip(values["few"], values["all"], strict=True)]
+    assert few["difference"]["value"] == pytest.approx(sum(each) / 2)
+    assert (few["difference"]["lowest"], few["difference"]["highest"]) == (min(each), max(each))
+    assert every["difference"] is None
+
+
+def test_the_pages_say_what_the_figures_are(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, table = (out / "sweep.html").read_text(), (out / "sweep.md").read_text()
+    for text in (page, table):
+        assert "the same for every row" in text
+        assert "gradient steps of each site" in text or "of each site" in text
+    for name in ("sweep.html", "sweep.md"):
+        (out / name).unlink()
+    assert main(["report", str(out)]) == 0
+    assert (out / "sweep.html").read_text() == page
+    assert (out / "sweep.md").read_text() == table
+    assert "sweep.html" in capsys.readouterr().err
+
+
+def test_a_finished_sweep_runs_nothing_again(tiny_data: Path, out: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/result.json")}
+    assert main([*sweep_words(out.parent, data=tiny_data), "--resume"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_sweep_is_not_begun_over_another(
+    tiny_data: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = sweep_words(out.parent, data=tiny_data)
+    assert main(words) == OutputFolderError.exit_status
+    assert "--resume" in capsys.readouterr().err
+    other = write_sweep(out.parent / "other", rounds="rounds = 2")
+    words[words.index("--out") + 1] = str(out)
+    words[1] = str(other / "study.toml")
+    assert main([*words, "--resume"]) == RunMismatchError.exit_status
+    assert "few/seed-0 was begun with another study" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_leaves_the_others_and_is_told(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = SWEEP.replace("seeds = [0, 1]", "seeds = [0]").replace(
+        "[axes.labels.all]", "[axes.labels.all]\nfederation.min_sites = 2"
+    )
+    folder = write_sweep(tmp_path / "s", sweep=sweep.replace("subjects = 1", "subjects = 0"))
+    assert main(sweep_words(folder, data=tiny_data)) == SweepFailedError.exit_status
+    assert "1 of 2 runs failed; few/seed-0: FV-" in capsys.readouterr().err
+    told = json.loads((folder / "out" / "sweep.json").read_text())
+    assert [run["status"] for run in told["runs"]] == ["failed", "finished"]
+    assert [one["variant"] for one in told["variants"]] == [{"labels": "all"}]
+    assert "failed" in (folder / "out" / "sweep.html").read_text()

@@ -142,6 +142,7 @@ def test_reference_names_every_key() -> None:
             "fedvol.config.site",
             "fedvol.config.server",
             "fedvol.config.name_map",
+            "fedvol.config.sweep",
         ) or section.__name__.startswith("_"):
             continue
         for name in section.model_fields:

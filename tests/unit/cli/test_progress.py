@@ -48,6 +48,11 @@ CLOSED_IN_WORDS = (
     "| about 3 min left for this model"
 )
 
+TRIVIAL_IN_WORDS = (
+    "the pretraining learned nothing: its loss 0.7500 is not below 0.5000, which needs no look at "
+    "the input"
+)
+
 
 def _live(events: list[tuple[str, dict[str, Json]]]) -> str:
     view = LiveProgress()
@@ -65,6 +70,7 @@ def test_plain_lines() -> None:
         for name, fields in [*EVENTS, CLOSED]:
             observer.event(name, **fields)
         observer.event("round.abandoned", stage=0, round=2, reason="1 of at least 2 sites")
+        observer.event("pretraining.trivial", stage=0, round=2, loss=0.75, trivial_loss=0.5)
         observer.event("site.silent", site="b", round=2)
         observer.event("site.refused", site="b", round=2, code="FV-1", title="x", detail="its own")
         observer.event("site.refused", site="c", round=0, code="FV-1", title="x", detail="")
@@ -78,6 +84,7 @@ def test_plain_lines() -> None:
         "b: took no part in round 1: FV-FED-004 training diverged",
         f"federated | {CLOSED_IN_WORDS}",
         "federated: round 2 abandoned: 1 of at least 2 sites",
+        f"federated: {TRIVIAL_IN_WORDS}",
         "b: no answer in round 2",
         "b: took no part in round 2: its own",
         "c: takes no part: FV-1 x",

@@ -1,70 +1,105 @@
-"""What a site says of a pretext network: losses over the batches of its validation cases."""
+"""What a site says of a pretext network: losses, and how far the features of patches lie apart."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import pytest
 import torch
 from pretraining import FUSION, pretrained_study
 from tiny import CPU
 from torch import nn
 
+from fedvol.client import pretext_judging
 from fedvol.client.cases import SiteCases
-from fedvol.client.judging import Judgement
-from fedvol.client.pretraining import judge_pretext
+from fedvol.client.pretext_judging import judge_pretext
 from fedvol.config import Study
-from fedvol.plan import Plan
+from fedvol.federation import MetricSums
 from fedvol.simulation.federate import make_plan
 from fedvol.ssl import initial_pretext_network
 from fedvol.types import SiteId
 
 SITE = SiteId("hospital_1")
 MAE = 'kind = "mae"\nblock = 4'
+ONE = "patches = { size = [16, 16, 16], batch_size = 1 }"
 
 
-def judged(
-    net: nn.Module, *, study: Study, cases: SiteCases, plan: Plan | None = None
-) -> Judgement:
+def network(study: Study) -> nn.Module:
+    assert study.pretrain is not None
+    return initial_pretext_network(study, study.pretrain)
+
+
+def judged(net: nn.Module, *, study: Study, cases: SiteCases) -> MetricSums:
     stage = study.pretrain
     assert stage is not None
-    found = plan or make_plan(study, sites=(SITE,))[0]
+    plan, _ = make_plan(study, sites=(SITE,))
     return judge_pretext(
         net,
         cases.validation,
         partners=(*cases.validation, *cases.train),
         site=SITE,
-        plan=found,
+        plan=plan,
         stage=stage,
-        resampling_key=found.digest,
+        resampling_key=plan.digest,
         device=CPU,
         on_case=lambda done, total: None,
         should_stop=lambda: False,
-    )
-
-
-class Air(nn.Module):
-    """Says of every voxel that it lies below the window."""
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
-        return (torch.full_like(x, -1.0),)
+    ).sums
 
 
 def test_air_restored_everywhere_is_a_small_loss_and_a_large_one_on_the_body(
     tiny_cases: Mapping[SiteId, SiteCases],
 ) -> None:
-    sums = judged(Air(), study=pretrained_study(task=MAE), cases=tiny_cases[SITE]).sums
-    assert sums.keys == ("pretext_loss", "pretext_body_loss")
+    study = pretrained_study(task=MAE)
+    net = network(study)
+    with torch.no_grad():
+        head = net.get_submodule("heads.0")
+        head.get_parameter("weight").zero_()
+        head.get_parameter("bias").fill_(-1.0)  # below the window
+    sums = judged(net, study=study, cases=tiny_cases[SITE])
     over_all, body = sums.stat("pretext_loss"), sums.stat("pretext_body_loss")
     assert over_all.n == body.n == len(tiny_cases[SITE].validation)
     assert over_all.value is not None
     assert body.value is not None
     assert body.value > over_all.value > 0
+    # One value for all voxels, and not the best one.
+    trivial = sums.stat("pretext_trivial_loss").value
+    assert trivial is not None
+    assert over_all.value > trivial > 0
 
 
 def test_a_task_that_restores_nothing_has_no_loss_on_the_body(
     tiny_cases: Mapping[SiteId, SiteCases],
 ) -> None:
     study = pretrained_study(task=FUSION)
-    stage = study.pretrain
-    assert stage is not None
-    net = initial_pretext_network(study, stage)
-    sums = judged(net, study=study, cases=tiny_cases[SITE]).sums
-    assert sums.keys == ("pretext_loss",)
+    sums = judged(network(study), study=study, cases=tiny_cases[SITE])
+    assert sums.keys == ("pretext_loss", "pretext_trivial_loss", "feature_variance")
+
+
+def test_a_dead_network_has_no_feature_variance_and_an_untrained_one_has(
+    tiny_cases: Mapping[SiteId, SiteCases],
+) -> None:
+    study = pretrained_study(task=MAE)
+    net = network(study)
+    before = judged(net, study=study, cases=tiny_cases[SITE]).stat("feature_variance")
+    assert before.value is not None
+    assert 0.01 < before.value < 1
+    with torch.no_grad():
+        for tensor in net.parameters():
+            tensor.zero_()
+    after = judged(net, study=study, cases=tiny_cases[SITE]).stat("feature_variance")
+    assert (after.value, after.n) == (0.0, before.n)
+
+
+def test_one_patch_alone_has_no_feature_variance(
+    tiny_cases: Mapping[SiteId, SiteCases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a site with one volume of the patch's size would look collapsed."""
+    everything = tiny_cases[SITE]
+    lone = replace(everything, validation=everything.validation[:1])
+    study = pretrained_study(task=MAE, keys=ONE)
+    net = network(study)
+    assert judged(net, study=study, cases=lone).stat("feature_variance").value is not None
+    monkeypatch.setattr(pretext_judging, "BATCHES_PER_CASE", 1)
+    found = judged(net, study=study, cases=lone)
+    assert found.stat("pretext_loss").n == 1
+    assert (found.stat("feature_variance").n, found.stat("feature_variance").undefined) == (0, 1)

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from fedvol.config.metrics import METRICS, PRETEXT_BODY_LOSS, PRETEXT_LOSS, SegmentationMetric
+from fedvol.config.metrics import METRICS, SegmentationMetric
 from fedvol.federation import is_better
 from fedvol.report.figures import metric_info
 from fedvol.types import CaseId, SubjectId
@@ -18,7 +18,9 @@ NAMES = get_args(SegmentationMetric)
 
 
 def test_every_metric_of_a_study_is_described() -> None:
-    assert set(METRICS) == {*NAMES, PRETEXT_LOSS, PRETEXT_BODY_LOSS}
+    pretraining = {name for name in METRICS if name.startswith("pretext_")} | {"feature_variance"}
+    assert set(METRICS) == {*NAMES, *pretraining}
+    assert all(metric_info(name).better != "unknown" for name in METRICS)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -346,3 +346,47 @@ def test_planned_values_stand_beside_their_reasons(plan, whole_document):
     assert HOSTILE in words
     assert "<script>alert" not in found
     assert "Planned values" not in Page(render(whole_document(plan), plan)).text
+
+
+def pretraining(loss, **others):
+    """A pretrain stage of one round."""
+
+    def stat(value):
+        return {"value": value, "n": 9, "low": None, "high": None, "undefined": 0}
+
+    figures = {"pretext_loss": loss, **others}
+    return {
+        "name": "pretrain",
+        "kind": "mae",
+        "strategy": "fedavg",
+        "select_by": "pretext_loss",
+        "best_round": 1,
+        "rounds": [
+            {
+                "index": 1,
+                "started_s": 0.0,
+                "seconds": 1.0,
+                "sites": {},
+                "validation": {key: stat(value) for key, value in figures.items()},
+            }
+        ],
+    }
+
+
+def test_a_pretraining_shows_every_figure_and_what_it_is_to_be_compared_with(document):
+    told = {"pretext_trivial_loss": 0.5, "pretext_body_loss": 0.75, "feature_variance": 0.125}
+    document["stages"].insert(0, pretraining(0.25, **told))
+    page = Page(render(document)).text
+    assert "answer that does not look at the input has a loss of 0.500 there" in page
+    assert "learned nothing" not in page.split("pretext loss on the body")[0]
+    for words in ("pretext loss on the body 0.750", "feature variance 0.125"):
+        assert words in page  # in the round log
+    for title in ("pretext loss on the body (no unit)", "feature variance (0 to 1)"):
+        assert f"Validation {title} after each round" in page
+    assert "without looking" not in page  # the same in every round: no curve
+
+
+def test_a_pretraining_that_is_no_better_than_a_constant_says_so(document):
+    document["stages"].insert(0, pretraining(0.5, pretext_trivial_loss=0.5))
+    page = Page(render(document)).text
+    assert "It learned nothing: its loss is not below 0.500" in page

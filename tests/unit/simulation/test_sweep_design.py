@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+from tiny import tiny_text
+
+from fedvol.config.loading import parse_open_study
+from fedvol.config.sweep import parse_sweep
+from fedvol.errors import StudyError, SweepError
+from fedvol.simulation.sweep.design import SweepRun, steps, sweep_runs
+
+HEAD = "version = 1\nseeds = [4, 5]\n"
+PRETRAIN = """
+[axes.pretraining.mae.stages.pretrain]
+task = { kind = "mae", block = 4 }
+strategy = { kind = "fedavg" }
+rounds = 2
+steps_per_round = 3
+training = { optimiser = { kind = "adamw", learning_rate = 5e-3 }, num_threads = 1 }
+[axes.pretraining.scratch]
+"""
+LABELS = """
+[axes.labels.few]
+data.few_labels = { subjects = 1 }
+[axes.labels.all]
+"""
+
+
+def runs_of(axes: str, *, head: str = HEAD) -> tuple[SweepRun, ...]:
+    """The runs of a sweep of the tiny study."""
+    return sweep_runs(parse_sweep(head + axes, where="s"), tiny_text(), where=Path("tiny.toml"))
+
+
+def test_each_variant_with_each_seed_is_a_study_of_its_own() -> None:
+    runs = runs_of(LABELS + PRETRAIN)
+    assert [run.name for run in runs] == [
+        f"{labels}/{pretraining}/seed-{seed}"
+        for seed in (4, 5)
+        for labels in ("few", "all")
+        for pretraining in ("mae", "scratch")
+    ]
+    for run in runs:
+        assert parse_open_study(run.text, where=run.name) == run.study
+        assert run.study.seed == run.seed
+        few = run.study.data.few_labels
+        assert (few.seed if few else None) == (run.seed if "few" in run.name else None)
+        assert (run.study.pretrain is not None) == ("mae" in run.name)
+
+
+def test_the_seed_of_scratch_is_the_study_as_written_with_that_seed() -> None:
+    plain = parse_open_study(tiny_text(), where="tiny.toml").model_copy(update={"seed": 5})
+    assert next(r for r in runs_of(PRETRAIN) if r.name == "scratch/seed-5").study == plain
+
+
+def test_steps_of_pretraining_are_apart() -> None:
+    mae, scratch = runs_of(PRETRAIN)[:2]
+    assert [steps(run.study, pretraining=True) for run in (mae, scratch)] == [6, 0]
+    assert [steps(run.study, pretraining=False) for run in (mae, scratch)] == [9, 9]
+
+
+def test_variants_with_other_budgets_cannot_be_compared() -> None:
+    axes = "[axes.rounds.three]\n[axes.rounds.two]\nstages.finetune.rounds = 2\n"
+    with pytest.raises(SweepError, match="three has 9, two has 6"):
+        runs_of(axes)
+    with pytest.raises(SweepError, match="mae has 15, scratch has 9"):
+        runs_of(PRETRAIN, head=f'{HEAD}equal = "all"\n')
+
+
+def test_a_metric_that_is_not_reported_and_other_test_cases_are_told() -> None:
+    with pytest.raises(SweepError, match="does not report assd_mm"):
+        runs_of(LABELS, head=f'{HEAD}metric = "assd_mm"\n')
+    axes = "[axes.fold.zero]\n[axes.fold.one]\ndata.split = { test = 1, validation = 0 }\n"
+    with pytest.raises(SweepError, match="not judged on the same test cases"):
+        runs_of(axes)
+
+
+def test_a_variant_that_is_no_study_is_named() -> None:
+    axes = "[axes.patch.whole]\n[axes.patch.odd]\npatches.size = [15, 16, 16]\n"
+    with pytest.raises(StudyError, match=r"tiny\.toml, variant odd"):
+        runs_of(axes)
+    axes = "[axes.patch.whole]\n[axes.patch.odd]\npatchs.size = [16, 16, 16]\n"
+    with pytest.raises(StudyError, match="Did you mean patches"):
+        runs_of(axes)

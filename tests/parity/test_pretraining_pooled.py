@@ -41,7 +41,7 @@ class Setting:
 
 SETTINGS = {
     "volume_fusion": Setting(task="boxes = [4, 8]", rounds=8),
-    "mae": Setting(task="block = 8"),
+    "mae": Setting(task="block = 8", rounds=20),
     "models_genesis": Setting(task="", side=20, rounds=30),
     "s3d": Setting(task="block = 8", rounds=40),
     "mae_vit": Setting(task="decoder_width = 32", side=32, network=UNETR, rounds=30),

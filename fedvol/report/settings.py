@@ -101,7 +101,8 @@ def _start(start: strategy.Start | None) -> str:
     if start.frozen == "encoder":
         words.append("which stays as it is" if start.parts == "encoder" else "encoder frozen")
     if start.heads_first_rounds:
-        words.append(f"heads alone in the first {count(start.heads_first_rounds, 'round')}")
+        first = start.heads_first_rounds
+        words.append(f"heads alone in the first {'round' if first == 1 else f'{first} rounds'}")
     return f", {', '.join(words)}"
 
 

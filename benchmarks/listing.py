@@ -9,6 +9,7 @@ Name = Literal[
     "train_step_ratio",
     "gpu_step_ratio",
     "patches_ratio",
+    "ssl_transform_share",
     "surface_metrics_speedup",
     "evaluation_ratio",
     "server_memory_ratio",
@@ -32,6 +33,8 @@ def run(name: Name, *, size: Size) -> Iterator[Measurement | Skipped]:
             return
         case "patches_ratio":
             from benchmarks import patches_ratio as benchmark
+        case "ssl_transform_share":
+            from benchmarks import ssl_transform_share as benchmark
         case "surface_metrics_speedup":
             from benchmarks import surface_metrics_speedup as benchmark
         case "evaluation_ratio":

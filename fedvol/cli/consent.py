@@ -70,7 +70,7 @@ def show(
     proposal: ProposalArgument,
     folder: SiteFolderOption = HERE,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time three training steps on this machine.")
+        bool, typer.Option("--measure", help="Time three training steps of each stage here.")
     ] = False,
     data: Annotated[str | None, typer.Option(help="Data source, where several fit.")] = None,
     as_json: AsJson = False,
@@ -83,12 +83,12 @@ def show(
 
     with _answering(folder) as answering:
         record, proposed = answering.find(proposal)
-        config, step_s = answering.folder.config(), None
+        config, steps_s = answering.folder.config(), None
         if measure and proposed.plan is not None:
             from fedvol.client.step_time import seconds_per_step
 
-            step_s = seconds_per_step(proposed.plan, device=config.resources.device)
-        said = explain(proposed, config, step_s=step_s, source=data)
+            steps_s = seconds_per_step(proposed.plan, device=config.resources.device)
+        said = explain(proposed, config, steps_s=steps_s, source=data)
         answers = answering.store.consents(record.id)
     say("\n".join(said.lines))
     for answer in answers:
@@ -135,7 +135,7 @@ def approve(
     with _answering(folder) as answering:
         record, proposed = answering.find(proposal)
         if not yes:
-            shown = explain(proposed, answering.folder.config(), step_s=None, source=data)
+            shown = explain(proposed, answering.folder.config(), steps_s=None, source=data)
             say("\n".join(shown.lines))
             ask_yes(f"Approve {record.id}?", command="fedvol consent approve")
         answer = answering.approve(

@@ -25,6 +25,7 @@ _LASTING = frozenset(
         "round.abandoned",
         "site.refused",
         "site.silent",
+        "site.too_small",
         "site.absent",
     }
 )
@@ -124,6 +125,10 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
             return f"{site}: {_no_part(fields)}: {detail}"
         case "site.silent":
             return f"{site}: no answer" + (f" in {where}" if fields.get("round") else "")
+        case "site.too_small":
+            few, total = whole(fields, "cases"), whole(fields, "total")
+            patch, task = text(fields, "patch"), text(fields, "task")
+            return f"{site}: {few} of {total} cases left out: {task} wants {patch} voxels or more"
         case "site.absent":
             return f"{site}: takes no part: {text(fields, 'reason')}"
         case "model.evaluating" if is_last:

@@ -1,5 +1,6 @@
 """`SiteAgent`: answers the server's questions with this site's cases, policy and audit log."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import fedvol
@@ -74,7 +75,7 @@ class SiteAgent:
             observer=observer,
         )
         work = LabelledWork(self._run)
-        self._pretrain = PretrainAnswers(self._run)
+        self._pretrain = PretrainAnswers(self._run, floor=policy.floor)
         self._finetune = FinetuneAnswers(self._run, work=work)
         self._personal = PersonalAnswers(self._run, work=work)
         self._judging = JudgingAnswers(self._run, personal=self._personal)
@@ -103,7 +104,8 @@ class SiteAgent:
         run = self._run
         match request.action:
             case Action.HEALTH:
-                return run.releaser.health(request, self._health(), behind=run.cases.subjects)
+                behind = replace(run.cases.subjects, pretraining=self._pretrain.num_subjects)
+                return run.releaser.health(request, self._health(), behind=behind)
             case Action.FINGERPRINT:
                 raise ReleaseRefusedError(
                     f"site {run.site}",

@@ -1,36 +1,64 @@
 """What a site answers in a pretrain stage: updates, and what a model is worth there."""
 
 import time
+from dataclasses import replace
 
 from fedvol.client.local_training import SiteWork, train_round
 from fedvol.client.pretext_judging import judge_pretext
-from fedvol.client.pretraining import pretext_source
+from fedvol.client.pretraining import fitting, pretext_source
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
+from fedvol.errors import NoCasesError
 from fedvol.federation import Action, Request
 from fedvol.privacy import Contribution
-from fedvol.ssl import build_pretext
+from fedvol.privacy.floors import is_small
+from fedvol.ssl import build_pretext, pretext_patch
 
 
 class PretrainAnswers:
     """Pretrains and judges on a site's cases, labelled or not.
 
+    Cases that the task cannot use are told of once, at the site.
+
     Args:
         run: The site's side of the run.
+        floor: Cases of fewer subjects are not told of, unlabelled ones of fewer left aside.
     """
 
-    def __init__(self, run: SiteRun) -> None:
-        self._run = run
+    def __init__(self, run: SiteRun, *, floor: int) -> None:
+        self._run, self._floor = run, floor
+        cases, study = run.cases, run.plan.study
+        self._cases = replace(
+            cases,
+            train=fitting(cases.train, study),
+            validation=fitting(cases.validation, study),
+            unlabelled=fitting(cases.unlabelled, study),
+            unlabelled_validation=fitting(cases.unlabelled_validation, study),
+        ).without_few_unlabelled(floor=floor)
+        self._num_too_small = len(cases.pretrain) - len(fitting(cases.pretrain, study))
+        if self._num_too_small:
+            run.observer.event(
+                "site.too_small",
+                site=run.site,
+                cases=self._num_too_small,
+                total=len(cases.pretrain),
+                **self._asked(),
+            )
         self._sources: dict[int, UnlabelledSource] = {}
 
     @property
     def num_cases(self) -> int:
-        """Cases to pretrain on; 0 where nothing is pretrained, or they are too few for the task."""
-        stage, count = self._run.plan.study.pretrain, len(self._run.cases.pretrain)
+        """Cases to pretrain on; 0 where nothing is, or they are too few for task or floors."""
+        stage, count = self._run.plan.study.pretrain, len(self._cases.pretrain)
         if stage is None or (stage.task.needs_pairs and count == 1):
             return 0
-        return count
+        return 0 if is_small(self.num_subjects, floor=self._floor) else count
+
+    @property
+    def num_subjects(self) -> int:
+        """Subjects behind the cases to pretrain on; they stay at the site."""
+        return self._cases.subjects.pretraining
 
     def pretrain(self, request: Request) -> Contribution:
         """One round of pretraining.
@@ -46,8 +74,16 @@ class PretrainAnswers:
         stage = run.plan.study.stages[request.stage]
         if not isinstance(stage, Pretrain):
             raise run.not_this_stage(request, "pretrains nothing")
-        cases = run.cases.pretrain
-        run.releaser.require_cohort(run.cases.subjects.pretraining)
+        if self._num_too_small and self._num_too_small == len(run.cases.pretrain):
+            asked = self._asked()
+            raise NoCasesError(
+                f"site {run.site}",
+                f"every case is smaller than the patch of {asked['patch']} voxels, and "
+                f"{asked['task']} takes no padding",
+                "Sit the pretraining out, or propose a smaller patch or another pretext task.",
+            )
+        cases = self._cases.pretrain
+        run.releaser.require_cohort(self._cases.subjects.pretraining)
         if request.stage not in self._sources:
             self._sources[request.stage] = pretext_source(
                 run.plan, request.stage, cases, site=run.site, device=run.network.device
@@ -83,8 +119,8 @@ class PretrainAnswers:
         deadline_s = time.monotonic() + request.limit_s
         judged = judge_pretext(
             run.network.of(stage),
-            run.cases.pretrain_validation,
-            partners=(*run.cases.pretrain_validation, *run.cases.pretrain),
+            self._cases.pretrain_validation,
+            partners=(*self._cases.pretrain_validation, *self._cases.pretrain),
             site=run.site,
             plan=run.plan,
             stage=stage,
@@ -94,3 +130,12 @@ class PretrainAnswers:
             should_stop=lambda: time.monotonic() > deadline_s,
         )
         return run.releaser.evaluation(request, judged.sums, judged.report, behind=judged.behind)
+
+    def _asked(self) -> dict[str, str]:
+        """The task, and the voxels of its patch."""
+        study, stage = self._run.plan.study, self._run.plan.study.pretrain
+        assert stage is not None
+        return {
+            "task": stage.task.kind,
+            "patch": "x".join(map(str, pretext_patch(study, stage))),
+        }

@@ -5,11 +5,29 @@ from collections.abc import Sequence
 import torch
 
 from fedvol.client.cases import SiteCase
+from fedvol.config import Study
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
 from fedvol.plan import Plan
 from fedvol.ssl import pretext_batch_size, pretext_patch
 from fedvol.types import SiteId
+
+
+def fitting(cases: Sequence[SiteCase], study: Study) -> tuple[SiteCase, ...]:
+    """The cases that a study's pretraining can take patches from.
+
+    All, but for tasks to which padding would tell the answer (`needs_whole_patches`): these leave
+    out what is smaller than the patch.
+    """
+    stage = study.pretrain
+    if stage is None or not stage.task.needs_whole_patches:
+        return tuple(cases)
+    patch = pretext_patch(study, stage)
+    return tuple(
+        case
+        for case in cases
+        if all(side >= length for side, length in zip(case.stored.shape, patch, strict=True))
+    )
 
 
 def pretext_source(

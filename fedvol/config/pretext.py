@@ -1,8 +1,10 @@
 """Pretext tasks: what is learned from unlabelled volumes.
 
-Each class says whether its task trains the decoder too (`trains_decoder`), or the encoder alone,
-whether each patch comes with a partner from another case (`needs_pairs`), so that a site needs two,
-and whether intensities are what is restored (`restores`), so that air can be told from the body.
+Each class says whether its task trains the decoder too (`trains_decoder`), or the encoder alone;
+whether each patch comes with a partner from another case (`needs_pairs`), so that a site needs two;
+whether a patch must lie in its volume whole (`needs_whole_patches`), because padding would tell the
+answer; and whether intensities are what is restored (`restores`), so that air can be told from the
+body.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -24,6 +26,7 @@ class VolumeFusion(Section):
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = True
+    needs_whole_patches: ClassVar[bool] = False
     restores: ClassVar[bool] = False
     kind: Literal["volume_fusion"]
     levels: Annotated[int, Field(ge=1, le=16)] = 4
@@ -48,6 +51,7 @@ class ModelsGenesis(Section):
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = False
+    needs_whole_patches: ClassVar[bool] = False
     restores: ClassVar[bool] = True
     kind: Literal["models_genesis"]
     flip_probability: Share = 0.4
@@ -71,6 +75,7 @@ class MaskedAutoencoder(Section):
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = False
+    needs_whole_patches: ClassVar[bool] = False
     restores: ClassVar[bool] = True
     kind: Literal["mae"]
     mask_ratio: Positive = 0.75
@@ -87,6 +92,7 @@ class MaskedTokens(Section):
 
     trains_decoder: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    needs_whole_patches: ClassVar[bool] = False
     restores: ClassVar[bool] = True
     kind: Literal["mae_vit"]
     mask_ratio: Positive = 0.75
@@ -102,6 +108,7 @@ class SparkMAE(Section):
 
     trains_decoder: ClassVar[bool] = True
     needs_pairs: ClassVar[bool] = False
+    needs_whole_patches: ClassVar[bool] = False
     restores: ClassVar[bool] = True
     kind: Literal["s3d"]
     mask_ratio: Positive = 0.75
@@ -113,11 +120,13 @@ class SparkMAE(Section):
 class VoCo(Section):
     """Say how far a random crop overlaps each crop of a grid (Wu et al. 2024).
 
-    The patch is the field of view: it is divided into the grid's base crops.
+    The patch is the field of view: it is divided into the grid's base crops. Cases smaller than it
+    are left out.
     """
 
     trains_decoder: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    needs_whole_patches: ClassVar[bool] = True
     restores: ClassVar[bool] = False
     kind: Literal["voco"]
     grid: tuple[
@@ -136,11 +145,12 @@ class RotationPrediction(Section):
     """Say by how many quarter turns a patch was rotated (Gidaris et al. 2018, in 3D).
 
     Axes that change places have the same number of voxels and the same spacing, and none is
-    mirrored in augmentation.
+    mirrored in augmentation. Cases smaller than the patch are left out.
     """
 
     trains_decoder: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    needs_whole_patches: ClassVar[bool] = True
     restores: ClassVar[bool] = False
     kind: Literal["rotation"]
     axis: Axis | None = None

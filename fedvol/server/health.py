@@ -1,6 +1,6 @@
 """Which sites would train now: asked before a run begins, and again of those that were away."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fedvol.errors import PlanMismatchError, QuorumError
 from fedvol.federation import Action, HealthReport, Link, Reply, Request, check_health
@@ -39,6 +39,40 @@ def ask_health(
             "Mend the sites and resume, or begin a new run with a lower federation.min_sites.",
         )
     return health
+
+
+def require_labels(health: Mapping[SiteId, HealthReport], *, run: RunId, plan: Plan) -> None:
+    """Refuse to pretrain for a finetuning that too few sites could take part in.
+
+    A site with fewer labelled subjects than its floors tells of none.
+
+    Args:
+        health: What each healthy site says of its data.
+        run: The run.
+        plan: Its plan.
+
+    Raises:
+        QuorumError: The plan pretrains, and fewer sites than the study's minimum have labelled
+            training cases.
+    """
+    minimum = plan.study.federation.min_sites
+    labelled = _labelled(health)
+    if plan.study.pretrain is None or len(labelled) >= minimum:
+        return
+    without = sorted(health.keys() - set(labelled))
+    raise QuorumError(
+        f"run {run}",
+        f"{len(labelled)} of at least {minimum} sites could finetune what is pretrained (told of "
+        f"no labelled training case: {', '.join(without)})",
+        "Label cases at more sites and resume, or begin a new run with a lower "
+        "federation.min_sites.",
+    )
+
+
+def labels_may_come(health: Mapping[SiteId, HealthReport], *, plan: Plan) -> bool:
+    """Whether labels are not what a plan lacks, or sites that did not answer could have enough."""
+    could = len(_labelled(health)) + len(plan.sites) - len(health)
+    return plan.study.pretrain is None or could >= plan.study.federation.min_sites
 
 
 def ask_the_absent(
@@ -98,6 +132,10 @@ def _ask(
     for site, reason in sorted(absent.items()):
         observer.event("site.absent", site=site, reason=reason)
     return dict(sorted(health.items())), absent | refused
+
+
+def _labelled(health: Mapping[SiteId, HealthReport]) -> list[SiteId]:
+    return [site for site, report in health.items() if report.training_cases]
 
 
 def _healthy(reply: Reply, request: Request, *, plan: Plan) -> HealthReport:

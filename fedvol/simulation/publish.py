@@ -154,7 +154,11 @@ def build_result(
 
 def _released(session: Session) -> str:
     norms = ", norm layers once at the end" if session.has_local_tensors else ""
-    is_scaffold = isinstance(session.study.finetune.strategy, Scaffold)
+    is_scaffold = any(
+        isinstance(stage.strategy, Scaffold)
+        for stage in session.study.stages
+        if not isinstance(stage, Personalise)
+    )
     control = ", control variates (mean gradients)" if is_scaffold else ""
     personal = ", mean losses of personal models" if session.study.personalise else ""
     is_planned = session.plan.planning is not None

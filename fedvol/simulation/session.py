@@ -11,6 +11,7 @@ from fedvol.client.agent_spec import AgentSpec, open_agent
 from fedvol.client.cases import SiteCases, open_cases
 from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.prepare import PreparedSite, prepare_sites
+from fedvol.client.pretraining import fitting
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, model_names
 from fedvol.data.layout import has_subjects
 from fedvol.errors import UsageError
@@ -104,21 +105,25 @@ class Session:
         """Refuse a model of each site alone where one of them could not pretrain.
 
         Raises:
-            UsageError: A site has a single case, and the pretext task blends two.
+            UsageError: A site has a single case, and the pretext task blends two; or none as large
+                as a patch that has to be whole.
         """
         unable = [site for site in self.training_sites if not self.can_pretrain(self.cases[site])]
         if self.study.pretrain is not None and unable:
+            task = self.study.pretrain.task
+            needed = "two cases" if task.needs_pairs else "a case as large as its patch"
             raise UsageError(
                 "--baselines",
-                f"{', '.join(unable)} cannot pretrain alone by {self.study.pretrain.task.kind}, "
-                "which needs two cases",
+                f"{', '.join(unable)} cannot pretrain alone by {task.kind}, which needs {needed}",
                 "Leave out local and ensemble, or choose another pretext task.",
             )
 
     def can_pretrain(self, cases: SiteCases) -> bool:
         """Whether there is a pretrain stage, and whoever has these cases takes part in it."""
         stage = self.study.pretrain
-        return stage is not None and len(cases.pretrain) >= (2 if stage.task.needs_pairs else 1)
+        if stage is None:
+            return False
+        return len(fitting(cases.pretrain, self.study)) >= (2 if stage.task.needs_pairs else 1)
 
     def blobs(self, run: RunId) -> BlobStore:
         """A run's weights."""

@@ -1,5 +1,6 @@
 """How much a run computes and carries at one site, from its plan alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,17 @@ class RunTraffic:
     def steps(self) -> int:
         """Local gradient steps of the whole run."""
         return sum(stage.rounds * stage.steps for stage in self.stages)
+
+    def seconds(self, steps_s: Sequence[float]) -> float:
+        """Seconds of training in the whole run.
+
+        Args:
+            steps_s: Seconds of one gradient step of each stage.
+        """
+        return sum(
+            stage.rounds * stage.steps * step_s
+            for stage, step_s in zip(self.stages, steps_s, strict=True)
+        )
 
 
 def run_traffic(plan: Plan) -> RunTraffic:

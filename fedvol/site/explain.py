@@ -40,14 +40,19 @@ class Explanation:
 
 
 def explain(
-    proposed: Proposed, config: SiteConfig, *, step_s: float | None, source: str | None = None
+    proposed: Proposed,
+    config: SiteConfig,
+    *,
+    steps_s: Sequence[float] | None,
+    source: str | None = None,
 ) -> Explanation:
     """Say in plain language what a proposal asks for.
 
     Args:
         proposed: The proposal.
         config: The site's own file.
-        step_s: Seconds of one gradient step, as measured on this machine; None: not measured.
+        steps_s: Seconds of one gradient step of each stage, as measured on this machine; None: not
+            measured.
         source: The data source that a person chose; None: the one that fits.
     """
     study = proposed.study
@@ -73,11 +78,11 @@ def explain(
     ]
     plan = proposed.plan
     traffic = run_traffic(plan) if plan is not None else None
-    hours = None if traffic is None or step_s is None else traffic.steps * step_s / 3600
+    hours = None if traffic is None or steps_s is None else traffic.seconds(steps_s) / 3600
     if plan is None or traffic is None:
         lines += _fingerprint_lines(config)
     else:
-        lines += _run_lines(plan, traffic, config, hours=hours, step_s=step_s)
+        lines += _run_lines(plan, traffic, config, hours=hours, steps_s=steps_s)
     lines += ["", *_policy_lines(against)]
     return Explanation(
         lines=tuple(lines),
@@ -115,7 +120,7 @@ def _run_lines(
     config: SiteConfig,
     *,
     hours: float | None,
-    step_s: float | None,
+    steps_s: Sequence[float] | None,
 ) -> list[str]:
     policy = config.policy
     evaluation = plan.study.evaluation
@@ -153,7 +158,7 @@ def _run_lines(
             if policy.max_update_norm is not None
             else "The norm of an update is not bounded (policy.max_update_norm)."
         ),
-        f"Computing time on this {config.resources.device}: {_time_words(traffic, hours, step_s)}",
+        f"Computing time on this {config.resources.device}: {_time_words(traffic, hours, steps_s)}",
     ]
     if any(isinstance(stage, Personalise) for stage in plan.study.stages):
         lines.append("A personalise stage trains a model for this site alone; it never leaves.")
@@ -165,12 +170,16 @@ def _stage_words(stage: StageTraffic) -> str:
     return f"{stage.kind}: {stage.rounds} rounds of {stage.steps} training steps each{cases}."
 
 
-def _time_words(traffic: RunTraffic, hours: float | None, step_s: float | None) -> str:
-    if hours is None or step_s is None:
+def _time_words(traffic: RunTraffic, hours: float | None, steps_s: Sequence[float] | None) -> str:
+    if hours is None or steps_s is None:
         return f"not known; {traffic.steps} steps. Measure one here: fedvol consent show --measure"
+    each = ", ".join(
+        f"{stage.rounds * stage.steps} steps of {step_s:.2f} s ({stage.kind})"
+        for stage, step_s in zip(traffic.stages, steps_s, strict=True)
+    )
     return (
-        f"about {hours:.1f} hours for training: {traffic.steps} steps of {step_s:.2f} s, measured "
-        "here on random patches; judging comes on top."
+        f"about {hours:.1f} hours for training: {each}, measured here on random patches; judging "
+        "comes on top."
     )
 
 

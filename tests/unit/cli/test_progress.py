@@ -75,6 +75,7 @@ def test_plain_lines() -> None:
         observer.event("site.refused", site="b", round=2, code="FV-1", title="x", detail="its own")
         observer.event("site.refused", site="c", round=0, code="FV-1", title="x", detail="")
         observer.event("site.absent", site="d", reason="silent")
+        observer.event("site.too_small", site="d", cases=2, total=9, task="voco", patch="96x96x64")
         observer.event("model.evaluating", model="pooled", site="a", done=3, total=3)
         observer.event("run.finished", name="federated", status="finished")
         observer.event("something.new", anything=1)
@@ -89,6 +90,7 @@ def test_plain_lines() -> None:
         "b: took no part in round 2: its own",
         "c: takes no part: FV-1 x",
         "d: takes no part: silent",
+        "d: 2 of 9 cases left out: voco wants 96x96x64 voxels or more",
         "pooled: judged at a, 3 cases",
         "federated: finished",
     ]

@@ -1,0 +1,39 @@
+import pytest
+from pretraining import pretrained_study
+
+from fedvol.report.settings import stage_words
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("", "pretrain by volume_fusion, FedAvg"),
+        ('exchange = "all_but_norms"', "norm layers stay at their site"),
+        ('exchange = "all_but_heads"', "heads stay at their site"),
+        ('exchange = "encoder"', "stem and encoder alone travel"),
+    ],
+)
+def test_what_of_a_pretraining_travels_is_said(keys: str, words: str) -> None:
+    stage = pretrained_study(keys=keys).pretrain
+    assert stage is not None
+    assert words in stage_words(stage)
+    assert ("travel" in stage_words(stage)) == ("travel" in words)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ('parts = "whole"', "from the pretrained network,"),
+        ('parts = "encoder"', "from the pretrained encoder,"),
+        ('parts = "encoder"\nfrozen = "encoder"', "encoder, which stays as it is,"),
+        ('frozen = "encoder"', "network, encoder frozen,"),
+        ("heads_first_rounds = 1", "heads alone in the first round,"),
+        ("heads_first_rounds = 2", "heads alone in the first 2 rounds,"),
+    ],
+)
+def test_how_finetuning_starts_is_said(start: str, words: str) -> None:
+    assert words in stage_words(pretrained_study(start=start).finetune)
+
+
+def test_nothing_is_said_of_a_start_that_is_not_there() -> None:
+    assert "pretrained" not in stage_words(pretrained_study().finetune)

@@ -17,6 +17,7 @@ from fedvol.cli import (
     audit,
     consent,
     data,
+    model,
     root,
     run,
     server,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(audit.app, name="audit")
+app.add_typer(model.app, name="model")
 app.add_typer(root.app, name="root")
 app.add_typer(server.app, name="server")
 app.add_typer(site_admin.app, name="site-admin")

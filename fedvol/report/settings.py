@@ -107,7 +107,9 @@ def _start(start: strategy.Start | None) -> str:
     if start is None:
         return ""
     words = [f"from the pretrained {'encoder' if start.parts == 'encoder' else 'network'}"]
-    if start.frozen == "encoder":
+    if start.frozen == "all_but_heads":
+        words.append("the heads alone learn")
+    elif start.frozen == "encoder":
         words.append("which stays as it is" if start.parts == "encoder" else "encoder frozen")
     if start.heads_first_rounds:
         first = start.heads_first_rounds

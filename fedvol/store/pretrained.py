@@ -1,5 +1,6 @@
 """Pretrained weights as files: with what they were trained on, under our names or others'."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -130,25 +131,30 @@ def read_record(path: Path) -> AdaptationRecord:
         return AdaptationRecord.from_metadata(file.metadata, where=str(path))
 
 
-def import_weights(source: Path, destination: Path, *, record: AdaptationRecord) -> Renaming:
+def import_weights(
+    source: Path, destination: Path, *, record: AdaptationRecord, known: Collection[str] = ()
+) -> Renaming:
     """Write a foreign file's tensors under this project's names, with their record.
 
     Args:
         source: A safetensors file.
         destination: The file that is written; replaced where it exists.
         record: What the weights were trained on; its `names` say how they are called there.
+        known: Names of the network; at least one must be among the new ones. None: any may be.
 
     Returns:
         The name there of every tensor that was written, and the names that no pattern fits.
 
     Raises:
         BlobDamagedError: The source is absent, or not a whole safetensors file.
-        TransferError: It is a checkpoint of PyTorch.
+        TransferError: It is a checkpoint of PyTorch, or no tensor has a known name.
         NameMapError: Two of its tensors would have one name.
         StoreError: The destination cannot be written.
     """
     with open_weights(source) as file:
         renaming = to_own_names(file.names, record.names)
+        if known and not renaming.names.keys() & set(known):
+            raise TransferError(str(source), [_nothing_known(file.names, known)])
         write_state(
             destination,
             ((ours, file.read(theirs)) for ours, theirs in renaming.names.items()),
@@ -182,6 +188,15 @@ def export_weights(
         metadata=record.model_copy(update={"names": names}).metadata(),
     )
     return renaming
+
+
+def _nothing_known(theirs: Iterable[str], ours: Collection[str]) -> Problem:
+    first, own = next(iter(theirs), "nothing"), next(iter(ours))
+    return Problem(
+        where="names",
+        what=f"no tensor has a name of the network: there {first} and so on, here {own}",
+        fix="Write a name map and give it by --names.",
+    )
 
 
 def _begins_like_pytorch(path: Path) -> bool:

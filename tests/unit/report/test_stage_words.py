@@ -27,6 +27,7 @@ def test_what_of_a_pretraining_travels_is_said(keys: str, words: str) -> None:
         ('parts = "encoder"', "from the pretrained encoder,"),
         ('parts = "encoder"\nfrozen = "encoder"', "encoder, which stays as it is,"),
         ('frozen = "encoder"', "network, encoder frozen,"),
+        ('frozen = "all_but_heads"', "network, the heads alone learn,"),
         ("heads_first_rounds = 1", "heads alone in the first round,"),
         ("heads_first_rounds = 2", "heads alone in the first 2 rounds,"),
     ],

@@ -46,6 +46,9 @@ class Sweep(Section):
     equal: Literal["finetune", "all"] = "finetune"
     """Steps of each site that must be the same in every variant: those of all stages but
     pretraining, or of all stages."""
+    share_pretraining: bool = True
+    """Whether variants that would pretrain alike do so once: the first of them pretrains, the
+    others begin with its weights. Labels are nothing to pretraining."""
     axes: Annotated[
         dict[Name, Annotated[dict[Name, Changes], Field(min_length=1)]],
         Field(min_length=1, max_length=4),

@@ -142,7 +142,7 @@ def _row(variant: SweepVariantResult, result: SweepResult, *, info: MetricInfo) 
         reached=_reached(variant, result),
         finetune_steps=_same(run.finetune_steps for run in runs),
         pretrain_steps=_same(run.pretrain_steps for run in runs),
-        seconds=duration(statistics.median(run.train_seconds or 0.0 for run in runs)),
+        seconds=duration(statistics.median(run.finetune_seconds or 0.0 for run in runs)),
         is_baseline=variant.variant == {**variant.variant, **result.baseline}
         and bool(result.baseline),
     )

@@ -34,12 +34,14 @@ class SweepRunResult(Section):
     """Gradient steps of each site outside pretraining."""
     pretrain_steps: int
     """Gradient steps of each site in pretraining; none where it does not pretrain."""
-    train_seconds: float | None = None
-    """Seconds of training, over all sites, pretraining included."""
+    pretrained_by: str = ""
+    """The run whose pretrained weights it begins with; empty where it pretrains itself, or not."""
+    finetune_seconds: float | None = None
+    """Seconds of training in finetuning, over all sites."""
     value: float | None = None
     """The sweep's metric on test cases, mean over cases."""
     best_pretext_loss: float | None = None
-    """Lowest pretext loss on validation cases; null where it does not pretrain."""
+    """Lowest pretext loss on validation cases; null where it does not pretrain itself."""
     curve: list[SweepPoint] = Field(default_factory=list[SweepPoint])
     """Validation after each round of finetuning."""
     steps_to_target: int | None = None

@@ -131,19 +131,24 @@ def test_the_report_calls_no_pretext_network_released(out: Path) -> None:
     assert "Dice" in page.split("<h1>")[1][:4000]
 
 
-def test_another_study_goes_on_from_the_file(out: Path, tmp_path: Path, fedvol: Command) -> None:
+def test_another_study_goes_on_from_the_file(
+    out: Path, tiny_data: Path, tmp_path: Path, fedvol: Command
+) -> None:
     """It may lie elsewhere when the run is resumed; with other content it is another run."""
     study, weights = tmp_path / "study.toml", tmp_path / "w.safetensors"
     weights.write_bytes((out / "checkpoints" / "pretrained.safetensors").read_bytes())
     study.write_text(started_text("w.safetensors"))
-    words = ["simulate", study, "--data", out.parent / "data", "--out", tmp_path / "out"]
+    words = ["simulate", study, "--data", tiny_data, "--out", tmp_path / "out"]
     ended = fedvol(*words, "--device", "cpu", "--baselines", "pooled")
     assert ended.status == 0, ended.err
     for run in ("plan.json", "baselines/pooled/plan.json"):
         plan = Plan.model_validate_json((tmp_path / "out" / run).read_bytes())
         assert plan.start is not None
         assert plan.start.digest == digest_file(weights)
-    assert "pretrained by volume_fusion" in (tmp_path / "out" / "report.html").read_text()
+    assert (
+        f"pretrained by {read_record(weights).task}"
+        in (tmp_path / "out" / "report.html").read_text()
+    )
     told = json.loads((tmp_path / "out" / "result.json").read_text())
     assert "checkpoints/pretrained.safetensors" not in told["files"]
 

@@ -12,6 +12,7 @@ from tiny import fedvol_command, tiny_text
 
 from fedvol.cli.main import main
 from fedvol.errors import OutputFolderError, RunMismatchError, SweepFailedError
+from fedvol.files import digest_file
 
 SWEEP = """
 version = 1
@@ -160,3 +161,28 @@ def test_a_run_that_fails_leaves_the_others_and_is_told(
     assert [run["status"] for run in told["runs"]] == ["failed", "finished"]
     assert [one["variant"] for one in told["variants"]] == [{"labels": "all"}]
     assert "failed" in (folder / "out" / "sweep.html").read_text()
+
+
+def test_variants_that_pretrain_alike_begin_with_the_weights_of_the_first(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    pretrain = """
+[axes.pretraining.mae.stages.pretrain]
+task = { kind = "mae", block = 4 }
+strategy = { kind = "fedavg" }
+rounds = 1
+steps_per_round = 2
+training = { optimiser = { kind = "adamw", learning_rate = 5e-3 }, num_threads = 1 }
+"""
+    text = SWEEP.replace("seeds = [0, 1]", "seeds = [0]") + pretrain
+    text = text.replace('baseline = { labels = "all" }\n', "")
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("target"))
+    folder = write_sweep(tmp_path / "s", sweep=text)
+    assert main(sweep_words(folder, data=tiny_data)) == 0
+    first, second = json.loads((folder / "out" / "sweep.json").read_text())["runs"]
+    assert (first["pretrained_by"], second["pretrained_by"]) == ("", "few/mae/seed-0")
+    assert first["pretrain_steps"] == second["pretrain_steps"] == 2
+    file = folder / "out" / first["folder"] / "checkpoints" / "pretrained.safetensors"
+    plan = json.loads((folder / "out" / second["folder"] / "plan.json").read_text())
+    assert plan["start"]["digest"] == digest_file(file)
+    assert "few/mae/seed-0" in (folder / "out" / "sweep.html").read_text()

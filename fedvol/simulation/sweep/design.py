@@ -24,12 +24,16 @@ class SweepRun:
         seed: The seed.
         text: Its study file.
         study: The same, read.
+        pretrain_steps: Gradient steps of each site in the pretraining behind it, its own or shared.
+        pretrained_by: Name of the run whose pretrained weights it begins with; empty: of none.
     """
 
     variant: Variant
     seed: int
     text: str
     study: OpenStudy
+    pretrain_steps: int
+    pretrained_by: str = ""
 
     @property
     def name(self) -> str:
@@ -85,7 +89,13 @@ def _run(
         document = changed(document, {"data": {"few_labels": {"seed": seed}}})
     text = tomli_w.dumps(with_absolute_file(document, folder=where.parent))
     study = parse_open_study(text, where=f"{where}, variant {variant_name(variant)}")
-    return SweepRun(variant=variant, seed=seed, text=text, study=study)
+    return SweepRun(
+        variant=variant,
+        seed=seed,
+        text=text,
+        study=study,
+        pretrain_steps=steps(study, pretraining=True),
+    )
 
 
 def _not_comparable(sweep: Sweep, runs: Sequence[SweepRun]) -> Iterator[Problem]:

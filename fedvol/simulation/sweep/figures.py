@@ -190,7 +190,8 @@ def run_result(
         reason=reason,
         folder=folder,
         finetune_steps=steps(run.study, pretraining=False),
-        pretrain_steps=steps(run.study, pretraining=True),
+        pretrain_steps=run.pretrain_steps,
+        pretrained_by=run.pretrained_by,
     )
     if finished is None:
         return told
@@ -202,7 +203,7 @@ def run_result(
         update={
             "status": "finished",
             "reason": "",
-            "train_seconds": result.models["federated"].seconds,
+            "finetune_seconds": _seconds(finished.finetune),
             "value": result.evaluation["federated"].overall[metric].value,
             "best_pretext_loss": _best_pretext_loss(result),
             "curve": points,
@@ -322,6 +323,11 @@ def _mean_case(rows: Sequence[CaseMetrics], *, metric: str) -> CaseMetrics:
         values={metric: statistics.fmean(known) if known else None},
         penalised=frozenset().union(*(row.penalised for row in rows)) & {metric},
     )
+
+
+def _seconds(stage: StageResult) -> float:
+    """Seconds of training in a stage, over all sites."""
+    return sum(site.train_seconds or 0.0 for one in stage.rounds for site in one.sites.values())
 
 
 def _reaches(point: SweepPoint, target: SweepTarget, *, finished: Finished) -> bool:

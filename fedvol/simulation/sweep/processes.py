@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -35,6 +35,7 @@ class Work:
         data: Folder of volumes.
         out: Its output folder; a run that is there goes on.
         device: `auto`, `cpu` or `cuda`.
+        after: Name of a run that must finish before it begins; empty: it may begin at once.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Work:
     data: Path
     out: Path
     device: str
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +65,17 @@ def carry_out(works: Sequence[Work], *, jobs: int, observer: Observer) -> Iterat
     """Carry out runs, several at a time, and give each as it ends.
 
     Args:
-        works: The runs, in the order in which they begin.
+        works: The runs, in the order in which they begin; each after those that it needs.
         jobs: Runs at one time.
         observer: Hears `sweep.event` of each event of a run: its run, name and fields.
     """
-    waiting = list(reversed(works))
+    waiting = list(works)
     running: dict[Connection, _Child] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
-                child = _Child(waiting.pop())
+            while len(running) < jobs and (work := _ready(waiting, running.values())):
+                waiting.remove(work)
+                child = _Child(work)
                 running[child.connection] = child
             for connection in wait(list(running)):
                 child = running[cast("Connection", connection)]
@@ -80,9 +83,24 @@ def carry_out(works: Sequence[Work], *, jobs: int, observer: Observer) -> Iterat
                 if ended is not None:
                     del running[child.connection]
                     yield ended
+                    if ended.reason:
+                        yield from _given_up(ended, waiting)
     finally:
         for child in running.values():
             child.stop()
+
+
+def _ready(waiting: Sequence[Work], running: Iterable["_Child"]) -> Work | None:
+    """The first run that needs none of those that are not finished."""
+    unfinished = {work.name for work in waiting} | {child.work.name for child in running}
+    return next((work for work in waiting if work.after not in unfinished), None)
+
+
+def _given_up(failed: Ended, waiting: list[Work]) -> Iterator[Ended]:
+    """Runs that needed one that failed: they do not begin."""
+    for work in [one for one in waiting if one.after == failed.work.name]:
+        waiting.remove(work)
+        yield Ended(work=work, reason=f"it needs {work.after}, which failed", seconds=0.0)
 
 
 @final
@@ -91,7 +109,7 @@ class _Child:
 
     def __init__(self, work: Work) -> None:
         context = multiprocessing.get_context("spawn")
-        self._work = work
+        self.work = work
         self._began = time.monotonic()
         self.connection, theirs = context.Pipe(duplex=False)
         self._process: BaseProcess = context.Process(target=_be_child, args=(work, theirs))
@@ -108,7 +126,7 @@ class _Child:
         if "reason" in said:
             self._process.join()
             return self._ended(str(said["reason"]))
-        observer.event("sweep.event", run=self._work.name, **said)
+        observer.event("sweep.event", run=self.work.name, **said)
         return None
 
     def stop(self) -> None:
@@ -121,7 +139,7 @@ class _Child:
     def _ended(self, reason: str) -> Ended:
         self.connection.close()
         seconds = time.monotonic() - self._began
-        return Ended(work=self._work, reason=reason, seconds=seconds)
+        return Ended(work=self.work, reason=reason, seconds=seconds)
 
 
 @final

@@ -14,6 +14,7 @@ from fedvol.simulation.sweep.design import SweepRun, sweep_runs
 from fedvol.simulation.sweep.figures import Finished, read_finished, sweep_result
 from fedvol.simulation.sweep.folder import SweepFolder, open_sweep_folder
 from fedvol.simulation.sweep.processes import Work, carry_out
+from fedvol.simulation.sweep.sharing import share_pretraining
 from fedvol.telemetry import Observer
 
 
@@ -53,6 +54,8 @@ def sweep(
     settings = load_sweep(sweep_path)
     text = read_text(study_path)
     runs = sweep_runs(settings, text, where=study_path)
+    if settings.share_pretraining:
+        runs = share_pretraining(runs, where=study_path)
     choose_device(device)
     folder = open_sweep_folder(out, resume=resume)
     with locked_folder(out):
@@ -93,6 +96,7 @@ def _carry_out(
             data=data,
             out=folder.run(run).folder,
             device=device,
+            after=run.pretrained_by,
         )
         for run in runs
         if run.name not in finished

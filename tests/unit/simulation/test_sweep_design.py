@@ -7,6 +7,7 @@ from fedvol.config.loading import parse_open_study
 from fedvol.config.sweep import parse_sweep
 from fedvol.errors import StudyError, SweepError
 from fedvol.simulation.sweep.design import SweepRun, steps, sweep_runs
+from fedvol.simulation.sweep.sharing import share_pretraining
 
 HEAD = "version = 1\nseeds = [4, 5]\n"
 PRETRAIN = """
@@ -80,3 +81,46 @@ def test_a_variant_that_is_no_study_is_named() -> None:
     axes = "[axes.patch.whole]\n[axes.patch.odd]\npatchs.size = [16, 16, 16]\n"
     with pytest.raises(StudyError, match="Did you mean patches"):
         runs_of(axes)
+
+
+def test_variants_that_pretrain_alike_do_so_once() -> None:
+    runs = share_pretraining(runs_of(PRETRAIN + LABELS), where=Path("tiny.toml"))
+    told = {run.name: (run.pretrained_by, run.pretrain_steps) for run in runs}
+    assert told == {
+        "mae/few/seed-4": ("", 6),
+        "mae/all/seed-4": ("mae/few/seed-4", 6),
+        "scratch/few/seed-4": ("", 0),
+        "scratch/all/seed-4": ("", 0),
+        "mae/few/seed-5": ("", 6),
+        "mae/all/seed-5": ("mae/few/seed-5", 6),
+        "scratch/few/seed-5": ("", 0),
+        "scratch/all/seed-5": ("", 0),
+    }
+    follower = next(run for run in runs if run.name == "mae/all/seed-4")
+    assert follower.study.pretrain is None
+    assert follower.study.weights is not None
+    file = follower.study.weights.file
+    assert file == "../../../runs/mae/few/seed-4/checkpoints/pretrained.safetensors"
+    assert parse_open_study(follower.text, where="follower") == follower.study
+
+
+def test_what_stays_at_sites_is_not_shared() -> None:
+    axes = PRETRAIN.replace("rounds = 2", 'rounds = 2\nexchange = "encoder"') + LABELS
+    runs = share_pretraining(runs_of(axes), where=Path("tiny.toml"))
+    assert {run.pretrained_by for run in runs} == {""}
+
+
+def test_other_pretraining_is_not_shared() -> None:
+    longer = PRETRAIN.replace("mae.stages", "long.stages").replace("rounds = 2", "rounds = 3")
+    axes = PRETRAIN + longer.split("[axes.pretraining.scratch]")[0]
+    runs = share_pretraining(runs_of(axes), where=Path("tiny.toml"))
+    assert {run.pretrained_by for run in runs} == {""}
+    assert {run.pretrain_steps for run in runs} == {0, 6, 9}
+
+
+def test_a_task_that_trains_the_encoder_gives_the_encoder() -> None:
+    task = 'kind = "rotation", axis = 0'
+    axes = PRETRAIN.replace('kind = "mae", block = 4', task) + LABELS
+    runs = share_pretraining(runs_of(axes), where=Path("tiny.toml"))
+    starts = [run.study.finetune.start for run in runs if run.pretrained_by]
+    assert [start.parts for start in starts if start] == ["encoder"] * 2

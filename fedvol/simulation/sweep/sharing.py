@@ -1,0 +1,70 @@
+"""Runs that would pretrain alike: the first of them does, the others begin with its weights."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import tomli_w
+
+from fedvol.config import OpenStudy
+from fedvol.config.changes import changed
+from fedvol.config.loading import parse_open_study, parse_toml
+from fedvol.config.strategy import FedBN
+from fedvol.plan import digest_json
+from fedvol.simulation.sweep.design import SweepRun, variant_name
+from fedvol.types import Digest
+
+PRETRAINED = PurePath("checkpoints", "pretrained.safetensors")
+"""Where a run leaves its pretrained weights, in its folder."""
+
+_BESIDE_IT = {"name", "purpose", "task", "stages", "evaluation"}
+"""Keys of a study that do not matter to its pretraining."""
+
+
+def share_pretraining(runs: Sequence[SweepRun], *, where: Path) -> tuple[SweepRun, ...]:
+    """The same runs, of which those that would pretrain as an earlier one does begin with its file.
+
+    Only what travels whole is in the file, so pretraining that keeps tensors at the sites is not
+    shared. The study file of a run lies under `studies`, its output under `runs`.
+
+    Args:
+        runs: The runs, in the order in which they begin.
+        where: Path of the study that they vary, for messages.
+    """
+    first: dict[Digest, SweepRun] = {}
+    shared: list[SweepRun] = []
+    for run in runs:
+        key = _pretraining(run.study)
+        leader = run if key is None else first.setdefault(key, run)
+        shared.append(run if leader is run else _follower(run, leader, where=where))
+    return tuple(shared)
+
+
+def _pretraining(study: OpenStudy) -> Digest | None:
+    """What a study's pretraining is; None where it has none, or none that can be shared."""
+    stage = study.pretrain
+    if stage is None or stage.exchange != "whole" or isinstance(stage.strategy, FedBN):
+        return None
+    rest = study.model_dump(mode="json", exclude={*_BESIDE_IT, "data"})
+    data = study.data.model_dump(mode="json", exclude={"few_labels"})
+    return digest_json([rest, data, stage.model_dump(mode="json")])
+
+
+def _follower(run: SweepRun, leader: SweepRun, *, where: Path) -> SweepRun:
+    stage = run.study.pretrain
+    assert stage is not None
+    file = os.path.relpath(PurePath("runs", leader.name, PRETRAINED), _folder(run))
+    start: dict[str, Any] = {"weights": {"file": file, "least_share": 0.0}}
+    if not stage.task.trains_decoder:
+        start["parts"] = "encoder"
+    document = parse_toml(run.text, where=str(where))
+    document["stages"] = [one for one in document["stages"] if one["kind"] != "pretrain"]
+    text = tomli_w.dumps(changed(document, {"stages": {"finetune": {"start": start}}}))
+    study = parse_open_study(text, where=f"{where}, variant {variant_name(run.variant)}")
+    return replace(run, text=text, study=study, pretrained_by=leader.name)
+
+
+def _folder(run: SweepRun) -> PurePath:
+    return PurePath("studies", run.name).parent

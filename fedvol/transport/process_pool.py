@@ -7,19 +7,13 @@ parent does, however that ends. Ctrl-C is the parent's to hear: it then ends the
 
 import json
 import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
 from typing import Final, cast, final
 
 from fedvol.errors import EngineError
@@ -28,6 +22,7 @@ from fedvol.transport.engine import App, Context, Message
 from fedvol.transport.flower import node_context
 from fedvol.transport.frames import from_frames, to_frames
 from fedvol.transport.simulated_grid import RUN_ID
+from fedvol.transport.spawned import be_spawned, how_it_ended, without_ctrl_c
 from fedvol.transport.worker_grid import Answer
 from fedvol.types import Json
 
@@ -73,7 +68,7 @@ class ProcessPool:
         self._workers: list[_Worker] = []
         self._lost: deque[Answer] = deque()
         try:
-            with _without_ctrl_c():
+            with without_ctrl_c():
                 for number in range(num_workers):
                     self._workers.append(_Worker(open_app, number=number, grace_s=grace_s))
         except OSError as error:
@@ -207,16 +202,9 @@ class _Worker:
 
     def how_it_ended(self) -> str:
         """The end of a process that is gone, in words."""
-        self.process.join(5.0)
-        status = self.process.exitcode
-        if status is None:
-            return "its process does not answer any more"
-        if status < 0:
-            name = signal.Signals(-status).name
-            hint = ", as when memory runs out" if name == "SIGKILL" else ""
-            return f"its process was ended by {name}{hint}"
-        when = "" if self.is_ready else " before it was ready: see its last words above"
-        return f"its process ended with status {status}{when}"
+        words, status = how_it_ended(self.process), self.process.exitcode
+        is_early = not self.is_ready and status is not None and status >= 0
+        return f"{words} before it was ready: see its last words above" if is_early else words
 
     def ask_to_leave(self) -> None:
         """Ask the process to end, from wherever it is."""
@@ -229,17 +217,6 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
-
-
-@contextmanager
-def _without_ctrl_c() -> Generator[None]:
-    """Start processes that Ctrl-C does not reach, not even while they load their libraries."""
-    resource_tracker.ensure_running()  # starting it later would let the signal through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # --- in the worker --------------------------------------------------------------------------
@@ -259,8 +236,7 @@ class _Telling:
 
 def _serve(connection: "Connection[bytes, bytes]", open_app: OpenApp, number: int) -> None:
     """Life of a worker: answer messages until the pipe closes."""
-    signal.signal(signal.SIGTERM, _leave)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    be_spawned()
     set_up_logging(sys.stderr)
     app = open_app(number, _Telling(connection))
     try:
@@ -275,19 +251,6 @@ def _serve(connection: "Connection[bytes, bytes]", open_app: OpenApp, number: in
             del reply
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has no more work
-
-
-def _leave(signum: int, frame: FrameType | None) -> None:
-    """End by an exception, so that files that are being written are removed."""
-    del signum, frame
-    raise SystemExit(0)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 # --- on both sides --------------------------------------------------------------------------

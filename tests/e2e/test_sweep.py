@@ -34,7 +34,7 @@ def sweep_words(folder: Path, *, data: Path) -> list[str]:
     return [*map(str, words), "--out", str(folder / "out"), "--device", "cpu", "--workers", "2"]
 
 
-def write_sweep(folder: Path, *, sweep: str = SWEEP, rounds: str = "rounds = 1") -> Path:
+def write_sweep(folder: Path, *, sweep: str = SWEEP, rounds: str = "rounds = 2") -> Path:
     """A folder with the tiny study and a sweep of it."""
     folder.mkdir(exist_ok=True)
     (folder / "study.toml").write_text(tiny_text(rounds=rounds))
@@ -65,6 +65,8 @@ def out(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     wait_for(lambda: any(results.glob("*/*/result.json")) or killed.poll() is not None)
     killed.kill()
     killed.wait()
+    begun = [int(lock.read_text()) for lock in results.glob("*/*/.lock")]
+    wait_for(lambda: not any(Path(f"/proc/{process}").exists() for process in begun))
     (folder / "first").write_text("".join(map(str, results.glob("*/*/result.json"))))
     told = subprocess.run([*command, "--resume"], check=True, capture_output=True, text=True)
     (folder / "told").write_text(told.stderr)
@@ -116,6 +118,24 @@ def test_a_variant_is_the_mean_of_its_seeds_and_is_compared_case_by_case(
     assert every["difference"] is None
 
 
+def test_steps_to_the_target_are_those_of_the_first_round_that_reaches_it(
+    out: Path, result: dict[str, Any]
+) -> None:
+    validation: dict[tuple[str, int], list[float]] = {}
+    for run in result["runs"]:
+        (stage,) = json.loads((out / run["folder"] / "result.json").read_text())["stages"]
+        values = [one["validation"]["dice"]["value"] for one in stage["rounds"]]
+        assert [point["value"] for point in run["curve"]] == values
+        assert [point["steps"] for point in run["curve"]] == [3, 6]
+        validation[run["variant"]["labels"], run["seed"]] = values
+    target = 0.9 * (validation["all", 0][-1] + validation["all", 1][-1]) / 2
+    assert result["target"]["value"] == pytest.approx(target)
+    for run in result["runs"]:
+        values = validation[run["variant"]["labels"], run["seed"]]
+        reached = [steps for steps, value in zip((3, 6), values, strict=True) if value >= target]
+        assert run["steps_to_target"] == (reached[0] if reached else None)
+
+
 def test_the_pages_say_what_the_figures_are(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, table = (out / "sweep.html").read_text(), (out / "sweep.md").read_text()
     for text in (page, table):
@@ -141,7 +161,7 @@ def test_a_sweep_is_not_begun_over_another(
     words = sweep_words(out.parent, data=tiny_data)
     assert main(words) == OutputFolderError.exit_status
     assert "--resume" in capsys.readouterr().err
-    other = write_sweep(out.parent / "other", rounds="rounds = 2")
+    other = write_sweep(out.parent / "other", rounds="rounds = 3")
     words[words.index("--out") + 1] = str(out)
     words[1] = str(other / "study.toml")
     assert main([*words, "--resume"]) == RunMismatchError.exit_status

@@ -1,13 +1,10 @@
 """Runs side by side, each in a process of its own; one that dies takes no other with it.
 
-A child sends the events of its run, then how it ended. Ctrl-C is the parent's to hear: it ends the
-children. A child whose parent is gone ends at its next event.
+A child sends the events of its run, then how it ended.
 """
 
 import json
 import multiprocessing
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +16,7 @@ from typing import cast, final
 
 from fedvol.errors import FedvolError
 from fedvol.telemetry import Observer, set_up_logging
+from fedvol.transport.spawned import be_spawned, how_it_ended, without_ctrl_c
 from fedvol.types import Json
 
 _LEAVE_S = 10.0
@@ -113,7 +111,8 @@ class _Child:
         self._began = time.monotonic()
         self.connection, theirs = context.Pipe(duplex=False)
         self._process: BaseProcess = context.Process(target=_be_child, args=(work, theirs))
-        self._process.start()
+        with without_ctrl_c():
+            self._process.start()
         theirs.close()
 
     def hear(self, observer: Observer) -> Ended | None:
@@ -121,8 +120,7 @@ class _Child:
         try:
             said: dict[str, Json] = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
-            self._process.join()
-            return self._ended(f"its process ended with status {self._process.exitcode}")
+            return self._ended(how_it_ended(self._process))
         if "reason" in said:
             self._process.join()
             return self._ended(str(said["reason"]))
@@ -150,17 +148,14 @@ class _Relay:
         self._send = send
 
     def event(self, name: str, /, **fields: Json) -> None:
-        """Send it; without a parent there is nobody to go on for."""
-        try:
-            self._send(json.dumps({"event": name, "fields": fields}).encode())
-        except BrokenPipeError:
-            os._exit(1)
+        """Send it."""
+        self._send(json.dumps({"event": name, "fields": fields}).encode())
 
 
 def _be_child(work: Work, connection: Connection) -> None:
     from fedvol.simulation.simulate import simulate
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    be_spawned()
     set_up_logging(sys.stderr)
     reason = ""
     try:

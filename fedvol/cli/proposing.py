@@ -168,9 +168,11 @@ def _planned(
 def _propose_run(
     closed: _Closed, *, operators: Operators, name: str, weights: "PretrainedFile | None"
 ) -> dict[str, Any]:
+    from fedvol.data.few_labels import require_known_sites
     from fedvol.simulation.federate import make_plan
     from fedvol.store import write_state
 
+    require_known_sites(closed.study.data.few_labels, sites=closed.sites)
     say("Building the network and its initial weights ...")
     plan, initial = make_plan(
         closed.study, sites=closed.sites, planning=closed.planning, weights=weights

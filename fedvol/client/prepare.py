@@ -8,7 +8,7 @@ from fedvol.config import OpenStudy, Study
 from fedvol.config.data import DataRequirement, Preprocessing
 from fedvol.data import CaseRecord, assign_splits, read_entries
 from fedvol.data.case_store import CaseStore
-from fedvol.data.few_labels import with_few_labels
+from fedvol.data.few_labels import require_known_sites, with_few_labels
 from fedvol.data.ingest import ingest
 from fedvol.plan import digest_json
 from fedvol.store import SqlCatalogue
@@ -57,6 +57,7 @@ def training_sites(data: Path, *, requirement: DataRequirement) -> tuple[SiteId,
     """
     entries = read_entries(data, num_channels=len(requirement.channels))
     splits = assign_splits(entries, config=requirement.split)
+    require_known_sites(requirement.few_labels, sites=entries.keys())
     entries = with_few_labels(entries, splits=splits, config=requirement.few_labels)
     return tuple(
         site

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fedvol.client.local_training import SiteWork, train_round
 from fedvol.client.pretext_judging import judge_pretext
-from fedvol.client.pretraining import fitting, pretext_source
+from fedvol.client.pretraining import fitting, pretext_source, trainable
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
@@ -50,10 +50,9 @@ class PretrainAnswers:
     @property
     def num_cases(self) -> int:
         """Cases to pretrain on; 0 where nothing is, or they are too few for task or floors."""
-        stage, count = self._run.plan.study.pretrain, len(self._cases.pretrain)
-        if stage is None or (stage.task.needs_pairs and count == 1):
+        if is_small(self.num_subjects, floor=self._floor):
             return 0
-        return 0 if is_small(self.num_subjects, floor=self._floor) else count
+        return len(trainable(self._cases.pretrain, self._run.plan.study))
 
     @property
     def num_subjects(self) -> int:

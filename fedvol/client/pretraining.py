@@ -30,6 +30,14 @@ def fitting(cases: Sequence[SiteCase], study: Study) -> tuple[SiteCase, ...]:
     )
 
 
+def trainable(cases: Sequence[SiteCase], study: Study) -> tuple[SiteCase, ...]:
+    """The same; none where the study does not pretrain, or its task needs more of them."""
+    found = fitting(cases, study)
+    if study.pretrain is None or (study.pretrain.task.needs_pairs and len(found) == 1):
+        return ()
+    return found
+
+
 def pretext_source(
     plan: Plan,
     stage: int,

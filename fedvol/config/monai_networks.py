@@ -194,9 +194,8 @@ class ResNet3d(Section):
     """Normalisation after each convolution."""
 
 
-MonaiNetwork = (
+OneOutput = (
     VNet
-    | DynUNet
     | SegResNet
     | ResidualUNet
     | AttentionUNet
@@ -207,3 +206,6 @@ MonaiNetwork = (
     | DenseNet3d
     | ResNet3d
 )
+"""Networks with one output, which have no deep supervision."""
+
+MonaiNetwork = DynUNet | OneOutput

@@ -1,12 +1,13 @@
 """Training labels that a study does without: those of all but a few subjects of each site."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from fedvol.config.data import FewLabels
 from fedvol.data.layout import CaseEntry
 from fedvol.data.splits import Splits
+from fedvol.errors import SplitError
 from fedvol.types import SiteId, SubjectId
 
 
@@ -32,6 +33,25 @@ def with_few_labels(
         for site, cases in entries.items()
         for kept in [_kept(site, cases, splits=splits, config=config)]
     }
+
+
+def require_known_sites(config: FewLabels | None, *, sites: Collection[SiteId]) -> None:
+    """Refuse a number of labelled subjects for a site that is not there.
+
+    Args:
+        config: How many subjects keep their labels; None: all.
+        sites: All sites of the federation.
+
+    Raises:
+        SplitError: A site that it names is none of them.
+    """
+    named = config.subjects if config is not None and not isinstance(config.subjects, int) else {}
+    if unknown := sorted(named.keys() - set(sites)):
+        raise SplitError(
+            "data.few_labels.subjects",
+            f"{', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} no site here",
+            f"Name some of {', '.join(sorted(sites))}.",
+        )
 
 
 def _kept(

@@ -15,6 +15,7 @@ from fedvol.config.monai_networks import (
     DynUNet,
     HighResNet,
     MonaiNetwork,
+    OneOutput,
     ResidualUNet,
     ResNet3d,
     SegResNet,
@@ -57,19 +58,6 @@ _RESNET_BLOCKS = {
 
 _HIGHRESNET_BLOCKS = 12
 
-_OneOutput = (
-    VNet
-    | SegResNet
-    | ResidualUNet
-    | AttentionUNet
-    | BasicUNet
-    | HighResNet
-    | UNETR
-    | SwinUNETR
-    | DenseNet3d
-    | ResNet3d
-)
-
 
 def build_monai(
     config: MonaiNetwork, *, in_channels: int, num_classes: int, patch: Triple | None
@@ -95,7 +83,7 @@ def build_monai(
 
 
 def _build(
-    config: _OneOutput,
+    config: OneOutput,
     *,
     in_channels: int,
     num_classes: int,
@@ -154,7 +142,7 @@ def _build(
             assert_never(config)
 
 
-def _deepest(config: _OneOutput) -> str:
+def _deepest(config: OneOutput) -> str:
     """Name of the module that ends the encoder."""
     match config:
         case VNet():

@@ -1,10 +1,11 @@
 """`result.json`, version 1: additive changes only. A value not given is null, with a reason."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
 from fedvol.config.base import Section
+from fedvol.federation import Stat
 from fedvol.types import Digest
 
 Reason = Literal["secure_sum", "suppressed", "undefined"]
@@ -27,6 +28,19 @@ class StatResult(Section):
     """Cases among n where one mask alone is empty (Dice 0, distance = volume diagonal)."""
     withheld: Reason | None = None
     """Why a value is null."""
+
+    @classmethod
+    def of(cls, stat: Stat) -> Self:
+        """A figure as it was summed."""
+        return cls(
+            value=stat.value,
+            n=stat.n,
+            low=stat.low,
+            high=stat.high,
+            undefined=stat.undefined,
+            penalised=stat.penalised,
+            withheld="undefined" if stat.value is None else None,
+        )
 
 
 Metrics = dict[str, StatResult]

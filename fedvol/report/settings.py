@@ -14,6 +14,7 @@ from fedvol.config.data import (
     Window,
     ZScore,
 )
+from fedvol.config.stage_words import weights_words
 from fedvol.config.strategy import Stage
 from fedvol.plan import Plan, class_names
 from fedvol.report.figures import count, number
@@ -77,44 +78,20 @@ def stage_words(stage: Stage) -> str:
     optimiser = stage.training.optimiser
     match stage:
         case strategy.Pretrain():
-            how = f"{stage.task.kind}, {strategy_words(stage.strategy)}{_travels(stage.exchange)}"
+            how = f"{stage.task.kind}, {strategy_words(stage.strategy)}"
         case strategy.Finetune():
-            how = f"{strategy_words(stage.strategy)}{_start(stage.start)}"
+            how = strategy_words(stage.strategy)
         case strategy.Personalise():
             how = personal_words(stage.method)
         case _:
             assert_never(stage)
+    weights = weights_words(stage)
     return (
-        f"{stage.kind} by {how}, "
+        f"{stage.kind} by {how}, {f'{weights}, ' if weights else ''}"
         f"{stage.rounds} rounds of {stage.steps_per_round} gradient steps at each site, "
         f"{optimiser.kind} at learning rate {optimiser.learning_rate:g}, "
         f"{_ARITHMETIC[stage.training.precision]}{', compiled' if stage.training.compile else ''}"
     )
-
-
-def _travels(exchange: strategy.Travels) -> str:
-    """What stays at the sites."""
-    return {
-        "whole": "",
-        "all_but_norms": ", norm layers stay at their site",
-        "all_but_heads": ", heads stay at their site",
-        "encoder": ", stem and encoder alone travel",
-    }[exchange]
-
-
-def _start(start: strategy.Start | None) -> str:
-    """How finetuning goes on from pretrained weights, where the study says so."""
-    if start is None:
-        return ""
-    words = [f"from the pretrained {'encoder' if start.parts == 'encoder' else 'network'}"]
-    if start.frozen == "all_but_heads":
-        words.append("the heads alone learn")
-    elif start.frozen == "encoder":
-        words.append("which stays as it is" if start.parts == "encoder" else "encoder frozen")
-    if start.heads_first_rounds:
-        first = start.heads_first_rounds
-        words.append(f"heads alone in the first {'round' if first == 1 else f'{first} rounds'}")
-    return f", {', '.join(words)}"
 
 
 def personal_words(method: strategy.PersonalMethod) -> str:

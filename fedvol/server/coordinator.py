@@ -340,7 +340,7 @@ class Coordinator:
             metric=key,
             value=stat.value if stat else None,
             further={k: one.value for k, one in stats.items() if k != key and "/" not in k},
-            best_round=best.index if best else None,
+            best_round=best.index if best and not stage.releases_last else None,
         )
         needed = {r.aggregate for r in (played, best) if r is not None and r.aggregate is not None}
         self._blobs.prune(keep=self._checkpoints() | needed)

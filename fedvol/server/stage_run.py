@@ -75,6 +75,11 @@ class StageRun:
         return PRETEXT_LOSS if self.is_pretraining else self.plan.study.evaluation.select_by
 
     @property
+    def releases_last(self) -> bool:
+        """Whether its last round is taken, whatever its figures."""
+        return not self.is_pretraining and self.plan.study.evaluation.release == "last"
+
+    @property
     def validation_keys(self) -> tuple[str, ...]:
         """What is measured on validation cases after each round."""
         study = self.plan.study
@@ -180,7 +185,7 @@ class StageRun:
     def best(self) -> RoundRecord | None:
         """The closed round that the study would release now; None before the first is closed."""
         closed = closed_rounds(self.store.rounds(self.run, stage=self.stage))
-        if closed and self.plan.study.evaluation.release == "last" and not self.is_pretraining:
+        if closed and self.releases_last:
             return closed[-1]
         return best_record(closed, select_by=self.select_by)
 

@@ -111,25 +111,51 @@ def open_output(folder: Path, *, resume: bool) -> Output:
     Raises:
         OutputFolderError: It holds something else, or is no folder.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputFolderError(str(folder), "is a file", "Name a folder with --out.")
-    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
-    held = {name for name in held if not name.endswith(".part")}
+    held = held_in(folder)
     # The lock is made first and stays; a run killed before `simulation.json` left only these.
     first = {".lock", "study.toml", "events.jsonl", "sites", "fingerprint.json"}
     began = ".lock" in held and held <= first
     held -= {".lock"}
-    if held and not began and "run.db" not in held and "simulation.json" not in held:
+    is_run = began or "run.db" in held or "simulation.json" in held
+    if held:
+        require_resume(folder, is_ours=is_run, what="a run", resume=resume)
+    return Output(folder=folder)
+
+
+def held_in(folder: Path) -> set[str]:
+    """Names of what lies in an output folder, unfinished files left out.
+
+    Raises:
+        OutputFolderError: It is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputFolderError(str(folder), "is a file", "Name a folder with --out.")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    return {name for name in names if not name.endswith(".part")}
+
+
+def require_resume(folder: Path, *, is_ours: bool, what: str, resume: bool) -> None:
+    """Refuse a folder that holds something, unless it is to be gone on with.
+
+    Args:
+        folder: The folder.
+        is_ours: Whether what it holds is what is to be put there.
+        what: What that is, in words.
+        resume: Whether the user asked to go on.
+
+    Raises:
+        OutputFolderError: It holds something else, or nobody asked to go on.
+    """
+    if not is_ours:
         raise OutputFolderError(
             str(folder), "holds files of something else", "Name a new or empty folder with --out."
         )
-    if held and not resume:
+    if not resume:
         raise OutputFolderError(
             str(folder),
-            "holds a run already",
+            f"holds {what} already",
             "Add --resume to continue it, or name another folder with --out.",
         )
-    return Output(folder=folder)
 
 
 def keep_study(output: Output, *, path: Path, study: OpenStudy) -> None:

@@ -280,13 +280,13 @@ def _evaluation(session: Session, sums: Mapping[SiteId, MetricSums]) -> Evaluati
     everywhere = merge([sums[site] for site in sorted(sums)])
     metrics = session.study.evaluation.metrics
     return EvaluationResult(
-        overall={metric: _stat(everywhere.stat(metric)) for metric in metrics},
+        overall={metric: StatResult.of(everywhere.stat(metric)) for metric in metrics},
         by_site={
-            site: {key: _stat(part.stat(key)) for key in part.keys}
+            site: {key: StatResult.of(part.stat(key)) for key in part.keys}
             for site, part in sorted(sums.items())
         },
         by_class={
-            name: {metric: _stat(everywhere.stat(f"{metric}/{name}")) for metric in metrics}
+            name: {metric: StatResult.of(everywhere.stat(f"{metric}/{name}")) for metric in metrics}
             for name in class_names(session.study.data)
         },
     )
@@ -316,16 +316,4 @@ def _differences(
 
 
 def _stats(stats: Mapping[str, Stat]) -> dict[str, StatResult]:
-    return {key: _stat(stat) for key, stat in stats.items()}
-
-
-def _stat(stat: Stat) -> StatResult:
-    return StatResult(
-        value=stat.value,
-        n=stat.n,
-        low=stat.low,
-        high=stat.high,
-        undefined=stat.undefined,
-        penalised=stat.penalised,
-        withheld="undefined" if stat.value is None else None,
-    )
+    return {key: StatResult.of(stat) for key, stat in stats.items()}

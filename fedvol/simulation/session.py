@@ -11,7 +11,7 @@ from fedvol.client.agent_spec import AgentSpec, open_agent
 from fedvol.client.cases import SiteCases, open_cases
 from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.prepare import PreparedSite, prepare_sites
-from fedvol.client.pretraining import fitting
+from fedvol.client.pretraining import trainable
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, model_names
 from fedvol.data.layout import has_subjects
 from fedvol.errors import UsageError
@@ -120,10 +120,7 @@ class Session:
 
     def can_pretrain(self, cases: SiteCases) -> bool:
         """Whether there is a pretrain stage, and whoever has these cases takes part in it."""
-        stage = self.study.pretrain
-        if stage is None:
-            return False
-        return len(fitting(cases.pretrain, self.study)) >= (2 if stage.task.needs_pairs else 1)
+        return bool(trainable(cases.pretrain, self.study))
 
     def blobs(self, run: RunId) -> BlobStore:
         """A run's weights."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedvol.config import SiteConfig
-from fedvol.config.strategy import Personalise
+from fedvol.config.stage_words import weights_words
+from fedvol.config.strategy import Personalise, Stage
 from fedvol.errors import NoDataSourceError, Problem
 from fedvol.plan import Plan, class_names
 from fedvol.site.estimates import RunTraffic, StageTraffic, plain_bytes, run_traffic
@@ -125,7 +126,10 @@ def _run_lines(
     policy = config.policy
     evaluation = plan.study.evaluation
     lines = [f"What is computed: network {plan.study.network.kind}, {_weights(plan)} weights."]
-    lines += [f"  {_stage_words(stage)}" for stage in traffic.stages]
+    lines += [
+        f"  {_stage_words(part, stage)}"
+        for part, stage in zip(traffic.stages, plan.study.stages, strict=True)
+    ]
     lines += [
         "  After each round the new model is judged on your validation cases, at the end on your",
         f"  test cases ({', '.join(evaluation.metrics)}).",
@@ -165,9 +169,11 @@ def _run_lines(
     return lines
 
 
-def _stage_words(stage: StageTraffic) -> str:
-    cases = ", on all training cases, labelled or not" if stage.kind == "pretrain" else ""
-    return f"{stage.kind}: {stage.rounds} rounds of {stage.steps} training steps each{cases}."
+def _stage_words(part: StageTraffic, stage: Stage) -> str:
+    cases = ", on all training cases, labelled or not" if part.kind == "pretrain" else ""
+    weights = weights_words(stage)
+    how = f"; {weights}" if weights else ""
+    return f"{part.kind}: {part.rounds} rounds of {part.steps} training steps each{cases}{how}."
 
 
 def _time_words(traffic: RunTraffic, hours: float | None, steps_s: Sequence[float] | None) -> str:

@@ -240,15 +240,7 @@ def _variant(
     return SweepVariantResult(
         variant=dict(variant),
         seeds=len(runs),
-        stat=StatResult(
-            value=stat.value,
-            n=stat.n,
-            low=stat.low,
-            high=stat.high,
-            undefined=stat.undefined,
-            penalised=stat.penalised,
-            withheld="undefined" if stat.value is None else None,
-        ),
+        stat=StatResult.of(stat),
         lowest=min(values, default=None),
         highest=max(values, default=None),
         difference=_difference(

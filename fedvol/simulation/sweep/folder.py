@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedvol.config import load_open_study
-from fedvol.errors import ConfigError, OutputFolderError, RunMismatchError
-from fedvol.simulation.output import Output
+from fedvol.errors import ConfigError, RunMismatchError
+from fedvol.simulation.output import Output, held_in, require_resume
 from fedvol.simulation.sweep.design import SweepRun
 
 
@@ -64,18 +64,6 @@ def open_sweep_folder(folder: Path, *, resume: bool) -> SweepFolder:
     Raises:
         OutputFolderError: It holds something else, or is no folder.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputFolderError(str(folder), "is a file", "Name a folder with --out.")
-    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
-    held = {name for name in held if name != ".lock" and not name.endswith(".part")}
-    if held and "studies" not in held:
-        raise OutputFolderError(
-            str(folder), "holds files of something else", "Name a new or empty folder with --out."
-        )
-    if held and not resume:
-        raise OutputFolderError(
-            str(folder),
-            "holds a sweep already",
-            "Add --resume to continue it, or name another folder with --out.",
-        )
+    if held := held_in(folder) - {".lock"}:
+        require_resume(folder, is_ours="studies" in held, what="a sweep", resume=resume)
     return SweepFolder(folder=folder)

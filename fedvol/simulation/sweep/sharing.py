@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -14,23 +14,24 @@ from fedvol.config.loading import parse_open_study, parse_toml
 from fedvol.config.strategy import FedBN
 from fedvol.plan import digest_json
 from fedvol.simulation.sweep.design import SweepRun, variant_name
+from fedvol.simulation.sweep.folder import SweepFolder
 from fedvol.types import Digest
-
-PRETRAINED = PurePath("checkpoints", "pretrained.safetensors")
-"""Where a run leaves its pretrained weights, in its folder."""
 
 _BESIDE_IT = {"name", "purpose", "task", "stages", "evaluation"}
 """Keys of a study that do not matter to its pretraining."""
 
 
-def share_pretraining(runs: Sequence[SweepRun], *, where: Path) -> tuple[SweepRun, ...]:
+def share_pretraining(
+    runs: Sequence[SweepRun], *, folder: SweepFolder, where: Path
+) -> tuple[SweepRun, ...]:
     """The same runs, of which those that would pretrain as an earlier one does begin with its file.
 
     Only what travels whole is in the file, so pretraining that keeps tensors at the sites is not
-    shared. The study file of a run lies under `studies`, its output under `runs`.
+    shared.
 
     Args:
         runs: The runs, in the order in which they begin.
+        folder: Where they are carried out.
         where: Path of the study that they vary, for messages.
     """
     first: dict[Digest, SweepRun] = {}
@@ -38,7 +39,7 @@ def share_pretraining(runs: Sequence[SweepRun], *, where: Path) -> tuple[SweepRu
     for run in runs:
         key = _pretraining(run.study)
         leader = run if key is None else first.setdefault(key, run)
-        shared.append(run if leader is run else _follower(run, leader, where=where))
+        shared.append(run if leader is run else _follower(run, leader, folder=folder, where=where))
     return tuple(shared)
 
 
@@ -52,10 +53,10 @@ def _pretraining(study: OpenStudy) -> Digest | None:
     return digest_json([rest, data, stage.model_dump(mode="json")])
 
 
-def _follower(run: SweepRun, leader: SweepRun, *, where: Path) -> SweepRun:
+def _follower(run: SweepRun, leader: SweepRun, *, folder: SweepFolder, where: Path) -> SweepRun:
     stage = run.study.pretrain
     assert stage is not None
-    file = os.path.relpath(PurePath("runs", leader.name, PRETRAINED), _folder(run))
+    file = os.path.relpath(folder.run(leader).pretrained, folder.study_of(run).parent)
     start: dict[str, Any] = {"weights": {"file": file, "least_share": 0.0}}
     if not stage.task.trains_decoder:
         start["parts"] = "encoder"
@@ -64,7 +65,3 @@ def _follower(run: SweepRun, leader: SweepRun, *, where: Path) -> SweepRun:
     text = tomli_w.dumps(changed(document, {"stages": {"finetune": {"start": start}}}))
     study = parse_open_study(text, where=f"{where}, variant {variant_name(run.variant)}")
     return replace(run, text=text, study=study, pretrained_by=leader.name)
-
-
-def _folder(run: SweepRun) -> PurePath:
-    return PurePath("studies", run.name).parent

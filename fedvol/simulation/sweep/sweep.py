@@ -54,10 +54,10 @@ def sweep(
     settings = load_sweep(sweep_path)
     text = read_text(study_path)
     runs = sweep_runs(settings, text, where=study_path)
-    if settings.share_pretraining:
-        runs = share_pretraining(runs, where=study_path)
     choose_device(device)
     folder = open_sweep_folder(out, resume=resume)
+    if settings.share_pretraining:
+        runs = share_pretraining(runs, folder=folder, where=study_path)
     with locked_folder(out):
         remove_unfinished(out)
         for run in runs:

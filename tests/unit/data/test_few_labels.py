@@ -5,9 +5,10 @@ import pytest
 
 from fedvol.config.data import ColumnSplit, FewLabels
 from fedvol.data.case_table import SplitName
-from fedvol.data.few_labels import with_few_labels
+from fedvol.data.few_labels import require_known_sites, with_few_labels
 from fedvol.data.layout import CaseEntry
 from fedvol.data.splits import assign_splits
+from fedvol.errors import SplitError
 from fedvol.types import CaseId, SiteId, SubjectId
 
 SITE = SiteId("site_a")
@@ -82,3 +83,11 @@ def test_a_subject_without_labels_takes_no_place() -> None:
     bare = tuple(replace(entry(n), label=None) for n in range(18))
     kept = labelled_subjects({SITE: (*bare, entry(18), entry(19))}, FewLabels(subjects=1))
     assert kept[SITE] == {entry(18).subject}
+
+
+def test_a_number_for_a_site_that_is_not_there_is_told() -> None:
+    sites = [SITE, SiteId("site_b")]
+    for config in (None, FewLabels(subjects=1), FewLabels(subjects={"site_b": 2})):
+        require_known_sites(config, sites=sites)
+    with pytest.raises(SplitError, match=r"site_x is no site here.*site_a, site_b"):
+        require_known_sites(FewLabels(subjects={"site_a": 1, "site_x": 2}), sites=sites)

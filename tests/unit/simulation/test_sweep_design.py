@@ -1,14 +1,17 @@
 from pathlib import Path
 
 import pytest
+from pretraining import started_text
 from tiny import tiny_text
 
 from fedvol.config.loading import parse_open_study
 from fedvol.config.sweep import parse_sweep
 from fedvol.errors import StudyError, SweepError
 from fedvol.simulation.sweep.design import SweepRun, steps, sweep_runs
+from fedvol.simulation.sweep.folder import SweepFolder
 from fedvol.simulation.sweep.sharing import share_pretraining
 
+FOLDER = SweepFolder(folder=Path("out"))
 HEAD = "version = 1\nseeds = [4, 5]\n"
 PRETRAIN = """
 [axes.pretraining.mae.stages.pretrain]
@@ -58,6 +61,14 @@ def test_steps_of_pretraining_are_apart() -> None:
     assert [steps(run.study, pretraining=False) for run in (mae, scratch)] == [9, 9]
 
 
+def test_a_file_of_weights_is_found_from_the_varied_studys_folder_on() -> None:
+    sweep = parse_sweep(HEAD + LABELS, where="s")
+    text = started_text("weights/w.safetensors")
+    for run in sweep_runs(sweep, text, where=Path("/studies/tiny.toml")):
+        assert run.study.weights is not None
+        assert run.study.weights.file == "/studies/weights/w.safetensors"
+
+
 def test_variants_with_other_budgets_cannot_be_compared() -> None:
     axes = "[axes.rounds.three]\n[axes.rounds.two]\nstages.finetune.rounds = 2\n"
     with pytest.raises(SweepError, match="three has 9, two has 6"):
@@ -84,7 +95,7 @@ def test_a_variant_that_is_no_study_is_named() -> None:
 
 
 def test_variants_that_pretrain_alike_do_so_once() -> None:
-    runs = share_pretraining(runs_of(PRETRAIN + LABELS), where=Path("tiny.toml"))
+    runs = share_pretraining(runs_of(PRETRAIN + LABELS), folder=FOLDER, where=Path("tiny.toml"))
     told = {run.name: (run.pretrained_by, run.pretrain_steps) for run in runs}
     assert told == {
         "mae/few/seed-4": ("", 6),
@@ -106,14 +117,14 @@ def test_variants_that_pretrain_alike_do_so_once() -> None:
 
 def test_what_stays_at_sites_is_not_shared() -> None:
     axes = PRETRAIN.replace("rounds = 2", 'rounds = 2\nexchange = "encoder"') + LABELS
-    runs = share_pretraining(runs_of(axes), where=Path("tiny.toml"))
+    runs = share_pretraining(runs_of(axes), folder=FOLDER, where=Path("tiny.toml"))
     assert {run.pretrained_by for run in runs} == {""}
 
 
 def test_other_pretraining_is_not_shared() -> None:
     longer = PRETRAIN.replace("mae.stages", "long.stages").replace("rounds = 2", "rounds = 3")
     axes = PRETRAIN + longer.split("[axes.pretraining.scratch]")[0]
-    runs = share_pretraining(runs_of(axes), where=Path("tiny.toml"))
+    runs = share_pretraining(runs_of(axes), folder=FOLDER, where=Path("tiny.toml"))
     assert {run.pretrained_by for run in runs} == {""}
     assert {run.pretrain_steps for run in runs} == {0, 6, 9}
 
@@ -121,6 +132,6 @@ def test_other_pretraining_is_not_shared() -> None:
 def test_a_task_that_trains_the_encoder_gives_the_encoder() -> None:
     task = 'kind = "rotation", axis = 0'
     axes = PRETRAIN.replace('kind = "mae", block = 4', task) + LABELS
-    runs = share_pretraining(runs_of(axes), where=Path("tiny.toml"))
+    runs = share_pretraining(runs_of(axes), folder=FOLDER, where=Path("tiny.toml"))
     starts = [run.study.finetune.start for run in runs if run.pretrained_by]
     assert [start.parts for start in starts if start] == ["encoder"] * 2

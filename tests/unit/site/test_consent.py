@@ -1,6 +1,7 @@
 """A hospital's answers: in plain language before, signed and written down after."""
 
 import json
+import re
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from hospital import (
     plain_plan,
     source_toml,
 )
+from pretraining import pretrained_study
 from tiny import Events, tiny_study, tiny_text
 
 from fedvol.audit import verify_log
@@ -30,6 +32,7 @@ from fedvol.errors import (
 )
 from fedvol.identity import Tag, client_context, open_body
 from fedvol.plan import Proposal
+from fedvol.simulation.federate import make_plan
 from fedvol.site import Answering, SiteFolder, Sync, approved
 from fedvol.store import Decision, SiteStore
 from fedvol.transport.network.site_calls import SiteCalls
@@ -75,6 +78,24 @@ def test_show_says_what_is_computed_and_what_leaves(held: SiteFolder, fedvol: Co
     text = held.config_file.read_text()
     held.config_file.write_text(text.replace("[policy]", "[policy]\ntell_progress = false"))
     assert "while it trains" not in fedvol("consent", "show", "p1", "--folder", held.folder).err
+
+
+def test_show_says_what_of_a_pretraining_stays_and_how_long_each_stage_takes(
+    held: SiteFolder, server: Server, fedvol: Command
+) -> None:
+    study = pretrained_study(
+        keys='exchange = "all_but_norms"', start='parts = "encoder"\nheads_first_rounds = 1'
+    )
+    plan, _ = make_plan(study, sites=(SITE,))
+    keep_proposal(held, server, "pre", plan)
+    done = fedvol("consent", "show", "pre", "--measure", "--json", "--folder", held.folder)
+    said = " ".join(done.err.split())
+    assert "on all training cases, labelled or not; norm layers stay at their site." in said
+    assert "each; from the pretrained encoder, heads alone in the first round." in said
+    (pretrain,) = re.findall(r"6 steps of ([\d.]+) s \(pretrain\)", done.err)
+    (finetune,) = re.findall(r"9 steps of ([\d.]+) s \(finetune\)", done.err)
+    hours = (6 * float(pretrain) + 9 * float(finetune)) / 3600
+    assert json.loads(done.out)["hours"] == pytest.approx(hours, abs=15 * 0.005 / 3600)
 
 
 def test_what_others_write_cannot_pass_for_ours(

@@ -1,0 +1,37 @@
+"""What a stage does with weights, in words: for a hospital that is asked, and for the report."""
+
+from fedvol.config.strategy import Finetune, Personalise, Pretrain, Stage, Start, Travels
+
+_STAYS: dict[Travels, str] = {
+    "whole": "",
+    "all_but_norms": "norm layers stay at their site",
+    "all_but_heads": "heads stay at their site",
+    "encoder": "stem and encoder alone travel",
+}
+
+
+def weights_words(stage: Stage) -> str:
+    """What of a pretraining stays at the sites, and how finetuning starts; empty: nothing to say.
+
+    Args:
+        stage: Any stage.
+    """
+    match stage:
+        case Pretrain():
+            return _STAYS[stage.exchange]
+        case Finetune():
+            return "" if stage.start is None else _start_words(stage.start)
+        case Personalise():
+            return ""
+
+
+def _start_words(start: Start) -> str:
+    words = [f"from the pretrained {'encoder' if start.parts == 'encoder' else 'network'}"]
+    if start.frozen == "all_but_heads":
+        words.append("the heads alone learn")
+    elif start.frozen == "encoder":
+        words.append("which stays as it is" if start.parts == "encoder" else "encoder frozen")
+    if start.heads_first_rounds:
+        first = start.heads_first_rounds
+        words.append(f"heads alone in the first {'round' if first == 1 else f'{first} rounds'}")
+    return ", ".join(words)

@@ -67,9 +67,9 @@ def simulate(
 ) -> None:
     """Run a study over hospitals on this machine.
 
-    STUDY is the study file. The run leaves the model, the figures and a report in the folder
-    given by --out; with --sweep that folder holds a run for each variant and seed, and a page
-    that compares them.
+    STUDY is the study file. Model, figures and report go to the folder of --out.
+    With --sweep it holds a run for each variant and seed, and a page that
+    compares them.
     """
     if sweep is not None:
         require_sweep_options(baselines=baselines, engine=engine.value)

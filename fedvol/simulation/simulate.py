@@ -59,7 +59,7 @@ def simulate(
     if any(stage.training.compile for stage in study.stages):
         require_compiler(torch_device)  # before hours of preparing, and before there is a folder
     output = open_output(out, resume=resume)
-    _require_data(data, study=study)  # before anything lies in the folder
+    require_data(data, study=study)  # before anything lies in the folder
     with locked_folder(out):
         keep_study(output, path=study_path, study=study)
         remove_unfinished(out)
@@ -95,7 +95,7 @@ def _tell_of(session: Session, error: FedvolError, *, judged: Sequence[Judged]) 
         error.add_note(f"No report of it could be written: {second}")
 
 
-def _require_data(data: Path, *, study: OpenStudy) -> None:
+def require_data(data: Path, *, study: OpenStudy) -> None:
     """Refuse a folder that no study could run on, or this one could not for want of sites.
 
     Raises:

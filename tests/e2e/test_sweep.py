@@ -11,7 +11,13 @@ import pytest
 from tiny import fedvol_command, tiny_text
 
 from fedvol.cli.main import main
-from fedvol.errors import OutputFolderError, RunMismatchError, SweepFailedError
+from fedvol.errors import (
+    OutputFolderError,
+    QuorumError,
+    RunMismatchError,
+    SplitError,
+    SweepFailedError,
+)
 from fedvol.files import digest_file
 
 SWEEP = """
@@ -171,16 +177,26 @@ def test_a_sweep_is_not_begun_over_another(
 def test_a_run_that_fails_leaves_the_others_and_is_told(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = SWEEP.replace("seeds = [0, 1]", "seeds = [0]").replace(
-        "[axes.labels.all]", "[axes.labels.all]\nfederation.min_sites = 2"
-    )
-    folder = write_sweep(tmp_path / "s", sweep=sweep.replace("subjects = 1", "subjects = 0"))
+    late = "federation.train_limit_s = 1e-3\n\n[axes.labels.all]"
+    sweep = SWEEP.replace("seeds = [0, 1]", "seeds = [0]").replace("[axes.labels.all]", late)
+    folder = write_sweep(tmp_path / "s", sweep=sweep)
     assert main(sweep_words(folder, data=tiny_data)) == SweepFailedError.exit_status
     assert "1 of 2 runs failed; few/seed-0: FV-" in capsys.readouterr().err
     told = json.loads((folder / "out" / "sweep.json").read_text())
     assert [run["status"] for run in told["runs"]] == ["failed", "finished"]
     assert [one["variant"] for one in told["variants"]] == [{"labels": "all"}]
     assert "failed" in (folder / "out" / "sweep.html").read_text()
+
+
+def test_what_the_data_do_not_do_for_is_told_before_anything_runs(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for subjects, error in (("0", QuorumError), ("{ hospital_9 = 1 }", SplitError)):
+        sweep = SWEEP.replace("subjects = 1", f"subjects = {subjects}")
+        folder = write_sweep(tmp_path / "s", sweep=sweep)
+        assert main(sweep_words(folder, data=tiny_data)) == error.exit_status
+        assert error.code in capsys.readouterr().err
+        assert not (folder / "out").exists()
 
 
 def test_variants_that_pretrain_alike_begin_with_the_weights_of_the_first(

@@ -95,10 +95,12 @@ def _ready(waiting: Sequence[Work], running: Iterable["_Child"]) -> Work | None:
 
 
 def _given_up(failed: Ended, waiting: list[Work]) -> Iterator[Ended]:
-    """Runs that needed one that failed: they do not begin."""
+    """Runs that needed one that failed, and those that needed these: they do not begin."""
     for work in [one for one in waiting if one.after == failed.work.name]:
         waiting.remove(work)
-        yield Ended(work=work, reason=f"it needs {work.after}, which failed", seconds=0.0)
+        ended = Ended(work=work, reason=f"it needs {work.after}, which failed", seconds=0.0)
+        yield ended
+        yield from _given_up(ended, waiting)
 
 
 @final

@@ -9,7 +9,7 @@ from fedvol.errors import SweepFailedError
 from fedvol.files import locked_folder, remove_unfinished, write_atomic
 from fedvol.report.sweep_page import write_sweep
 from fedvol.report.sweep_result import SweepResult
-from fedvol.simulation.simulate import choose_device
+from fedvol.simulation.simulate import choose_device, require_data
 from fedvol.simulation.sweep.design import SweepRun, sweep_runs
 from fedvol.simulation.sweep.figures import Finished, read_finished, sweep_result
 from fedvol.simulation.sweep.folder import SweepFolder, open_sweep_folder
@@ -48,6 +48,8 @@ def sweep(
         ConfigFileError: A file is absent or not TOML.
         StudyError: A variant is no valid study.
         SweepError: The sweep is wrong, or compares what cannot be compared.
+        DataError: The data do not do for a variant: a table, a split, or a site it names.
+        QuorumError: Fewer sites have training cases than a variant's minimum.
         RunMismatchError: The folder holds runs of another study.
         SweepFailedError: Runs failed; the others are written.
     """
@@ -55,6 +57,8 @@ def sweep(
     text = read_text(study_path)
     runs = sweep_runs(settings, text, where=study_path)
     choose_device(device)
+    for run in runs[: len(runs) // len(settings.seeds)]:  # seeds ask for no other data
+        require_data(data, study=run.study)
     folder = open_sweep_folder(out, resume=resume)
     if settings.share_pretraining:
         runs = share_pretraining(runs, folder=folder, where=study_path)
@@ -125,7 +129,7 @@ def _carry_out(
         name, reason = next(iter(failed.items()))
         raise SweepFailedError(
             str(folder.folder),
-            f"{len(failed)} of {len(runs)} runs failed; {name}: {reason}",
+            f"{len(failed)} of {len(runs)} runs failed; {name}: {reason.rstrip('.')}",
             "Mend it, and add --resume.",
         )
     return result

@@ -131,7 +131,7 @@ _KNOWN = (
     ),
     _known(
         "pretext_body_loss",
-        "pretext loss on the body",
+        "pretext loss on body",
         decimals=3,
         meaning="The same over voxels of the body alone: what in some channel is above the lowest "
         "tenth of the patch's range. Air is easily restored, so the loss over all voxels flatters.",

@@ -9,7 +9,7 @@ from fedvol.report.figures import number
 from fedvol.report.svg import Scale, figure_svg, nice_scale, path_data, round_ticks, spread, tag
 
 _WIDTH, _HEIGHT = 440, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 346, 24, 246
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 346, 24, 246
 _MAX_DOTS = 30
 _NAME_CHARACTERS = 13
 

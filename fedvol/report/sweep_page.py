@@ -180,7 +180,7 @@ def _reached(variant: SweepVariantResult, result: SweepResult) -> str:
         return ""
     if variant.steps_to_target is None:
         return f"not reached ({variant.reached} of {variant.seeds} seeds)"
-    words = f"{variant.steps_to_target:,.0f}"
+    words = f"{variant.steps_to_target:,.1f}".removesuffix(".0")
     missed = variant.seeds - variant.reached
     return f"{words} ({missed} of {variant.seeds} seeds never)" if missed else words
 

@@ -378,10 +378,10 @@ def test_a_pretraining_shows_every_figure_and_what_it_is_to_be_compared_with(doc
     document["stages"].insert(0, pretraining(0.25, **told))
     page = Page(render(document)).text
     assert "answer that does not look at the input has a loss of 0.500 there" in page
-    assert "learned nothing" not in page.split("pretext loss on the body")[0]
-    for words in ("pretext loss on the body 0.750", "feature variance 0.125"):
+    assert "learned nothing" not in page.split("pretext loss on body")[0]
+    for words in ("pretext loss on body 0.750", "feature variance 0.125"):
         assert words in page  # in the round log
-    for title in ("pretext loss on the body (no unit)", "feature variance (0 to 1)"):
+    for title in ("pretext loss on body (no unit)", "feature variance (0 to 1)"):
         assert f"Validation {title} after each round" in page
     assert "without looking" not in page  # the same in every round: no curve
 

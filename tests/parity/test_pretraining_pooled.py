@@ -44,7 +44,6 @@ SETTINGS = {
     "volume_fusion": Setting(task="boxes = [4, 8]", rounds=8),
     "mae": Setting(task="block = 8", rounds=20),
     "mae_vit": Setting(task="decoder_width = 32", side=32, network=UNETR, rounds=30),
-    "rotation": Setting(task="axis = 0", rate=5e-3),
 }
 FAST = ("volume_fusion", "mae")
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from fedvol.client.cases import SiteCase
 from fedvol.client.judging import Judgement
+from fedvol.config import Study
 from fedvol.config.metrics import (
     FEATURE_VARIANCE,
     PRETEXT_BODY_LOSS,
@@ -25,7 +26,7 @@ from fedvol.data.case_store import StoredCase
 from fedvol.data.unlabelled import draw_patches
 from fedvol.errors import TimeLimitError
 from fedvol.federation import EvaluationReport
-from fedvol.plan import Plan, derive_seed, pretext_metrics
+from fedvol.plan import Plan, derive_seed, digest_json, pretext_metrics
 from fedvol.ssl import Pretext, PretextScore, build_pretext, pretext_batch_size, pretext_patch
 from fedvol.ssl.features import squared_distances, unit_features
 from fedvol.training import threads
@@ -56,7 +57,7 @@ def judge_pretext(
         cases: Cases to be judged on.
         partners: Cases from which partners may come, where the task takes pairs.
         site: Whose cases.
-        plan: Seeds the batches.
+        plan: Its study seeds the batches.
         stage: The pretrain stage.
         resampling_key: As for any judging; no replicates are drawn.
         device: Where the network is.
@@ -79,7 +80,7 @@ def judge_pretext(
                     "Give rounds more time, or let the site evaluate fewer cases.",
                 )
             batches = validation_batches(
-                case, partners=partners, site=site, plan=plan, stage=stage, device=device
+                case, partners=partners, study=plan.study, stage=stage, device=device
             )
             found.append(_judge_case(net, task, batches, num_own=batch_size))
             on_case(len(found), len(cases))
@@ -103,18 +104,19 @@ def validation_batches(
     case: SiteCase,
     *,
     partners: Sequence[SiteCase],
-    site: SiteId,
-    plan: Plan,
+    study: Study,
     stage: Pretrain,
     device: torch.device,
 ) -> list[UnlabelledBatch]:
     """The batches a case is judged by; none where its task needs a partner and there is none.
 
+    Drawn from the study's seed and the case alone: whoever trained, alone, pooled or together, with
+    whatever schedule, is judged on the same patches.
+
     Args:
         case: The case.
         partners: Cases from which a partner may come, this one among them.
-        site: Whose case.
-        plan: Seeds the batches.
+        study: Seeds the batches.
         stage: The pretrain stage.
         device: Where batches are put.
 
@@ -126,12 +128,13 @@ def validation_batches(
         sources += _other(case, partners)
         if len(sources) == 1:
             return []
+    root = digest_json(study.seed)
     return [
         _batch(
             sources,
-            size=pretext_patch(plan.study, stage),
-            batch_size=pretext_batch_size(plan.study, stage),
-            seed=derive_seed(plan.digest, site, "pretext score", case.stored.case, n),
+            size=pretext_patch(study, stage),
+            batch_size=pretext_batch_size(study, stage),
+            seed=derive_seed(root, "pretext score", case.stored.case, n),
             device=device,
         )
         for n in range(BATCHES_PER_CASE)

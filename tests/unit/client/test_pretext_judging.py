@@ -28,15 +28,15 @@ def network(study: Study) -> nn.Module:
     return initial_pretext_network(study, study.pretrain)
 
 
-def judged(net: nn.Module, *, study: Study, cases: SiteCases) -> MetricSums:
+def judged(net: nn.Module, *, study: Study, cases: SiteCases, site: SiteId = SITE) -> MetricSums:
     stage = study.pretrain
     assert stage is not None
-    plan, _ = make_plan(study, sites=(SITE,))
+    plan, _ = make_plan(study, sites=(site,))
     return judge_pretext(
         net,
         cases.validation,
         partners=(*cases.validation, *cases.train),
-        site=SITE,
+        site=site,
         plan=plan,
         stage=stage,
         resampling_key=plan.digest,
@@ -103,3 +103,24 @@ def test_one_patch_alone_has_no_feature_variance(
     found = judged(net, study=study, cases=lone)
     assert found.stat("pretext_loss").n == 1
     assert (found.stat("feature_variance").n, found.stat("feature_variance").undefined) == (0, 1)
+
+
+def test_whoever_trained_for_however_long_is_judged_on_the_same_patches(
+    tiny_cases: Mapping[SiteId, SiteCases],
+) -> None:
+    """Else alone, pooled and federated differ by their draws, not by what they learned."""
+    study, cases = pretrained_study(task=MAE), tiny_cases[SITE]
+    net = network(study)
+    longer = study.model_copy(
+        update={
+            "stages": tuple(
+                one.model_copy(update={"rounds": one.rounds + 5}) for one in study.stages
+            )
+        }
+    )
+    found = judged(net, study=study, cases=cases).stat("pretext_loss")
+    assert (
+        judged(net, study=longer, cases=cases, site=SiteId("pooled")).stat("pretext_loss") == found
+    )
+    reseeded = study.model_copy(update={"seed": study.seed + 1})
+    assert judged(net, study=reseeded, cases=cases).stat("pretext_loss").value != found.value

@@ -22,8 +22,9 @@ from fedvol.federation import Action, HealthReport, Request
 from fedvol.models import describe
 from fedvol.plan import NetworkDescription, Plan
 from fedvol.privacy import IN_PROCESS, Contribution, Delivery, Releaser
+from fedvol.ssl import PretextPicture
 from fedvol.telemetry import Observer
-from fedvol.types import Digest, RunId, SiteId, State
+from fedvol.types import CaseId, Digest, RunId, SiteId, State
 from fedvol.validation import Predictor
 
 
@@ -99,6 +100,19 @@ class SiteAgent:
         """A finished run's release over this site's own local tensors, as a predictor."""
         self._run.load_over_local(release, run=run, stage=stage, up_to=best_round)
         return self.predictor(mirror=True)
+
+    def pretext_picture(
+        self, pretrained: State, *, run: RunId, stage: int, best_round: int
+    ) -> tuple[CaseId, PretextPicture] | None:
+        """What a pretrained network makes of a validation case, over the site's own local tensors.
+
+        It is no answer to a server: whoever opened the agent sees it. None where there is nothing
+        to see.
+        """
+        settings = self._run.plan.study.stages[stage]
+        assert isinstance(settings, Pretrain)
+        self._run.load_over_local(pretrained, run=run, stage=stage, up_to=best_round)
+        return self._pretrain.picture(settings)
 
     def _answer(self, request: Request) -> Contribution:
         run = self._run

@@ -27,7 +27,14 @@ from fedvol.data.unlabelled import draw_patches
 from fedvol.errors import TimeLimitError
 from fedvol.federation import EvaluationReport
 from fedvol.plan import Plan, derive_seed, digest_json, pretext_metrics
-from fedvol.ssl import Pretext, PretextScore, build_pretext, pretext_batch_size, pretext_patch
+from fedvol.ssl import (
+    Pretext,
+    PretextPicture,
+    PretextScore,
+    build_pretext,
+    pretext_batch_size,
+    pretext_patch,
+)
 from fedvol.ssl.features import squared_distances, unit_features
 from fedvol.training import threads
 from fedvol.types import Digest, SiteId, Triple
@@ -98,6 +105,41 @@ def judge_pretext(
         ),
         behind=cases_behind(rows, keys=keys),
     )
+
+
+def picture_case(
+    net: nn.Module,
+    case: SiteCase,
+    *,
+    partners: Sequence[SiteCase],
+    study: Study,
+    stage: Pretrain,
+    device: torch.device,
+) -> PretextPicture | None:
+    """What a network makes of a case; None where the task has nothing to see.
+
+    Of the batches that the case is judged by, the one with most to see in one axial slice: how
+    well the network does plays no part.
+
+    Args:
+        net: The network, on the device.
+        case: The case.
+        partners: Cases from which a partner may come, this one among them.
+        study: Seeds the batches.
+        stage: The pretrain stage.
+        device: Where the network is.
+
+    Raises:
+        CaseStoreError: A case that is read for the first time is damaged.
+    """
+    task = build_pretext(stage.task)
+    with threads(stage.training.num_threads):
+        batches = validation_batches(
+            case, partners=partners, study=study, stage=stage, device=device
+        )
+        made = [task.picture(net, batch) for batch in batches]
+    seen = [picture for picture in made if picture is not None]
+    return max(seen, key=lambda picture: int(picture.changed_area.max()), default=None)
 
 
 def validation_batches(

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from fedvol.client.local_training import SiteWork, train_round
-from fedvol.client.pretext_judging import judge_pretext
+from fedvol.client.pretext_judging import judge_pretext, picture_case
 from fedvol.client.pretraining import fitting, pretext_source, trainable
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
@@ -13,7 +13,8 @@ from fedvol.errors import NoCasesError
 from fedvol.federation import Action, Request
 from fedvol.privacy import Contribution
 from fedvol.privacy.floors import is_small
-from fedvol.ssl import build_pretext, pretext_patch
+from fedvol.ssl import PretextPicture, build_pretext, pretext_patch
+from fedvol.types import CaseId
 
 
 class PretrainAnswers:
@@ -129,6 +130,25 @@ class PretrainAnswers:
             should_stop=lambda: time.monotonic() > deadline_s,
         )
         return run.releaser.evaluation(request, judged.sums, judged.report, behind=judged.behind)
+
+    def picture(self, stage: Pretrain) -> tuple[CaseId, PretextPicture] | None:
+        """What the network as it stands makes of the first validation case; it stays at the site.
+
+        None where there is no such case, or the task has nothing to see.
+        """
+        run, cases = self._run, self._cases.pretrain_validation
+        if not cases:
+            return None
+        first = min(cases, key=lambda case: case.stored.case)
+        picture = picture_case(
+            run.network.of(stage),
+            first,
+            partners=(*cases, *self._cases.pretrain),
+            study=run.plan.study,
+            stage=stage,
+            device=run.network.device,
+        )
+        return None if picture is None else (first.stored.case, picture)
 
     def _asked(self) -> dict[str, str]:
         """The task, and the voxels of its patch."""

@@ -3,8 +3,9 @@
 from fedvol.report.figures import metric_info, metric_label, quantity
 from fedvol.report.html import write_report
 from fedvol.report.model_card import write_model_card
-from fedvol.report.picture_file import load_pictures, save_pictures
+from fedvol.report.picture_file import load_pictures, load_pretext_pictures, save_pictures
 from fedvol.report.pictures import CasePicture
+from fedvol.report.pretext_pictures import PretextPlanes
 from fedvol.report.result import (
     Difference,
     DigestOf,
@@ -30,6 +31,7 @@ __all__ = [
     "EvaluationResult",
     "Metrics",
     "ModelResult",
+    "PretextPlanes",
     "PrivacyResult",
     "Protection",
     "Released",
@@ -40,6 +42,7 @@ __all__ = [
     "StageResult",
     "StatResult",
     "load_pictures",
+    "load_pretext_pictures",
     "metric_info",
     "metric_label",
     "quantity",

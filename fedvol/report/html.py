@@ -15,6 +15,7 @@ from fedvol.report.figures import MetricInfo, metric_info
 from fedvol.report.forest import forest
 from fedvol.report.participation import legend_mark, participation_grid, states_seen
 from fedvol.report.pictures import CasePicture, data_uri, picture_size, render_png
+from fedvol.report.pretext_pictures import PLANES, PretextPlanes, plane_png, pretext_words
 from fedvol.report.rendering import html_templates
 from fedvol.report.result import Result, StageResult
 from fedvol.report.settings import plan_settings, planned_choices, tolerance_words
@@ -30,6 +31,16 @@ class _Stage:
     trivial: str
     grid: Markup
     legend: tuple[tuple[Markup, str], ...]
+    pictures: tuple["_PretextPicture", ...]
+    pictures_words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PretextPicture:
+    picture: PretextPlanes
+    uris: tuple[str, ...]
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +52,12 @@ class _Picture:
 
 
 def write_report(
-    path: Path, *, result: Result, plan_json: str, pictures: Sequence[CasePicture]
+    path: Path,
+    *,
+    result: Result,
+    plan_json: str,
+    pictures: Sequence[CasePicture],
+    pretext_pictures: Sequence[PretextPlanes] = (),
 ) -> None:
     """Write the page whole or not at all.
 
@@ -50,17 +66,26 @@ def write_report(
         result: What happened; a failed or stopped run shows what there is.
         plan_json: The plan as JSON; empty where the run ended before it had one.
         pictures: Slices of test cases, in the order in which they are shown.
+        pretext_pictures: Slices of what a pretext task was about, in the order as well.
 
     Raises:
         PlanMismatchError: `plan_json` is not the plan of `result`.
         DiskFullError: No space is left.
         StoreError: The folder cannot be written.
     """
-    text = render_report(result, plan_json=plan_json, pictures=pictures)
+    text = render_report(
+        result, plan_json=plan_json, pictures=pictures, pretext_pictures=pretext_pictures
+    )
     write_atomic(path, text.encode())
 
 
-def render_report(result: Result, *, plan_json: str, pictures: Sequence[CasePicture]) -> str:
+def render_report(
+    result: Result,
+    *,
+    plan_json: str,
+    pictures: Sequence[CasePicture],
+    pretext_pictures: Sequence[PretextPlanes] = (),
+) -> str:
     """The page as text; the same result, plan and pictures give the same bytes."""
     plan = read_plan(plan_json, result=result)
     sites = site_order(result)
@@ -88,7 +113,7 @@ def render_report(result: Result, *, plan_json: str, pictures: Sequence[CasePict
             if has_figures
             else [],
             tables=view.model_tables(result, sites=sites, classes=classes),
-            stages=[_stage(stage, sites) for stage in result.stages],
+            stages=[_stage(stage, sites, pretext_pictures) for stage in result.stages],
             max_named_sites=charts.MAX_NAMED_SITES,
             pictures=[_picture(item) for item in pictures],
             skipped=view.skipped_rows(result),
@@ -137,7 +162,10 @@ def simulate_command(result: Result) -> str:
     return f"fedvol simulate STUDY.toml --data DIR --out DIR {' '.join(options)}"
 
 
-def _stage(stage: StageResult, sites: Sequence[str]) -> _Stage:
+def _stage(
+    stage: StageResult, sites: Sequence[str], pretext_pictures: Sequence[PretextPlanes]
+) -> _Stage:
+    pictures = pretext_pictures if stage.is_pretraining else ()
     return _Stage(
         result=stage,
         validation=charts.validation_chart(stage, sites=sites),
@@ -153,6 +181,8 @@ def _stage(stage: StageResult, sites: Sequence[str]) -> _Stage:
             (legend_mark(state), wording.STATES.get(state, ("?", state))[1])
             for state in states_seen(stage, sites=sites)
         ),
+        pictures=tuple(map(_pretext_picture, pictures)),
+        pictures_words=pretext_words(stage.kind) if pictures else "",
     )
 
 
@@ -165,5 +195,16 @@ def _validation_cases(stage: StageResult) -> str:
 
 
 def _picture(picture: CasePicture) -> _Picture:
-    width, height = picture_size(picture)
+    width, height = picture_size(picture.image, spacing_mm=picture.spacing_mm)
     return _Picture(picture=picture, uri=data_uri(render_png(picture)), width=width, height=height)
+
+
+def _pretext_picture(picture: PretextPlanes) -> _PretextPicture:
+    planes = [getattr(picture, name) for name in PLANES]
+    width, height = picture_size(picture.shown, spacing_mm=picture.spacing_mm)
+    return _PretextPicture(
+        picture=picture,
+        uris=tuple(data_uri(plane_png(one, spacing_mm=picture.spacing_mm)) for one in planes),
+        width=width,
+        height=height,
+    )

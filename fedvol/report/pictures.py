@@ -72,7 +72,7 @@ def render_png(picture: CasePicture) -> bytes:
     Returns:
         A PNG, RGB.
     """
-    width, height = picture_size(picture)
+    width, height = picture_size(picture.image, spacing_mm=picture.spacing_mm)
     grey = Image.fromarray(picture.image, mode=None).resize(
         (width, height), Image.Resampling.BICUBIC
     )
@@ -85,11 +85,16 @@ def render_png(picture: CasePicture) -> bytes:
     return out.getvalue()
 
 
-def picture_size(picture: CasePicture) -> tuple[int, int]:
-    """Width and height of the PNG: the long side about 480 pixels, and nothing is shrunk."""
-    rows, columns = picture.image.shape
-    height_mm, width_mm = rows * picture.spacing_mm[0], columns * picture.spacing_mm[1]
-    px_per_mm = max(_LONG_SIDE_PX / max(height_mm, width_mm), 1 / min(picture.spacing_mm))
+def picture_size(plane: Plane, *, spacing_mm: tuple[float, float]) -> tuple[int, int]:
+    """Width and height of the PNG: the long side about 480 pixels, and nothing is shrunk.
+
+    Args:
+        plane: What it shows, (row, column).
+        spacing_mm: Height and width of one of the plane's pixels, in millimetres.
+    """
+    rows, columns = plane.shape
+    height_mm, width_mm = rows * spacing_mm[0], columns * spacing_mm[1]
+    px_per_mm = max(_LONG_SIDE_PX / max(height_mm, width_mm), 1 / min(spacing_mm))
     return max(1, round(width_mm * px_per_mm)), max(1, round(height_mm * px_per_mm))
 
 

@@ -87,6 +87,11 @@ class Output:
         return self.folder / "pictures.npz"
 
     @property
+    def pretext_pictures(self) -> Path:
+        """Slices of what a pretext task was about, for the page."""
+        return self.folder / "pretext-pictures.npz"
+
+    @property
     def model_card(self) -> Path:
         """What goes with the released model."""
         return self.folder / "model-card.md"

@@ -41,6 +41,11 @@ def best_median_worst(rows: Iterable[Row], *, metric: str) -> Mapping[Label, Row
     return {"best": upwards[-1], "median": upwards[len(upwards) // 2], "worst": upwards[0]}
 
 
+def as_page(plane: np.ndarray) -> np.ndarray:
+    """From (i right, j front) to page rows and columns, radiological view."""
+    return np.ascontiguousarray(plane.T[::-1, ::-1])
+
+
 def _rows(session: Session, metric: str) -> list[Row]:
     found: list[Row] = []
     for site in session.sites:
@@ -86,14 +91,9 @@ def _picture(
         site=site,
         case=case_name,
         metric=f"{metric_label(metric)} {quantity(value, metric=metric_info(metric))}",
-        image=_page(panel.image),
-        truth=_page(panel.truth),
-        prediction=_page(panel.prediction),
+        image=as_page(panel.image),
+        truth=as_page(panel.truth),
+        prediction=as_page(panel.prediction),
         spacing_mm=(panel.spacing_mm[1], panel.spacing_mm[0]),
         view=f"axial slice {panel.k + 1} of {truth.shape[2]}",
     )
-
-
-def _page(plane: np.ndarray) -> np.ndarray:
-    """From (i right, j front) to page rows and columns, radiological view."""
-    return np.ascontiguousarray(plane.T[::-1, ::-1])

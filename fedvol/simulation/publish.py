@@ -30,6 +30,7 @@ from fedvol.report import (
     StageResult,
     StatResult,
     load_pictures,
+    load_pretext_pictures,
     read_result,
     save_pictures,
     write_model_card,
@@ -40,6 +41,7 @@ from fedvol.server.history import best_record, closed_rounds
 from fedvol.simulation.judged import Judged
 from fedvol.simulation.output import Output, held_plan
 from fedvol.simulation.pictures import case_pictures
+from fedvol.simulation.pretext_pictures import pretext_pictures
 from fedvol.simulation.session import FEDERATED, Session
 from fedvol.store import ALL_SITES, CheckpointKind, RoundRecord
 from fedvol.types import Digest, RunId, SiteId
@@ -52,6 +54,8 @@ def publish(session: Session, judged: Sequence[Judged]) -> Result:
     files = _write_checkpoints(session, judged)
     result = build_result(session, judged, files=files)
     save_pictures(session.output.pictures, case_pictures(session, judged[0]))
+    if session.study.pretrain is not None:
+        save_pictures(session.output.pretext_pictures, pretext_pictures(session))
     _write_pages(session.output, result)
     write_result(session.output.result, result=result)
     return result
@@ -93,8 +97,13 @@ def rebuild_report(folder: Path) -> Path:
 def _write_pages(output: Output, result: Result) -> None:
     document = held_plan(output).model_dump(mode="json")
     plan = json.dumps(document, indent=2, sort_keys=True)
-    pictures = load_pictures(output.pictures)
-    write_report(output.report, result=result, plan_json=plan, pictures=pictures)
+    write_report(
+        output.report,
+        result=result,
+        plan_json=plan,
+        pictures=load_pictures(output.pictures),
+        pretext_pictures=load_pretext_pictures(output.pretext_pictures),
+    )
     write_model_card(output.model_card, result=result, plan_json=plan)
 
 

@@ -109,8 +109,13 @@ class ModelsGenesisTask:
         disturbed = self.transform(batch)
         with judging(net):
             given = net(disturbed.image)[0][0]
+        body = body_voxels(disturbed.target, inside=disturbed.inside)
+        is_other = (disturbed.image != disturbed.target).any(dim=1, keepdim=True)
         return PretextPicture(
-            shown=disturbed.image[0], wanted=disturbed.target[0], given=given.float()
+            shown=disturbed.image[0],
+            wanted=disturbed.target[0],
+            given=given.float(),
+            changed=(is_other & body)[0, 0],
         )
 
     def _draw_flips(self, generator: Generator) -> list[int]:

@@ -67,6 +67,10 @@ class RestoringTask:
         patches = self.transform(batch)
         with judging(net):
             given = self._restore(net, patches)
+        body = body_voxels(patches.wanted, inside=patches.inside)
         return PretextPicture(
-            shown=patches.shown[0], wanted=patches.wanted[0], given=given[0].float()
+            shown=patches.shown[0],
+            wanted=patches.wanted[0],
+            given=given[0].float(),
+            changed=(patches.to_restore & body)[0, 0],
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from fedvol.data.batch import UnlabelledBatch
@@ -35,11 +35,19 @@ class PretextPicture:
         shown: The transformed patch.
         wanted: Intensities, or classes, per voxel.
         given: The network's answer to it.
+        changed: What is worth a look: voxels that the task changed and asks for, of the body where
+            it restores intensities.
     """
 
     shown: Float[Tensor, "channel i j k"]
     wanted: Float[Tensor, "channel i j k"]
     given: Float[Tensor, "channel i j k"]
+    changed: Bool[Tensor, "i j k"]
+
+    @property
+    def changed_area(self) -> Int64[Tensor, " k"]:
+        """Voxels worth a look in each axial slice."""
+        return self.changed.sum((0, 1))
 
 
 class Pretext(Protocol):

@@ -105,8 +105,12 @@ class VolumeFusionTask:
         fusion = self.transform(batch)
         with judging(net):
             given = net(fusion.image)[0][:1].argmax(1)
+        is_fused = fusion.label[0] > 0
         return PretextPicture(
-            shown=fusion.image[0], wanted=fusion.label[:1].float(), given=given.float()
+            shown=fusion.image[0],
+            wanted=fusion.label[:1].float(),
+            given=given.float(),
+            changed=is_fused if fusion.inside is None else is_fused & fusion.inside[0],
         )
 
     def _draw_levels(self, grid: Triple, generator: Generator) -> UInt8[Tensor, "i j k"]:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Command
 from pretraining import pretrained_text, started_text, write_weights
@@ -16,6 +17,7 @@ from fedvol.cli.main import main
 from fedvol.errors import QuorumError, RunMismatchError
 from fedvol.files import digest_file
 from fedvol.plan import Plan
+from fedvol.report import load_pretext_pictures
 from fedvol.store import read_record
 from fedvol.types import Digest
 
@@ -132,6 +134,25 @@ def test_the_report_calls_no_pretext_network_released(out: Path) -> None:
     assert "Dice" in page.split("<h1>")[1][:4000]
 
 
+def test_the_report_shows_what_the_pretext_task_was_about(
+    out: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    pictures = load_pretext_pictures(out / "pretext-pictures.npz")
+    assert [one.site for one in pictures] == ["hospital_1", "hospital_2", "hospital_3"]
+    for one in pictures:
+        assert len(np.unique(one.wanted)) > 2
+        assert not np.array_equal(one.shown, one.wanted)
+        assert not np.array_equal(one.given, one.wanted)
+    page = (out / "report.html").read_text()
+    asked = page.split("What the network was asked")[1].split("Stage finetune")[0]
+    assert asked.count("<img ") == 3 * len(pictures)
+    (tmp_path / "out").mkdir()
+    for name in ("result.json", "plan.json", "pictures.npz", "pretext-pictures.npz"):
+        shutil.copyfile(out / name, tmp_path / "out" / name)
+    assert fedvol("report", tmp_path / "out").status == 0
+    assert (tmp_path / "out" / "report.html").read_text() == page
+
+
 def test_another_study_goes_on_from_the_file(
     out: Path, tiny_data: Path, tmp_path: Path, fedvol: Command
 ) -> None:
@@ -152,6 +173,7 @@ def test_another_study_goes_on_from_the_file(
     )
     told = json.loads((tmp_path / "out" / "result.json").read_text())
     assert "checkpoints/pretrained.safetensors" not in told["files"]
+    assert not (tmp_path / "out" / "pretext-pictures.npz").exists()
 
     weights.rename(tmp_path / "moved.safetensors")
     study.write_text(started_text("moved.safetensors"))

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pretraining import pretrained_study, pretrained_text
 from tiny import CPU, RUN, Events, Federation, LastState, make_federation
 
 from fedvol.client.cases import SiteCases
+from fedvol.client.local_state import LocalState
 from fedvol.client.plan_network import PlanNetwork
+from fedvol.client.pretext_judging import picture_case
 from fedvol.client.pretraining import pretext_source
 from fedvol.config.loading import parse_study
 from fedvol.errors import NoCasesError, NoLabelsError, PlanMismatchError
@@ -22,7 +25,7 @@ from fedvol.federation import (
     TransferTerms,
     plan_exchange,
 )
-from fedvol.models import initial_network, to_arrays, transfer
+from fedvol.models import initial_network, load_arrays, to_arrays, transfer
 from fedvol.plan import TensorKind, network_part
 from fedvol.simulation.federate import make_plan
 from fedvol.ssl import build_pretext, initial_pretext_network
@@ -257,6 +260,42 @@ def test_every_exchange_and_strategy_pretrains(
     for name, array in started.items():
         is_initial = name in stays or name.startswith("heads.")
         assert np.array_equal(array, initial[name]) == is_initial, name
+
+
+def test_a_picture_is_of_the_pretrained_network_with_the_norms_of_its_site(
+    tiny_cases: Cases, tmp_path: Path
+) -> None:
+    study = pretrained_study(keys='exchange = "all_but_norms"')
+    federation = make_federation(study, cases=tiny_cases, folder=tmp_path)
+    federation.run()
+    engine = open_engine(tmp_path / "run.db")
+    try:
+        (held,) = RunStore(engine).checkpoints(RUN, kind=CheckpointKind.PRETRAINED)
+    finally:
+        engine.dispose()
+    state, agent = federation.state(held.digest), federation.agents()[SITE]
+    made = agent.pretext_picture(state, run=RUN, stage=0, best_round=held.round)
+    assert made is not None
+    case, picture = made
+    assert case == min(one.stored.case for one in tiny_cases[SITE].pretrain_validation)
+    folder = federation.site(SITE) / "state"
+    own = LocalState(folder, run=RUN, stage=0, plan=federation.plan.digest).local_tensors(
+        up_to=held.round, exchange=plan_exchange(federation.plan, 0)
+    )
+    assert own
+    assert study.pretrain is not None
+    net = initial_pretext_network(study, study.pretrain)
+    load_arrays(net, {**to_arrays(net), **state, **own})
+    expected = picture_case(
+        net,
+        next(one for one in tiny_cases[SITE].pretrain_validation if one.stored.case == case),
+        partners=(*tiny_cases[SITE].pretrain_validation, *tiny_cases[SITE].pretrain),
+        study=study,
+        stage=study.pretrain,
+        device=CPU,
+    )
+    assert expected is not None
+    assert torch.equal(picture.given, expected.given)
 
 
 def test_what_was_pretrained_is_given_away_with_its_record(

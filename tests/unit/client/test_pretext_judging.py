@@ -11,11 +11,11 @@ from torch import nn
 
 from fedvol.client import pretext_judging
 from fedvol.client.cases import SiteCases
-from fedvol.client.pretext_judging import judge_pretext
+from fedvol.client.pretext_judging import judge_pretext, picture_case, validation_batches
 from fedvol.config import Study
 from fedvol.federation import MetricSums
 from fedvol.simulation.federate import make_plan
-from fedvol.ssl import initial_pretext_network
+from fedvol.ssl import build_pretext, initial_pretext_network
 from fedvol.types import SiteId
 
 SITE = SiteId("hospital_1")
@@ -124,3 +124,32 @@ def test_whoever_trained_for_however_long_is_judged_on_the_same_patches(
     )
     reseeded = study.model_copy(update={"seed": study.seed + 1})
     assert judged(net, study=reseeded, cases=cases).stat("pretext_loss").value != found.value
+
+
+@pytest.mark.parametrize("task", [MAE, FUSION])
+def test_a_picture_is_of_the_patch_with_most_to_see_of_those_that_are_judged(
+    task: str, tiny_cases: Mapping[SiteId, SiteCases]
+) -> None:
+    study, cases = pretrained_study(task=task), tiny_cases[SITE]
+    net, stage = network(study), study.pretrain
+    assert stage is not None
+    case, partners = cases.validation[0], (*cases.validation, *cases.train)
+    picture = picture_case(net, case, partners=partners, study=study, stage=stage, device=CPU)
+    batches = validation_batches(case, partners=partners, study=study, stage=stage, device=CPU)
+    every = [build_pretext(stage.task).picture(net, batch) for batch in batches]
+    assert picture is not None
+    areas = [one.changed_area.max().item() for one in every if one is not None]
+    same = [one is not None and torch.equal(one.wanted, picture.wanted) for one in every]
+    assert areas[same.index(True)] == max(areas) > min(areas)
+
+
+def test_a_task_that_answers_no_voxels_has_no_picture(
+    tiny_cases: Mapping[SiteId, SiteCases],
+) -> None:
+    study = pretrained_study(task='kind = "rotation"')
+    stage, cases = study.pretrain, tiny_cases[SITE].validation
+    assert stage is not None
+    made = picture_case(
+        network(study), cases[0], partners=cases, study=study, stage=stage, device=CPU
+    )
+    assert made is None

@@ -8,6 +8,7 @@ import pytest
 from fedvol.config import Study
 from fedvol.plan import NetworkDescription, Plan
 from fedvol.report.pictures import CasePicture
+from fedvol.report.pretext_pictures import PretextPlanes
 from fedvol.report.result import Result
 
 SITES = {"north": (41, 9), "east": (33, 7), "south": (18, 4), "west": (12, 3)}
@@ -325,6 +326,22 @@ def document(plan):
 @pytest.fixture
 def result(document):
     return make_result(document)
+
+
+@pytest.fixture(scope="session")
+def pretext_pictures():
+    planes = np.random.default_rng(0).integers(0, 255, (3, 8, 12), dtype=np.uint8)
+    named = dict(zip(("shown", "wanted", "given"), planes, strict=True))
+    return tuple(
+        PretextPlanes(
+            site=site,
+            case=case,
+            spacing_mm=(3.0, 1.0),
+            view="axial slice 5 of 16 of a patch",
+            **named,
+        )
+        for site, case in (("east", "e-0001"), ("north", "n-0003"))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -51,10 +51,12 @@ class Page(HTMLParser):
         return [value for _, key, value in self.attributes if key == name]
 
 
-def render(document, plan=None, pictures=()):
+def render(document, plan=None, pictures=(), pretext_pictures=()):
     result = Result.model_validate_json(json.dumps(document))
     plan_json = plan.model_dump_json() if plan else ""
-    return render_report(result, plan_json=plan_json, pictures=pictures)
+    return render_report(
+        result, plan_json=plan_json, pictures=pictures, pretext_pictures=pretext_pictures
+    )
 
 
 @pytest.fixture(scope="module")
@@ -390,3 +392,23 @@ def test_a_pretraining_that_is_no_better_than_a_constant_says_so(document):
     document["stages"].insert(0, pretraining(0.5, pretext_trivial_loss=0.5))
     page = Page(render(document)).text
     assert "It learned nothing: its loss is not below 0.500" in page
+
+
+def test_what_a_pretext_task_asked_is_shown_with_its_stage_and_nowhere_without(
+    document, pretext_pictures
+):
+    assert "What the network was asked" not in render(document)
+    document["stages"].insert(0, pretraining(0.25))
+    assert "What the network was asked" not in render(document)
+    page = Page(render(document, pretext_pictures=pretext_pictures))
+    assert page.text.count("What the network was asked, and what it answered") == 1
+    assert "They alone count in the loss" in page.text
+    assert "input wanted given north, case n-0003, axial slice 5 of 16 of a patch" in page.text
+    assert page.values("alt")[:3] == [
+        f"{said} case e-0001 of east, axial slice 5 of 16 of a patch"
+        for said in (
+            "Input: what the network saw of",
+            "Wanted: what it should have answered for",
+            "Given: what it answered for",
+        )
+    ]

@@ -112,6 +112,9 @@ def test_judging_leaves_every_mode_and_no_gradient() -> None:
     patches = task.transform(batch())
     assert torch.equal(picture.shown, patches.shown[0])
     assert torch.equal(picture.wanted, patches.wanted[0])
+    body = body_voxels(patches.wanted, inside=None)[0, 0]
+    assert torch.equal(picture.changed, patches.voxels[0, 0] & body)
+    assert picture.changed_area.tolist() == [int(k.sum()) for k in picture.changed.unbind(2)]
 
 
 @pytest.mark.parametrize("kind", ["unet", "dynunet", "unetr"])

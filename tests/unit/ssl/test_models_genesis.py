@@ -422,6 +422,9 @@ def test_the_picture_is_of_the_first_patch() -> None:
     assert torch.equal(picture.shown, disturbed.image[0])
     assert torch.equal(picture.wanted, disturbed.target[0])
     assert torch.equal(picture.given, picture.wanted)
+    is_same = (picture.shown == picture.wanted).all(dim=0)
+    assert picture.changed.any()
+    assert not (picture.changed & is_same).any()
 
 
 # --- network ----------------------------------------------------------------------------------

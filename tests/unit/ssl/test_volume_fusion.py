@@ -221,6 +221,7 @@ def test_the_picture_shows_classes() -> None:
     assert torch.equal(picture.shown, fusion.image[0])
     assert torch.equal(picture.wanted, fusion.label[:1].float())
     assert torch.equal(picture.given, picture.wanted)
+    assert torch.equal(picture.changed, fusion.label[0] > 0)
 
 
 # --- network ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from fedvol.config.metrics import (
     PRETEXT_BODY_LOSS,
     PRETEXT_LOSS,
     PRETEXT_TRIVIAL_LOSS,
+    PROBE_DICE,
 )
 from fedvol.config.strategy import Pretrain
 from fedvol.data.batch import UnlabelledBatch
@@ -37,7 +38,7 @@ from fedvol.ssl import (
 )
 from fedvol.ssl.features import squared_distances, unit_features
 from fedvol.training import threads
-from fedvol.types import Digest, SiteId, Triple
+from fedvol.types import CaseId, Digest, SiteId, Triple
 from fedvol.validation import CaseMetrics, cases_behind, summarise
 
 BATCHES_PER_CASE: Final = 4
@@ -51,7 +52,7 @@ def judge_pretext(
     partners: Sequence[SiteCase],
     site: SiteId,
     plan: Plan,
-    stage: Pretrain,
+    probe: Callable[[], Mapping[CaseId, CaseMetrics]] | None,
     resampling_key: Digest,
     device: torch.device,
     on_case: Callable[[int, int], None],
@@ -64,8 +65,9 @@ def judge_pretext(
         cases: Cases to be judged on.
         partners: Cases from which partners may come, where the task takes pairs.
         site: Whose cases.
-        plan: Its study seeds the batches.
-        stage: The pretrain stage.
+        plan: Its study seeds the batches, and has a pretrain stage.
+        probe: Makes a linear probe, and gives its Dice of cases that have a label; None: there is
+            no probe after this round.
         resampling_key: As for any judging; no replicates are drawn.
         device: Where the network is.
         on_case: Called with cases done and their total.
@@ -74,8 +76,10 @@ def judge_pretext(
     Raises:
         CaseStoreError: A case that is read for the first time is damaged.
         TimeLimitError: `should_stop` said so.
+        TrainingDivergedError: The loss of a probe became NaN or infinite.
     """
-    started = time.monotonic()
+    started, stage = time.monotonic(), plan.study.pretrain
+    assert stage is not None
     task, batch_size = build_pretext(stage.task), pretext_batch_size(plan.study, stage)
     found: list[_Judged] = []
     with threads(stage.training.num_threads):
@@ -91,13 +95,12 @@ def judge_pretext(
             )
             found.append(_judge_case(net, task, batches, num_own=batch_size))
             on_case(len(found), len(cases))
+    probed = {} if probe is None else probe()
     rows = [
-        CaseMetrics(
-            case=case.stored.case, subject=case.subject, values=values, penalised=frozenset()
-        )
+        _row(case, values, probed=probed.get(case.stored.case))
         for case, values in zip(cases, _values(found), strict=True)
     ]
-    keys = pretext_metrics(stage)
+    keys = pretext_metrics(stage, is_probed=probe is not None)
     return Judgement(
         sums=summarise(rows, keys=keys, replicates=0, key=resampling_key, site=site),
         report=EvaluationReport(
@@ -222,6 +225,20 @@ def _values(judged: Sequence[_Judged]) -> Iterator[Mapping[str, float | None]]:
             PRETEXT_TRIVIAL_LOSS: _mean([score.trivial_loss for score in one.scores]),
             FEATURE_VARIANCE: _mean(list(islice(distances, num_patches))),
         }
+
+
+def _row(
+    case: SiteCase, values: Mapping[str, float | None], *, probed: CaseMetrics | None
+) -> CaseMetrics:
+    """The figures of a case, with the Dice of a probe where there is one."""
+    dice = None if probed is None else probed.values["dice"]
+    is_penalised = probed is not None and "dice" in probed.penalised
+    return CaseMetrics(
+        case=case.stored.case,
+        subject=case.subject,
+        values={**values, PROBE_DICE: dice},
+        penalised=frozenset({PROBE_DICE}) if is_penalised else frozenset(),
+    )
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,11 +1,14 @@
 """What a site answers in a pretrain stage: updates, and what a model is worth there."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from fedvol.client.local_training import SiteWork, train_round
 from fedvol.client.pretext_judging import judge_pretext, picture_case
 from fedvol.client.pretraining import fitting, pretext_source, trainable
+from fedvol.client.probing import probe
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
@@ -15,6 +18,7 @@ from fedvol.privacy import Contribution
 from fedvol.privacy.floors import is_small
 from fedvol.ssl import PretextPicture, build_pretext, pretext_patch
 from fedvol.types import CaseId
+from fedvol.validation import CaseMetrics
 
 
 class PretrainAnswers:
@@ -104,32 +108,56 @@ class PretrainAnswers:
         return run.releaser.update(request, update, exchange=exchange)
 
     def judge(self, request: Request, stage: Pretrain) -> Contribution:
-        """The losses of a state on the validation cases, and the variance of its features.
+        """The losses of a state on the validation cases, the variance of its features, its probe.
 
         Raises:
             ReleaseRefusedError: A test is asked for.
             TimeLimitError: The request's limit passed before the last case.
+            TrainingDivergedError: The loss of a probe became NaN or infinite.
         """
-        run = self._run
+        run, is_probed = self._run, stage.is_probed(request.round)
         if request.action is not Action.VALIDATE:
             raise run.not_this_stage(request, "has no model that is tested")
         run.load_over_local(
             request.state, run=request.run, stage=request.stage, up_to=request.round
         )
         deadline_s = time.monotonic() + request.limit_s
+
+        def should_stop() -> bool:
+            return time.monotonic() > deadline_s
+
         judged = judge_pretext(
             run.network.of(stage),
             self._cases.pretrain_validation,
             partners=(*self._cases.pretrain_validation, *self._cases.pretrain),
             site=run.site,
             plan=run.plan,
-            stage=stage,
+            probe=partial(self._probe, request, stage, should_stop) if is_probed else None,
             resampling_key=run.resampling_key,
             device=run.network.device,
             on_case=run.on_case,
-            should_stop=lambda: time.monotonic() > deadline_s,
+            should_stop=should_stop,
         )
         return run.releaser.evaluation(request, judged.sums, judged.report, behind=judged.behind)
+
+    def _probe(
+        self, request: Request, stage: Pretrain, should_stop: Callable[[], bool]
+    ) -> dict[CaseId, CaseMetrics]:
+        """Dice of new heads; none where labels are too few to train on, or absent to judge by."""
+        run, cases = self._run, self._cases
+        is_few = is_small(cases.subjects.training, floor=self._floor)
+        if is_few or not cases.train or not cases.validation:
+            return {}
+        return probe(
+            run.network.of(stage),
+            train_on=cases.train,
+            judge_on=cases.validation,
+            site=run.site,
+            plan=run.plan,
+            stage=request.stage,
+            device=run.network.device,
+            should_stop=should_stop,
+        )
 
     def picture(self, stage: Pretrain) -> tuple[CaseId, PretextPicture] | None:
         """What the network as it stands makes of the first validation case; it stays at the site.

@@ -15,6 +15,9 @@ PRETEXT_TRIVIAL_LOSS: Final = "pretext_trivial_loss"
 FEATURE_VARIANCE: Final = "feature_variance"
 """How far the encoder's features of different patches lie apart; 0 where it has collapsed."""
 
+PROBE_DICE: Final = "probe_dice"
+"""Dice of new heads trained on what a pretrain stage has learned so far, its features frozen."""
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     PRETEXT_BODY_LOSS: Metric(is_higher_better=False, unit="", is_share=False),
     PRETEXT_TRIVIAL_LOSS: Metric(is_higher_better=False, unit="", is_share=False),
     FEATURE_VARIANCE: Metric(is_higher_better=True, unit="", is_share=True),
+    PROBE_DICE: Metric(is_higher_better=True, unit="", is_share=True),
 }
 """Each metric by its name."""
 

@@ -83,6 +83,7 @@ def stages_alone(stages: tuple[Stage, ...]) -> Iterator[Problem]:
         match stage:
             case Pretrain():
                 yield from _federated(f"{where}.strategy", stage)
+                yield from _probe(f"{where}.probe", stage)
                 if isinstance(stage.strategy, Scaffold) and stage.exchange != "whole":
                     yield Problem(
                         where=f"{where}.exchange",
@@ -102,6 +103,25 @@ def stages_alone(stages: tuple[Stage, ...]) -> Iterator[Problem]:
                     yield from _overshoot(f"{where}.method.pull", stage.method.pull, stage.training)
             case _:
                 assert_never(stage)
+
+
+def _probe(where: str, stage: Pretrain) -> Iterator[Problem]:
+    """Heads can be trained alone only on what is pretrained everywhere, and in some round."""
+    if stage.probe is None:
+        return
+    if lacking := _not_pretrained(stage, has_decoder=True):
+        yield Problem(
+            where=where,
+            what="new heads are to be trained on a network that was not all pretrained: " + lacking,
+            fix="Leave it out, or use another pretraining.",
+        )
+    if stage.probe.every > stage.rounds:
+        yield Problem(
+            where=f"{where}.every",
+            what=f"the first probe would be after round {stage.probe.every}, and the stage has "
+            f"{stage.rounds}",
+            fix="Use fewer, or more rounds.",
+        )
 
 
 def _source(where: str, stage: Finetune, *, has_pretraining: bool) -> Iterator[Problem]:

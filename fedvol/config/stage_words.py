@@ -11,18 +11,31 @@ _STAYS: dict[Travels, str] = {
 
 
 def weights_words(stage: Stage) -> str:
-    """What of a pretraining stays at the sites, and how finetuning starts; empty: nothing to say.
+    """What of a pretraining stays at the sites, what it reads labels for; how finetuning starts.
 
     Args:
         stage: Any stage.
+
+    Returns:
+        The words; empty where there is nothing to say.
     """
     match stage:
         case Pretrain():
-            return _STAYS[stage.exchange]
+            return ", ".join(filter(None, (_STAYS[stage.exchange], _probe_words(stage))))
         case Finetune():
             return "" if stage.start is None else _start_words(stage.start)
         case Personalise():
             return ""
+
+
+def _probe_words(stage: Pretrain) -> str:
+    if stage.probe is None:
+        return ""
+    every, steps = stage.probe.every, stage.probe.steps
+    return (
+        f"labels read after every {'round' if every == 1 else f'{every} rounds'} (heads trained on "
+        f"them for {steps} steps and dropped, only their Dice told)"
+    )
 
 
 def _start_words(start: Start) -> str:

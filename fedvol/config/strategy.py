@@ -151,6 +151,24 @@ class Collapse(Section):
     """Smallest variance of features that are not collapsed."""
 
 
+class Probe(Section):
+    """A linear probe every few rounds: how well structures can be read off what is learned so far.
+
+    Each site with labels trains new heads of the study's network, everything before them standing
+    still, on its labelled training cases, and tells the Dice on its labelled validation cases
+    (`probe_dice`). The heads are thrown away, and nothing is chosen by the figure. It reads labels
+    in a stage that learns without, and is part of the sites' time to evaluate
+    (`federation.evaluate_limit_s`).
+    """
+
+    every: Annotated[int, Field(ge=1, le=100_000)] = 5
+    """Rounds from one probe to the next; the first is after so many."""
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 60
+    """Gradient steps of the heads at each site, on patches as in finetuning, unaugmented."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-2
+    """Learning rate of the heads (AdamW)."""
+
+
 class Pretrain(Section):
     """Self-supervised training on the sites' training cases, labelled or not.
 
@@ -180,6 +198,12 @@ class Pretrain(Section):
     defaults, and none at all for `rotation` and `voco`, which ask where things are."""
     collapse: Collapse = Collapse()
     """When a network that learns nothing stops the run."""
+    probe: Probe | None = Field(default=None, exclude_if=lambda probe: probe is None)
+    """A look at what is learned by labels; default none."""
+
+    def is_probed(self, round_index: int) -> bool:
+        """Whether the sites probe after a round, counted from 1."""
+        return self.probe is not None and round_index % self.probe.every == 0
 
     @property
     def changes(self) -> Augmentation | None:

@@ -10,6 +10,7 @@ from fedvol.config.metrics import (
     PRETEXT_BODY_LOSS,
     PRETEXT_LOSS,
     PRETEXT_TRIVIAL_LOSS,
+    PROBE_DICE,
     SegmentationMetric,
     metric_name,
 )
@@ -48,7 +49,13 @@ def selection_metrics(evaluation: Evaluation) -> tuple[SegmentationMetric, ...]:
     return ("dice", *(name for name in known if name == chosen and name != "dice"))
 
 
-def pretext_metrics(stage: Pretrain) -> tuple[str, ...]:
-    """What is measured on validation cases after each round of a pretrain stage."""
+def pretext_metrics(stage: Pretrain, *, is_probed: bool) -> tuple[str, ...]:
+    """What is measured on validation cases after a round of a pretrain stage.
+
+    Args:
+        stage: The stage.
+        is_probed: Whether new heads are trained after the round (`Pretrain.is_probed`).
+    """
     body = (PRETEXT_BODY_LOSS,) if stage.task.restores else ()
-    return (PRETEXT_LOSS, *body, PRETEXT_TRIVIAL_LOSS, FEATURE_VARIANCE)
+    probe = (PROBE_DICE,) if is_probed else ()
+    return (PRETEXT_LOSS, *body, PRETEXT_TRIVIAL_LOSS, FEATURE_VARIANCE, *probe)

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from fedvol.report.figures import MetricInfo, metric_info, metric_label, number, quantity
 from fedvol.report.line_chart import Line, line_chart
-from fedvol.report.result import Metrics, StageResult
+from fedvol.report.result import Metrics, RoundResult, StageResult
 
 MAX_NAMED_SITES = 8
 """With more sites than this their lines are drawn grey, without names."""
@@ -24,31 +24,33 @@ def validation_chart(
     """
     key = metric or stage.select_by
     info = metric_info(key)
+    rounds = _measured(stage, key)
     lines = [
         Line(
             name=site,
-            values=tuple(
-                _value(item.validation_by_site.get(site, {}), key) for item in stage.rounds
-            ),
+            values=tuple(_value(item.validation_by_site.get(site, {}), key) for item in rounds),
             style=_style(index, sites),
         )
         for index, site in enumerate(sites)
     ]
     together = Line(
         name="all sites",
-        values=tuple(_value(item.validation, key) for item in stage.rounds),
+        values=tuple(_value(item.validation, key) for item in rounds),
         style="all",
     )
     bounds = (0.0, 1.0) if info.scale == "0 to 1" else (0.0, float("inf"))
     return line_chart(
         [*lines, together],
-        places=[item.index for item in stage.rounds],
-        title=f"Validation {_metric_label(key, info)} after each round",
+        places=[item.index for item in rounds],
+        title=f"Validation {_metric_label(key, info)} after "
+        + ("each round" if len(rounds) == len(stage.rounds) else "some rounds"),
         desc=_validation_words(stage, key, info),
         bounds=bounds,
-        mark=None
-        if stage.best_round is None
-        else (stage.best_round, f"{stage.chosen_as}: round {stage.best_round}"),
+        mark=(stage.best_round, f"{stage.chosen_as}: round {stage.best_round}")
+        if stage.best_round is not None
+        and rounds
+        and rounds[0].index <= stage.best_round <= rounds[-1].index
+        else None,
     )
 
 
@@ -77,6 +79,11 @@ def loss_chart(stage: StageResult, *, sites: Sequence[str]) -> Markup:
         desc=desc,
         bounds=(-float("inf"), float("inf")),
     )
+
+
+def _measured(stage: StageResult, key: str) -> list[RoundResult]:
+    """The rounds after which a metric was asked for; those in which nobody answered leave gaps."""
+    return [item for item in stage.rounds if key in item.validation or not item.validation]
 
 
 def _validation_words(stage: StageResult, key: str, info: MetricInfo) -> str:

@@ -151,6 +151,15 @@ _KNOWN = (
         "summed, once they are brought to length 1. 0 is a network that gives the same for "
         "every patch; values of different networks are not comparable.",
     ),
+    _known(
+        "probe_dice",
+        "Dice of a probe",
+        decimals=3,
+        meaning="Dice on labelled validation cases of heads that each site trained for a few steps "
+        "on its own labelled cases, everything before them standing still. It tells how well "
+        "structures can be read off what is learned so far. It can stay near 0, and is no "
+        "forecast of what finetuning reaches.",
+    ),
 )
 
 _WITHHELD = {

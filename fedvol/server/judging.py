@@ -44,7 +44,7 @@ def validate(
         stage,
         link,
         _requests(stage, sites, action=Action.VALIDATE, round_index=record.index, state=state),
-        keys=stage.validation_keys,
+        keys=stage.validation_keys(record.index),
     )
     stats = {site: _stats(part) for site, part in parts.items()}
     if parts:

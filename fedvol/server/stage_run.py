@@ -79,13 +79,12 @@ class StageRun:
         """Whether its last round is taken, whatever its figures."""
         return not self.is_pretraining and self.plan.study.evaluation.release == "last"
 
-    @property
-    def validation_keys(self) -> tuple[str, ...]:
-        """What is measured on validation cases after each round."""
+    def validation_keys(self, round_index: int) -> tuple[str, ...]:
+        """What is measured on validation cases after a round, counted from 1."""
         study = self.plan.study
         stage = study.stages[self.stage]
         if isinstance(stage, Pretrain):
-            return pretext_metrics(stage)
+            return pretext_metrics(stage, is_probed=stage.is_probed(round_index))
         return metric_keys(selection_metrics(study.evaluation), class_names(study.data))
 
     def cases_of(self, report: HealthReport) -> int:

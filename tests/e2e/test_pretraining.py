@@ -336,3 +336,40 @@ def test_what_was_pretrained_is_given_away_with_its_record(
     assert set(report.left_out) == {name for name in started if name.startswith("heads.")}
     for name, array in to_arrays(net).items():
         np.testing.assert_array_equal(array, started[name], err_msg=name)
+
+
+def test_a_probe_tells_dice_where_there_are_labels_and_changes_no_bit(
+    tiny_cases: Cases, tmp_path: Path
+) -> None:
+    """In every second round; a site without training labels has none to tell."""
+    bare = tiny_cases[SiteId("hospital_2")]
+    cases = {
+        **tiny_cases,
+        SiteId("hospital_2"): replace(bare, train=(), unlabelled=(*bare.train, *bare.unlabelled)),
+    }
+    found: dict[str, Federation] = {}
+    for name, keys in (("bare", ""), ("probed", "probe = { every = 2, steps = 3 }")):
+        text = pretrained_text(keys=keys).replace("rounds = 3", "rounds = 1")
+        study = parse_study(text, where="tiny.toml")
+        federation = make_federation(study, cases=cases, folder=tmp_path / name, digest="0" * 64)
+        federation.run()
+        found[name] = federation
+    without, probed = found["bare"].rounds(), found["probed"].rounds()
+    assert [one.state for one in probed] == [RoundState.CLOSED] * 3
+    for one, other in zip(without, probed, strict=True):
+        ours, theirs = one.metrics[ALL_SITES], dict(other.metrics[ALL_SITES])
+        has_probe = (other.stage, other.index) == (0, 2)
+        assert (theirs.pop("probe_dice", None) is not None) == has_probe
+        assert ours == theirs
+    for stage, start in bases(found["bare"]).items():
+        for name, array in bases(found["probed"])[stage].items():
+            np.testing.assert_array_equal(array, start[name], err_msg=name)
+    stats = {site: told["probe_dice"] for site, told in probed[1].metrics.items()}
+    judged = {site: len(one.validation) for site, one in cases.items()}
+    assert {site: (one.n, one.undefined) for site, one in stats.items() if site != ALL_SITES} == {
+        site: (0, num) if site == "hospital_2" else (num, 0) for site, num in judged.items()
+    }
+    together = stats[ALL_SITES]
+    assert together.value is not None
+    assert 0 <= together.value <= 1
+    assert together.n == sum(judged.values()) - judged[SiteId("hospital_2")]

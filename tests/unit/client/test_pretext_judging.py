@@ -29,8 +29,6 @@ def network(study: Study) -> nn.Module:
 
 
 def judged(net: nn.Module, *, study: Study, cases: SiteCases, site: SiteId = SITE) -> MetricSums:
-    stage = study.pretrain
-    assert stage is not None
     plan, _ = make_plan(study, sites=(site,))
     return judge_pretext(
         net,
@@ -38,7 +36,7 @@ def judged(net: nn.Module, *, study: Study, cases: SiteCases, site: SiteId = SIT
         partners=(*cases.validation, *cases.train),
         site=site,
         plan=plan,
-        stage=stage,
+        probe=None,
         resampling_key=plan.digest,
         device=CPU,
         on_case=lambda done, total: None,

@@ -1,7 +1,7 @@
 """A study whose pretraining cannot be is refused as a whole, at the key that has to change."""
 
 import pytest
-from pretraining import pretrained_study, pretrained_text, started_text
+from pretraining import FUSION, pretrained_study, pretrained_text, started_text
 
 from fedvol.config.loading import parse_study
 from fedvol.errors import StudyError
@@ -138,3 +138,30 @@ def test_a_linear_probe_wants_a_decoder_that_was_pretrained(
 ) -> None:
     with pytest.raises(StudyError, match=what):
         pretrained_study(task=task, keys=keys, start='frozen = "all_but_heads"')
+
+
+@pytest.mark.parametrize(
+    ("task", "strategy", "keys", "what"),
+    [
+        ('kind = "rotation"', "fedavg", "probe = { every = 2 }", "rotation pretrains the encoder"),
+        ('kind = "voco"', "fedavg", "probe = { every = 2 }", "voco pretrains the encoder"),
+        (FUSION, "fedbn", "probe = { every = 2 }", "norm layers stay at the sites"),
+        (FUSION, "fedavg", 'probe = { every = 2 }\nexchange = "encoder"', "encoder alone travels"),
+        (FUSION, "fedavg", "probe = { every = 3 }", "would be after round 3, and the stage has 2"),
+        (FUSION, "fedavg", "probe = {}", "would be after round 5, and the stage has 2"),
+    ],
+)
+def test_a_probe_stands_on_what_was_pretrained_and_comes_in_time(
+    task: str, strategy: str, keys: str, what: str
+) -> None:
+    with pytest.raises(StudyError, match=what):
+        pretrained_study(task=task, strategy=f'kind = "{strategy}"', keys=keys)
+
+
+def test_a_study_without_a_probe_is_the_study_it_was() -> None:
+    """Its plan keeps its digest."""
+    stages = pretrained_study().model_dump(mode="json")["stages"]
+    assert "probe" not in stages[0]
+    probed = pretrained_study(keys="probe = { every = 2 }").pretrain
+    assert probed is not None
+    assert [probed.is_probed(index) for index in (1, 2, 3, 4)] == [False, True, False, True]

@@ -394,6 +394,21 @@ def test_a_pretraining_that_is_no_better_than_a_constant_says_so(document):
     assert "It learned nothing: its loss is not below 0.500" in page
 
 
+def test_a_probe_is_shown_for_the_rounds_that_had_one(document):
+    stage = pretraining(0.25)
+    probed = pretraining(0.25, probe_dice=0.625)["rounds"][0]
+    stage["rounds"] += [probed | {"index": 2}, stage["rounds"][0] | {"index": 3}]
+    document["stages"].insert(0, stage)
+    text = render(document)
+    page = Page(text).text
+    assert "Validation Dice of a probe (0 to 1) after some rounds" in page
+    assert page.count("Dice of a probe 0.625") == 1  # in the round log, of one round
+    charts = [one.split("</svg>")[0] for one in text.split("<svg")]
+    (chart,) = [one for one in charts if "Dice of a probe (0 to 1)" in one]
+    assert chart.count("<circle") == 1
+    assert "finetuned from" not in chart  # round 1 lies beside what was probed
+
+
 def test_what_a_pretext_task_asked_is_shown_with_its_stage_and_nowhere_without(
     document, pretext_pictures
 ):

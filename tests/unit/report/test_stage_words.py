@@ -11,6 +11,8 @@ from fedvol.report.settings import stage_words
         ('exchange = "all_but_norms"', "norm layers stay at their site"),
         ('exchange = "all_but_heads"', "heads stay at their site"),
         ('exchange = "encoder"', "stem and encoder alone travel"),
+        ("probe = { every = 2, steps = 9 }", "labels read after every 2 rounds (heads trained on "),
+        ("probe = { every = 1 }", "labels read after every round (heads trained on them for 60"),
     ],
 )
 def test_what_of_a_pretraining_travels_is_said(keys: str, words: str) -> None:

@@ -84,13 +84,15 @@ def test_show_says_what_of_a_pretraining_stays_and_how_long_each_stage_takes(
     held: SiteFolder, server: Server, fedvol: Command
 ) -> None:
     study = pretrained_study(
-        keys='exchange = "all_but_norms"', start='parts = "encoder"\nheads_first_rounds = 1'
+        keys='exchange = "all_but_heads"\nprobe = { every = 2, steps = 9 }',
+        start='parts = "encoder"\nheads_first_rounds = 1',
     )
     plan, _ = make_plan(study, sites=(SITE,))
     keep_proposal(held, server, "pre", plan)
     done = fedvol("consent", "show", "pre", "--measure", "--json", "--folder", held.folder)
     said = " ".join(done.err.split())
-    assert "on all training cases, labelled or not; norm layers stay at their site." in said
+    assert "on all training cases, labelled or not; heads stay at their site, labels" in said
+    assert "read after every 2 rounds (heads trained on them for 9 steps and dropped" in said
     assert "each; from the pretrained encoder, heads alone in the first round." in said
     (pretrain,) = re.findall(r"6 steps of ([\d.]+) s \(pretrain\)", done.err)
     (finetune,) = re.findall(r"9 steps of ([\d.]+) s \(finetune\)", done.err)

@@ -26,6 +26,7 @@ _LASTING = frozenset(
         "site.refused",
         "site.silent",
         "site.too_small",
+        "site.no_pair",
         "site.absent",
     }
 )
@@ -129,6 +130,10 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
             few, total = whole(fields, "cases"), whole(fields, "total")
             patch, task = text(fields, "patch"), text(fields, "task")
             return f"{site}: {few} of {total} cases left out: {task} wants {patch} voxels or more"
+        case "site.no_pair":
+            return (
+                f"{site}: a single case, and {text(fields, 'task')} blends two: it cannot pretrain"
+            )
         case "site.absent":
             return f"{site}: takes no part: {text(fields, 'reason')}"
         case "model.evaluating" if is_last:

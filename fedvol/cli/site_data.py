@@ -4,13 +4,16 @@
 # (typer declares its options with a type that lacks its argument)
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedvol.cli.output import AsJson, emit, say
 from fedvol.cli.site_options import HERE, SiteFolderOption
 from fedvol.types import Json
+
+if TYPE_CHECKING:
+    from fedvol.site.pretext_cases import PretextCases
 
 StudyArgument = Annotated[
     str,
@@ -106,9 +109,11 @@ def check(
         Findings,
         check_source,
         fitting_source,
+        is_enough,
         require_floor,
         require_prepared,
     )
+    from fedvol.site.pretext_cases import PretextCases
 
     held = SiteFolder(folder=folder)
     content = content_of(held, study)
@@ -132,10 +137,7 @@ def check(
     for code, count in sorted(found.by_code.items()):
         say(f"  left out, {code}: {count}")
     say(f"  patients to train on: {found.training_subjects}; the site's floor is {policy.floor}")
-    subjects = found.training_subjects
-    if pretrains := asked.pretrain is not None:
-        subjects = found.pretraining_subjects(floor=policy.floor)
-        say(f"  patients to pretrain on, labelled or not: {subjects}")
+    pretext = PretextCases.of(records, study=asked, floor=policy.floor)
     said: dict[str, Json] = {
         "source": source.name,
         "study": asked.name,
@@ -144,8 +146,8 @@ def check(
         "unlabelled": found.unlabelled,
         "by_code": dict[str, Json](found.by_code),
         "training_subjects": found.training_subjects,
-        "pretraining_subjects": subjects if pretrains else 0,
-        "is_enough": subjects >= policy.floor,
+        **_of_pretraining(pretext),
+        "is_enough": is_enough(found, policy, pretext=pretext),
     }
     if copies is not None:
         say(f"  prepared copies: {copies.num_cases}")
@@ -157,8 +159,9 @@ def check(
         emit(said)
     if copies is not None:
         copies.require_whole()
+    pretrains = asked.pretrain is not None
     require_enough_cases(records, requirement=asked.data, pretrains=pretrains, is_whole=False)
-    require_floor(found, policy, pretrains=pretrains)
+    require_floor(found, policy, pretext=pretext)
 
 
 def show(
@@ -188,3 +191,19 @@ def show(
         say(f"None of the {len(records)} cases of {source.name} is left out.")
     if as_json:
         emit({"source": source.name, "left_out": dict[str, Json](reasons)})
+
+
+def _of_pretraining(pretext: "PretextCases | None") -> dict[str, Json]:
+    """Say what a source holds for a study's pretraining, and give the figures."""
+    if pretext is None:
+        return {"pretraining_subjects": 0, "pretraining_lacks": "", "too_small": 0}
+    say(f"  patients to pretrain on, labelled or not: {pretext.subjects}")
+    if pretext.patch:
+        say(f"  too small for a patch of {pretext.patch} voxels: {pretext.too_small}")
+    if pretext.lacks:
+        say(f"  the site would sit the pretraining out: {pretext.lacks}")
+    return {
+        "pretraining_subjects": pretext.subjects,
+        "pretraining_lacks": pretext.lacks,
+        "too_small": pretext.too_small,
+    }

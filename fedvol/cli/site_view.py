@@ -19,6 +19,7 @@ from fedvol.site import (
 )
 from fedvol.site.doctor import Finding, Verdict, examine
 from fedvol.site.preparing import Findings, check_source, fitting_source, require_floor
+from fedvol.site.pretext_cases import PretextCases
 from fedvol.store import Decision, SiteStore
 from fedvol.types import Json
 
@@ -157,13 +158,22 @@ def examine_site(folder: SiteFolder, *, study: str | None, now: datetime) -> Ite
         pretrains = asked.pretrain is not None
         require_enough_cases(records, requirement=asked.data, pretrains=pretrains, is_whole=False)
         found = Findings.of(records)
-        require_floor(found, config.policy, pretrains=pretrains)
+        pretext = PretextCases.of(records, study=asked, floor=config.policy.floor)
+        require_floor(found, config.policy, pretext=pretext)
     except DataError as error:
         yield Finding(name=name, verdict=Verdict.WRONG, what=error.what, fix=error.fix)
         return
     said = f"{found.training_subjects} patients to train on"
-    if pretrains:
-        said += f", {found.pretraining_subjects(floor=config.policy.floor)} to pretrain on"
+    if pretext is not None:
+        said += f", {pretext.subjects} to pretrain on"
+        if pretext.lacks:
+            yield Finding(
+                name=name,
+                verdict=Verdict.SOON,
+                what=f"{said}: {pretext.lacks}",
+                fix="Add cases, or the site sits the pretraining out.",
+            )
+            return
     yield Finding(name=name, verdict=Verdict.FINE, what=said)
 
 

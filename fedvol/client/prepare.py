@@ -45,8 +45,21 @@ class PreparedSite:
         )
 
 
-def training_sites(data: Path, *, requirement: DataRequirement) -> tuple[SiteId, ...]:
-    """Sites of a data folder whose tables list a labelled case to train on; no volume is opened.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedCases:
+    """Cases of the training split that a site's table lists.
+
+    Attributes:
+        labelled: Those with a label.
+        total: All of them.
+    """
+
+    labelled: int
+    total: int
+
+
+def listed_training(data: Path, *, requirement: DataRequirement) -> dict[SiteId, ListedCases]:
+    """What the tables of a data folder list to train on, site by site; no volume is opened.
 
     Args:
         data: Folder of volumes: one hospital's, or those of several.
@@ -59,11 +72,14 @@ def training_sites(data: Path, *, requirement: DataRequirement) -> tuple[SiteId,
     splits = assign_splits(entries, config=requirement.split)
     require_known_sites(requirement.few_labels, sites=entries.keys())
     entries = with_few_labels(entries, splits=splits, config=requirement.few_labels)
-    return tuple(
-        site
+    listed = {
+        site: [one for one in cases if splits[site][one.case] == "train"]
         for site, cases in entries.items()
-        if any(splits[site][one.case] == "train" and one.label is not None for one in cases)
-    )
+    }
+    return {
+        site: ListedCases(labelled=sum(one.label is not None for one in cases), total=len(cases))
+        for site, cases in listed.items()
+    }
 
 
 def check_sites(

@@ -50,7 +50,15 @@ class PretrainAnswers:
                 total=len(cases.pretrain),
                 **self._asked(),
             )
+        if self._has_no_pair:
+            run.observer.event("site.no_pair", site=run.site, task=self._asked()["task"])
         self._sources: dict[int, UnlabelledSource] = {}
+
+    @property
+    def _has_no_pair(self) -> bool:
+        """Whether there is a case, and the task blends two."""
+        cases = self._cases.pretrain
+        return len(cases) == 1 and not trainable(cases, self._run.plan.study)
 
     @property
     def num_cases(self) -> int:
@@ -85,6 +93,12 @@ class PretrainAnswers:
                 f"every case is smaller than the patch of {asked['patch']} voxels, and "
                 f"{asked['task']} takes no padding",
                 "Sit the pretraining out, or propose a smaller patch or another pretext task.",
+            )
+        if self._has_no_pair:
+            raise NoCasesError(
+                f"site {run.site}",
+                f"there is a single case, and {self._asked()['task']} blends two",
+                "Sit the pretraining out, add cases, or propose another pretext task.",
             )
         cases = self._cases.pretrain
         run.releaser.require_cohort(self._cases.subjects.pretraining)

@@ -169,6 +169,13 @@ PretextTask = Annotated[
 ]
 
 
+def needed_cases(task: PretextTask) -> str:
+    """What a site must have so that it can do a task, in words."""
+    if task.needs_pairs:
+        return "two cases to train on"
+    return "a case as large as its patch" if task.needs_whole_patches else "a case to train on"
+
+
 def num_masked(mask_ratio: float, *, num_blocks: int) -> int:
     """How many of so many blocks, or tokens, are masked: the nearest whole number."""
     return round(mask_ratio * num_blocks)

@@ -6,7 +6,14 @@ import numpy as np
 from jaxtyping import Float, Int32, Integer, UInt8
 from numpy.typing import NDArray
 
-from fedvol.config.data import ClipZScore, Normalisation, Preprocessing, Window, ZScore
+from fedvol.config.data import (
+    ClipZScore,
+    Normalisation,
+    Preprocessing,
+    Spacing,
+    Window,
+    ZScore,
+)
 from fedvol.data.resample import grid_at_spacing, resample, resample_label
 from fedvol.data.volume import PreparedCase, Volume
 from fedvol.errors import (
@@ -14,6 +21,7 @@ from fedvol.errors import (
     NonFiniteVoxelError,
     UnknownLabelError,
 )
+from fedvol.types import Triple
 
 SPACING_TOLERANCE_MM = 1e-4
 """A case this close to the study's spacing keeps its voxels bit for bit."""
@@ -59,7 +67,7 @@ def prepare(
     reference_affine = image.affine.astype(np.float64)
     shape, affine = reference_shape, reference_affine
     out, out_label = normalised, classes
-    if np.abs(np.subtract(image.spacing_mm, config.spacing_mm)).max() > SPACING_TOLERANCE_MM:
+    if not _is_at_spacing(image.spacing_mm, config.spacing_mm):
         shape, affine = grid_at_spacing(
             reference_shape, affine=reference_affine, spacing_mm=config.spacing_mm
         )
@@ -77,6 +85,19 @@ def prepare(
         reference_affine=reference_affine,
         foreground={} if out_label is None else foreground_voxels(out_label),
     )
+
+
+def prepared_shape(shape: Triple, *, from_mm: Spacing, to_mm: Spacing) -> Triple:
+    """Voxels along i, j, k of a case once it is prepared.
+
+    Args:
+        shape: Its voxels as read.
+        from_mm: Its voxel size as read.
+        to_mm: The study's.
+    """
+    if _is_at_spacing(from_mm, to_mm):
+        return shape
+    return grid_at_spacing(shape, affine=np.diag([*from_mm, 1.0]), spacing_mm=to_mm)[0]
 
 
 def normalise(
@@ -197,6 +218,10 @@ def _clip(
             "Check that the image is in Hounsfield units, or widen the window.",
         )
     return clipped
+
+
+def _is_at_spacing(spacing_mm: Spacing, wanted_mm: Spacing) -> bool:
+    return bool(np.abs(np.subtract(spacing_mm, wanted_mm)).max() <= SPACING_TOLERANCE_MM)
 
 
 def _shape(sides: tuple[int, ...]) -> tuple[int, int, int]:

@@ -81,10 +81,12 @@ def require_enough_cases(
         and len(skipped) > requirement.max_skipped_share * len(cases)
     ]
     if excess:
+        first = next(r for r in records if not r.is_usable)
         raise TooManySkippedError(
             "cases",
             f"{'; '.join(excess)}; the study allows "
-            f"{requirement.max_skipped_share:.0%} of a site's cases",
+            f"{requirement.max_skipped_share:.0%} of a site's cases; the first of them: "
+            f"{first.reason.rstrip('.')}",
             "Mend the cases, or raise data.max_skipped_share in the study.",
         )
     empty = [site for site, cases in sites.items() if _lacks_training(cases, pretrains=pretrains)]

@@ -246,7 +246,8 @@ def transfer_problems(
                 "normalisation",
                 f"intensities were normalised by {record.normalisation}, and now by "
                 f"{terms.normalisation}",
-                "Use the normalisation of pretraining, or allow another one.",
+                "Use the normalisation of pretraining, or allow another one "
+                "(weights.other_normalisation = true).",
             )
         )
     if terms.new_stem == "refuse" and terms.channels != record.channels:
@@ -255,12 +256,13 @@ def transfer_problems(
                 "channels",
                 f"the channels were {', '.join(record.channels)}, and now are "
                 f"{', '.join(terms.channels)}",
-                'Begin with a new stem ("random"), or with the old one adapted ("copy").',
+                'Begin with a new stem (weights.new_stem = "random"), or with the old one adapted '
+                '("copy").',
             )
         )
     for part, share in report.shares.items():
         if share < terms.least_share:
-            problems.append(_too_little(part, share, report, least_share=terms.least_share))
+            problems.append(_too_little(part, share, network, report, terms=terms))
     if untrained := _untrained(network, report, still=terms.still):
         problems.append(
             _wrong(
@@ -275,13 +277,22 @@ def transfer_problems(
 _SAME = "Use the network of pretraining."
 
 
-def _too_little(part: str, share: float, report: TransferReport, *, least_share: float) -> Problem:
-    absent = [*report.missing, *report.reshaped]
+def _too_little(
+    part: str,
+    share: float,
+    network: Sequence[TensorSpec],
+    report: TransferReport,
+    *,
+    terms: TransferTerms,
+) -> Problem:
+    lacking = report.missing.keys() | report.reshaped.keys()
+    absent = [s.name for s in network if s.name in lacking and _PARTS.get(s.kind) == part]
     return _wrong(
         part,
-        f"{100 * share:.1f} % of its values were found, less than {100 * least_share:g} %; missing "
-        f"or of another shape: {_some(absent)}",
-        "Mend the name map, use the network of pretraining, or ask for a smaller share.",
+        f"{100 * share:.1f} % of its values were found, less than {100 * terms.least_share:g} %; "
+        f"missing or of another shape: {_some(absent)}",
+        "Mend the name map, use the network of pretraining, or ask for a smaller share "
+        "(weights.least_share).",
     )
 
 

@@ -10,7 +10,7 @@ from fedvol.types import State
 
 
 def transfer(
-    net: nn.Module, state: State, record: AdaptationRecord, *, terms: TransferTerms
+    net: nn.Module, state: State, record: AdaptationRecord, *, terms: TransferTerms, where: str = ""
 ) -> TransferReport:
     """Overwrite a network's tensors by pretrained ones; its head stays as it is.
 
@@ -19,6 +19,7 @@ def transfer(
         state: The weights, under their names in the file.
         record: What they were trained on.
         terms: What is taken over, and on which terms.
+        where: How messages call the weights; empty: by their task.
 
     Raises:
         TransferError: The weights do not fit, or too few of them; carries every reason. The
@@ -29,6 +30,6 @@ def transfer(
     arrays, report = match_state(network, state, record, terms=terms)
     problems = transfer_problems(network, record, report, terms=terms)
     if problems:
-        raise TransferError(f"weights of {record.task}", problems)
+        raise TransferError(where or f"weights of {record.task}", problems)
     load_arrays(net, arrays)
     return report

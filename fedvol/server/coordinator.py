@@ -15,7 +15,7 @@ from fedvol.errors import (
 from fedvol.federation import HealthReport, Link, MetricSums, RoundState, RunState
 from fedvol.plan import Plan, Taken, network_part, pretext_part
 from fedvol.server.clock import Clock
-from fedvol.server.health import ask_health, ask_the_absent, labels_may_come, require_labels
+from fedvol.server.health import ask_health, ask_the_absent, cases_may_come, require_cases
 from fedvol.server.judging import judge_release
 from fedvol.server.learning_checks import require_spread, tell_if_trivial
 from fedvol.server.pacing import Pacing, Unpaced
@@ -253,7 +253,7 @@ class Coordinator:
 
         Raises:
             QuorumError: They would not, for as long as they are waited for; at once where it is
-                labels that are lacking, and no site that could have them is away.
+                cases or labels that are lacking, and no site that could have them is away.
         """
         lacking: QuorumError | None = None
         for _ in self._pacing.attempts():
@@ -261,10 +261,10 @@ class Coordinator:
                 self._health = ask_health(
                     link, run=self._run, plan=self._plan, observer=self._observer
                 )
-                require_labels(self._health, run=self._run, plan=self._plan)
+                require_cases(self._health, run=self._run, plan=self._plan)
             except QuorumError as error:
                 lacking = error
-                if not labels_may_come(self._health, plan=self._plan):
+                if not cases_may_come(self._health, plan=self._plan):
                     break
             else:
                 return

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from fedvol.config.pretext import needed_cases
 from fedvol.errors import PlanMismatchError, QuorumError
 from fedvol.federation import Action, HealthReport, Link, Reply, Request, check_health
 from fedvol.plan import Plan
@@ -41,10 +42,11 @@ def ask_health(
     return health
 
 
-def require_labels(health: Mapping[SiteId, HealthReport], *, run: RunId, plan: Plan) -> None:
-    """Refuse to pretrain for a finetuning that too few sites could take part in.
+def require_cases(health: Mapping[SiteId, HealthReport], *, run: RunId, plan: Plan) -> None:
+    """Refuse to pretrain where too few sites could do so, or finetune what comes of it.
 
-    A site with fewer labelled subjects than its floors tells of none.
+    A site whose cases are too few for the task, or of fewer subjects than its floors, tells of
+    none; so does one with fewer labelled subjects than its floors of labelled cases.
 
     Args:
         health: What each healthy site says of its data.
@@ -52,27 +54,38 @@ def require_labels(health: Mapping[SiteId, HealthReport], *, run: RunId, plan: P
         plan: Its plan.
 
     Raises:
-        QuorumError: The plan pretrains, and fewer sites than the study's minimum have labelled
-            training cases.
+        QuorumError: The plan pretrains, and fewer sites than the study's minimum have cases that
+            its task can use, or labelled training cases.
     """
-    minimum = plan.study.federation.min_sites
-    labelled = _labelled(health)
-    if plan.study.pretrain is None or len(labelled) >= minimum:
+    minimum, pretrain = plan.study.federation.min_sites, plan.study.pretrain
+    if pretrain is None:
         return
-    without = sorted(health.keys() - set(labelled))
-    raise QuorumError(
-        f"run {run}",
-        f"{len(labelled)} of at least {minimum} sites could finetune what is pretrained (told of "
-        f"no labelled training case: {', '.join(without)})",
-        "Label cases at more sites and resume, or begin a new run with a lower "
-        "federation.min_sites.",
-    )
+    able, task = _able_to_pretrain(health), pretrain.task
+    if len(able) < minimum:
+        raise QuorumError(
+            f"run {run}",
+            f"{len(able)} of at least {minimum} sites could pretrain by {task.kind}, which needs "
+            f"{needed_cases(task)} (told of none that serve: {_without(health, able)})",
+            "Add cases at more sites and resume, or begin a new run with another pretext task or "
+            "a lower federation.min_sites.",
+        )
+    labelled = _labelled(health)
+    if len(labelled) < minimum:
+        raise QuorumError(
+            f"run {run}",
+            f"{len(labelled)} of at least {minimum} sites could finetune what is pretrained (told "
+            f"of no labelled training case: {_without(health, labelled)})",
+            "Label cases at more sites and resume, or begin a new run with a lower "
+            "federation.min_sites.",
+        )
 
 
-def labels_may_come(health: Mapping[SiteId, HealthReport], *, plan: Plan) -> bool:
-    """Whether labels are not what a plan lacks, or sites that did not answer could have enough."""
-    could = len(_labelled(health)) + len(plan.sites) - len(health)
-    return plan.study.pretrain is None or could >= plan.study.federation.min_sites
+def cases_may_come(health: Mapping[SiteId, HealthReport], *, plan: Plan) -> bool:
+    """Whether cases are not what a plan lacks, or sites that did not answer could have enough."""
+    if plan.study.pretrain is None:
+        return True
+    fewest = min(len(_able_to_pretrain(health)), len(_labelled(health)))
+    return fewest + len(plan.sites) - len(health) >= plan.study.federation.min_sites
 
 
 def ask_the_absent(
@@ -132,6 +145,14 @@ def _ask(
     for site, reason in sorted(absent.items()):
         observer.event("site.absent", site=site, reason=reason)
     return dict(sorted(health.items())), absent | refused
+
+
+def _able_to_pretrain(health: Mapping[SiteId, HealthReport]) -> list[SiteId]:
+    return [site for site, report in health.items() if report.pretraining_cases]
+
+
+def _without(health: Mapping[SiteId, HealthReport], found: Collection[SiteId]) -> str:
+    return ", ".join(sorted(health.keys() - set(found)))
 
 
 def _labelled(health: Mapping[SiteId, HealthReport]) -> list[SiteId]:

@@ -110,7 +110,13 @@ def take_over(net: nn.Module, study: Study, weights: PretrainedFile) -> Starting
         BlobDamagedError: The file is not what it was.
         TransferError: The weights do not fit; carries every reason.
     """
-    report = transfer(net, weights.read(), weights.record, terms=terms_of(study, describe(net)))
+    report = transfer(
+        net,
+        weights.read(),
+        weights.record,
+        terms=terms_of(study, describe(net)),
+        where=str(weights.path),
+    )
     return StartingWeights(digest=weights.digest, record=weights.record, report=report)
 
 

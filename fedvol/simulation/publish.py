@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fedvol
 from fedvol.client.prepare import skipped_cases
+from fedvol.client.pretraining import trainable
 from fedvol.config import model_names
 from fedvol.config.metrics import PRETEXT_LOSS
 from fedvol.config.strategy import Personalise, Pretrain, Scaffold
@@ -202,12 +203,12 @@ def _checkpoint(session: Session, run: RunId) -> Path:
 
 def _site(session: Session, site: SiteId) -> SiteResult:
     cases = session.cases[site]
-    pretrains = session.can_pretrain(cases)
+    pretraining = trainable(cases.pretrain, session.study)
     return SiteResult(
         training_cases=len(cases.train),
         training_subjects=cases.subjects.training,
-        pretraining_cases=len(cases.pretrain) if pretrains else 0,
-        pretraining_subjects=cases.subjects.pretraining if pretrains else 0,
+        pretraining_cases=len(pretraining),
+        pretraining_subjects=len({case.subject for case in pretraining}),
         validation_cases=len(cases.validation),
         test_cases=len(cases.test),
         test_subjects=cases.subjects.test,

@@ -13,6 +13,7 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.prepare import PreparedSite, prepare_sites
 from fedvol.client.pretraining import trainable
 from fedvol.config import SIMULATION_POLICY, OpenStudy, Study, model_names
+from fedvol.config.pretext import needed_cases
 from fedvol.data.layout import has_subjects
 from fedvol.errors import UsageError
 from fedvol.federation import build_exchange
@@ -111,10 +112,10 @@ class Session:
         unable = [site for site in self.training_sites if not self.can_pretrain(self.cases[site])]
         if self.study.pretrain is not None and unable:
             task = self.study.pretrain.task
-            needed = "two cases" if task.needs_pairs else "a case as large as its patch"
             raise UsageError(
                 "--baselines",
-                f"{', '.join(unable)} cannot pretrain alone by {task.kind}, which needs {needed}",
+                f"{', '.join(unable)} cannot pretrain alone by {task.kind}, which needs "
+                f"{needed_cases(task)}",
                 "Leave out local and ensemble, or choose another pretext task.",
             )
 
@@ -234,7 +235,7 @@ def open_session(
     if not names_subjects:
         observer.event("subjects.unnamed", data=str(data))
     closed = close_for_simulation(study, data=data, output=output, observer=observer)
-    if weights is not None:  # told before hours of preparing
+    if weights is not None and study.open_keys:  # told before hours of preparing
         take_over(initial_network(closed.study), closed.study, weights)
     sites = prepare_sites(
         data,

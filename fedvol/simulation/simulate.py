@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 
-from fedvol.client.prepare import training_sites
-from fedvol.config import OpenStudy, load_open_study
+from fedvol.client.prepare import listed_training
+from fedvol.config import OpenStudy, close_study, load_open_study
 from fedvol.config.model_names import require_baselines
+from fedvol.config.pretext import needed_cases
 from fedvol.errors import DeviceError, FedvolError, QuorumError, StoreError
 from fedvol.files import locked_folder, remove_unfinished
+from fedvol.models import initial_network
 from fedvol.report import Result
 from fedvol.simulation.engines import EngineName
+from fedvol.simulation.federate import take_over
 from fedvol.simulation.judged import Judged, train_and_judge
 from fedvol.simulation.output import keep_study, open_output
 from fedvol.simulation.publish import publish, publish_failure
@@ -58,6 +61,9 @@ def simulate(
     torch_device = choose_device(device)
     if any(stage.training.compile for stage in study.stages):
         require_compiler(torch_device)  # before hours of preparing, and before there is a folder
+    if weights is not None and not study.open_keys:
+        closed = close_study(study, {}, where=study.name)
+        take_over(initial_network(closed), closed, weights)
     output = open_output(out, resume=resume)
     require_data(data, study=study)  # before anything lies in the folder
     with locked_folder(out):
@@ -100,9 +106,11 @@ def require_data(data: Path, *, study: OpenStudy) -> None:
 
     Raises:
         DataError: The folder, a table or a split is wrong, or a subject is in two places.
-        QuorumError: Fewer sites have training cases than the study's minimum.
+        QuorumError: Fewer sites have training cases than the study's minimum, or enough of them for
+            its pretext task.
     """
-    sites = training_sites(data, requirement=study.data)
+    listed = listed_training(data, requirement=study.data)
+    sites = [site for site, cases in listed.items() if cases.labelled]
     minimum = study.federation.min_sites
     if len(sites) < minimum:
         raise QuorumError(
@@ -111,6 +119,18 @@ def require_data(data: Path, *, study: OpenStudy) -> None:
             + (f" ({', '.join(sites)})" if sites else "")
             + f", federation.min_sites is {minimum}",
             "Add sites, or lower federation.min_sites in the study.",
+        )
+    if study.pretrain is None:
+        return
+    task = study.pretrain.task
+    fewest = 2 if task.needs_pairs else 1
+    able = [site for site, cases in listed.items() if cases.total >= fewest]
+    if len(able) < minimum:
+        raise QuorumError(
+            str(data),
+            f"{len(able)} of at least {minimum} sites could pretrain by {task.kind}, which needs "
+            f"{needed_cases(task)} (too few at {', '.join(sorted(listed.keys() - set(able)))})",
+            "Add cases, choose another pretext task, or lower federation.min_sites in the study.",
         )
 
 

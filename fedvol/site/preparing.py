@@ -17,9 +17,9 @@ from fedvol.data.layout import read_site_entries
 from fedvol.errors import NoCasesError, NoDataSourceError, NotPreparedError
 from fedvol.files import store_error, write_atomic
 from fedvol.plan import digest_json
-from fedvol.privacy.floors import is_small
 from fedvol.site.folder import SiteFolder
 from fedvol.site.listing import listing_digest
+from fedvol.site.pretext_cases import PretextCases
 from fedvol.store import SqlCatalogue
 from fedvol.types import Digest, SiteId
 
@@ -57,8 +57,6 @@ class Findings:
         by_code: Cases that are left out, by error code.
         reasons: Why, case by case; for eyes at the site.
         training_subjects: Patients behind the labelled training cases.
-        unlabelled_subjects: Patients behind the training cases without a label.
-        all_training_subjects: Patients behind either.
     """
 
     by_split: dict[str, int]
@@ -66,53 +64,51 @@ class Findings:
     by_code: dict[str, int]
     reasons: dict[str, str]
     training_subjects: int
-    unlabelled_subjects: int
-    all_training_subjects: int
 
     @classmethod
     def of(cls, records: tuple[CaseRecord, ...]) -> "Findings":
         """Count the records of a source."""
         usable = [record for record in records if record.is_usable]
         labelled = [record for record in usable if record.is_labelled]
-        training = [record for record in usable if record.split == "train"]
         return cls(
             by_split=dict(Counter(record.split for record in labelled)),
             unlabelled=len(usable) - len(labelled),
             by_code=dict(Counter(record.verdict for record in records if not record.is_usable)),
             reasons={record.case: record.reason for record in records if not record.is_usable},
-            training_subjects=len({one.subject for one in training if one.is_labelled}),
-            unlabelled_subjects=len({one.subject for one in training if not one.is_labelled}),
-            all_training_subjects=len({one.subject for one in training}),
+            training_subjects=len({one.subject for one in labelled if one.split == "train"}),
         )
 
-    def pretraining_subjects(self, *, floor: int) -> int:
-        """Patients to pretrain on; unlabelled cases of fewer than the floor are left aside."""
-        if is_small(self.unlabelled_subjects, floor=floor):
-            return self.training_subjects
-        return self.all_training_subjects
 
-
-def require_floor(found: Findings, policy: SitePolicy, *, pretrains: bool) -> None:
+def require_floor(found: Findings, policy: SitePolicy, *, pretext: PretextCases | None) -> None:
     """Refuse a source with fewer patients than anything may be about that leaves.
 
     Args:
         found: What the source holds.
         policy: The site's.
-        pretrains: Whether the study pretrains; then a site takes part whose labelled patients are
-            too few, and sits the finetuning out.
+        pretext: What it holds for the study's pretraining, None where there is none: a site takes
+            part with enough patients for either stage, and sits the other out.
 
     Raises:
         NoCasesError: There are fewer patients to train on than the site's floor.
     """
-    subjects, verb = found.training_subjects, "train"
-    if pretrains:
-        subjects, verb = found.pretraining_subjects(floor=policy.floor), "pretrain"
-    if subjects < policy.floor:
-        raise NoCasesError(
-            "cases",
-            f"{subjects} patients to {verb} on; the site's floor is {policy.floor}",
-            "Add cases, or lower the floors in site.toml if the hospital's rules allow it.",
-        )
+    if is_enough(found, policy, pretext=pretext):
+        return
+    subjects, verb, why = found.training_subjects, "train", ""
+    if pretext is not None and pretext.subjects < policy.floor:
+        subjects, verb = pretext.subjects, "pretrain"
+    elif pretext is not None:
+        why = f"{pretext.lacks}; "
+    raise NoCasesError(
+        "cases",
+        f"{why}{subjects} patients to {verb} on; the site's floor is {policy.floor}",
+        "Add cases, or lower the floors in site.toml if the hospital's rules allow it.",
+    )
+
+
+def is_enough(found: Findings, policy: SitePolicy, *, pretext: PretextCases | None) -> bool:
+    """Whether a source holds enough patients for one of a study's stages; as `require_floor`."""
+    pretrains = pretext is not None and not pretext.lacks and pretext.subjects >= policy.floor
+    return pretrains or found.training_subjects >= policy.floor
 
 
 def fitting_source(

@@ -115,7 +115,9 @@ def open_weights(path: Path) -> StateFile:
             )
             raise TransferError(str(path), [problem]) from error
         raise BlobDamagedError(
-            error.where, error.what, "Copy the file anew from where it came from."
+            error.where,
+            f"it is no whole safetensors file: {error.what}",
+            "Copy the file anew from where it came from.",
         ) from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pretraining import pretrained_text
 from tiny import fedvol_command, half_written, tiny_text
 
 from fedvol.errors import QuorumError
@@ -269,6 +270,26 @@ def test_a_run_that_failed_leaves_its_reason(
     ended = simulate(fedvol, write_study(tmp_path, **SHORT), tiny_data, out, "--resume")
     assert ended.status == 0, ended.err
     assert read_result(out / "result.json").status == "finished"
+
+
+def test_hospitals_with_too_few_cases_to_blend_are_named_before_anything_lies_anywhere(
+    fedvol, hospitals: Path, tmp_path: Path
+) -> None:
+    for home in sorted(hospitals.iterdir())[1:]:
+        keep = {*training_cases(hospitals, home.name)[:1]}
+        gone = {*training_cases(hospitals, home.name)} - keep
+        table = home / "cases.csv"
+        kept = [line for line in table.read_text().splitlines() if line.split(",")[0] not in gone]
+        table.write_text("\n".join(kept) + "\n")
+    study = tmp_path / "study.toml"
+    study.write_text(pretrained_text())
+    ended = simulate(fedvol, study, hospitals, tmp_path / "out")
+    assert ended.status == QuorumError.exit_status
+    assert (
+        f"FV-FED-001 {hospitals}: 1 of at least 2 sites could pretrain by volume_fusion, which "
+        "needs two cases to train on (too few at hospital_2, hospital_3)"
+    ) in ended.err
+    assert not (tmp_path / "out").exists()
 
 
 # --- a run that goes on as another -----------------------------------------------------------

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
+import nibabel as nib
+import numpy as np
 import pytest
 from conftest import Command
 from hospital import Server, joined, plain_plan
@@ -112,6 +114,52 @@ def test_unlabelled_patients_below_the_floor_are_not_counted_in(
     done = fedvol("data", "check", study, "--folder", held.folder)
     assert done.status == 3
     assert "1 patients to pretrain on; the site's floor is 3" in done.err
+
+
+def keep_training(volumes: Path, *, num: int) -> None:
+    """Leave so many training cases in a hospital's table."""
+    header, *rows = (volumes / "cases.csv").read_text().splitlines()
+    fold = header.split(",").index("fold")
+    training = [row for row in rows if row.split(",")[fold] not in ("0", "1")]
+    kept = [header, *(row for row in rows if row not in training[num:])]
+    (volumes / "cases.csv").write_text("\n".join(kept) + "\n")
+
+
+def test_a_single_case_that_a_task_would_blend_with_another_is_told(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    """It has a label: the site may still finetune on it."""
+    assert _add(fedvol, held, volumes) == 0
+    keep_training(volumes, num=1)
+    held.config_file.write_text(held.config_file.read_text().replace("= 10", "= 1"))
+    study = tmp_path / "study.toml"
+    study.write_text(pretrained_text())
+    done = fedvol("data", "check", study, "--folder", held.folder, "--json")
+    assert done.status == 0, done.err
+    lacks = "volume_fusion needs two cases to train on, and there is one"
+    assert f"the site would sit the pretraining out: {lacks}" in done.err
+    said = json.loads(done.out)
+    assert (said["pretraining_lacks"], said["is_enough"]) == (lacks, True)
+
+
+def test_slices_are_no_volumes(
+    held: SiteFolder, volumes: Path, tmp_path: Path, fedvol: Command
+) -> None:
+    """Two images of a single slice, four with two axes."""
+    assert _add(fedvol, held, volumes) == 0
+    for number, path in enumerate(sorted((volumes / "images").iterdir())):
+        image = nib.loadsave.load(path)
+        slices = np.asanyarray(image.dataobj)[:, :, 20:21]  # type: ignore[attr-defined]
+        array = slices if number < 2 else slices[..., 0]
+        nib.loadsave.save(nib.nifti1.Nifti1Image(array, image.affine), path)  # type: ignore[attr-defined]
+    held.config_file.write_text(held.config_file.read_text().replace("= 10", "= 1"))
+    study = tmp_path / "study.toml"
+    study.write_text(pretrained_text())
+    done = fedvol("data", "check", study, "--folder", held.folder, "--json")
+    assert done.status == 3
+    assert json.loads(done.out.splitlines()[0])["by_code"] == {"FV-DATA-006": 6}
+    assert "FV-DATA-016" in done.err
+    assert "x1 voxels; each axis needs at least 4. Give a 3-D volume. Mend the cases" in done.err
 
 
 def test_a_name_twice(held: SiteFolder, volumes: Path, fedvol: Command) -> None:

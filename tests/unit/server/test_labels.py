@@ -1,4 +1,4 @@
-"""A run that pretrains has sites to finetune at, or nobody trains for it."""
+"""A run that pretrains has sites to pretrain and to finetune at, or nobody trains for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +28,11 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 
 
 class Hospitals(FakeLink):
-    """Sites: who is there at each asking, the last for good, and who has labels."""
+    """Sites: who is there at each asking, the last for good, who has labels, and scans enough."""
 
-    def __init__(self, plan: Plan, *, there: list[str], labelled: str) -> None:
+    def __init__(self, plan: Plan, *, there: list[str], labelled: str, able: str) -> None:
         super().__init__(plan, change=self._health)
-        self._there, self._labelled = there, labelled
+        self._there, self._labelled, self._able = there, labelled, able
         self.num_asked = 0
 
     def sites(self) -> tuple[SiteId, ...]:
@@ -45,7 +45,7 @@ class Hospitals(FakeLink):
             software=self.plan.software,
             architecture=self.plan.network.architecture,
             training_cases=3 if request.site in self._labelled else 0,
-            pretraining_cases=9,
+            pretraining_cases=9 if request.site in self._able else 0,
             validation_cases=1,
             test_cases=1,
             skipped={},
@@ -72,9 +72,11 @@ class Patient:
             yield
 
 
-def conduct(store: RunStore, folder: Path, *, there: list[str], labelled: str) -> Hospitals:
+def conduct(
+    store: RunStore, folder: Path, *, there: list[str], labelled: str, able: str = "abc"
+) -> Hospitals:
     plan, initial = make_plan(pretrained_study(), sites=SITES)
-    link = Hospitals(plan, there=there, labelled=labelled)
+    link = Hospitals(plan, there=there, labelled=labelled, able=able)
     coordinator = Coordinator(
         run=RUN,
         plan=plan,
@@ -109,6 +111,25 @@ def test_too_few_sites_with_labels_are_told_before_anybody_trains(
     told = f"{len(labelled)} of at least 2 sites could finetune what is pretrained"
     assert told in run.reason
     assert f"labelled training case: {without})" in run.reason
+    assert not store.rounds(RUN)
+
+
+@pytest.mark.parametrize(
+    ("there", "able", "num_asked"),
+    [(["abc"], "b", 1), (["ac"], "", 1), (["ab"], "a", 4)],
+)
+def test_so_are_too_few_sites_with_cases_for_the_task(
+    store: RunStore, tmp_path: Path, there: list[str], able: str, num_asked: int
+) -> None:
+    link = conduct(store, tmp_path, there=there, labelled="abc", able=able)
+    run = store.run(RUN)
+    assert run is not None
+    assert (run.state, link.num_asked) == (RunState.FAILED, num_asked)
+    without = ", ".join(site for site in there[0] if site not in able)
+    assert (
+        f"{len(able)} of at least 2 sites could pretrain by volume_fusion, which needs two cases "
+        f"to train on (told of none that serve: {without})"
+    ) in run.reason
     assert not store.rounds(RUN)
 
 

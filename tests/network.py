@@ -139,8 +139,7 @@ class Network:
     private_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
-        (self.folder / "plan.json").write_text(self.plan.model_dump_json())
-        write_state(self.folder / "initial.safetensors", self.initial.items(), metadata={})
+        self.put(self.plan, self.initial)
         self._open = ExitStack()
         self.wire = self._open.enter_context(Relay(self.public_port).listening())
         self.first = min(self.volumes)
@@ -189,6 +188,12 @@ class Network:
             if party.process is not None and party.process.poll() is None:
                 party.kill()
         self._open.close()
+
+    def put(self, plan: Plan, initial: State) -> None:
+        """Have the runs that begin from now on be of a plan; its study has the first one's name."""
+        self.plan, self.initial = plan, initial
+        (self.folder / "plan.json").write_text(plan.model_dump_json())
+        write_state(self.folder / "initial.safetensors", initial.items(), metadata={})
 
     def start(self) -> None:
         """Start engine and sites, and wait until all of them are there."""

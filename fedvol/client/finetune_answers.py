@@ -1,8 +1,9 @@
 """What a site answers in a finetune stage: updates, and once its norm layers."""
 
 from fedvol.client.labelled_work import LabelledWork
-from fedvol.client.local_training import train_round
+from fedvol.client.local_training import require_planned, train_round
 from fedvol.client.site_run import SiteRun
+from fedvol.client.starting import require_start
 from fedvol.config.strategy import Finetune, Personalise
 from fedvol.errors import ReleaseRefusedError
 from fedvol.federation import Request
@@ -27,6 +28,8 @@ class FinetuneAnswers:
         Raises:
             ReleaseRefusedError: The stage trains no shared model, its norm layers have left, or
                 the update may not leave.
+            PlanMismatchError: The request brings other tensors than the plan names, or begins with
+                other weights than those of the plan's file.
             NoLabelsError: The site has no labelled training case.
             CohortTooSmallError: There are fewer subjects than the site's floor.
             TimeLimitError: The request's limit passed before the last step.
@@ -44,6 +47,9 @@ class FinetuneAnswers:
                 "Begin a new run.",
             )
         work = self._work.of(request)
+        require_planned(request, exchange=work.exchange)
+        kept = run.network.initial_kept
+        require_start(request, plan=run.plan, exchange=work.exchange, kept=kept)
         update = train_round(request, work=work, initial=run.network.initial_local[request.stage])
         return run.releaser.update(request, update, exchange=work.exchange)
 

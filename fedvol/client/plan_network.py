@@ -60,6 +60,8 @@ class PlanNetwork:
                 continue
             local = plan_exchange(plan, index).local
             self.initial_local[index] = to_arrays(self.of(stage), [spec.name for spec in local])
+        self.initial_kept = _kept(self.net, plan) if plan.start is not None else {}
+        """Where finetuning begins with a file: what of its network never travels, as it begins."""
         self.net.to(device=device)
         if self.pretext is not None:
             self.pretext.to(device=device)
@@ -70,6 +72,11 @@ class PlanNetwork:
             return self.net
         assert self.pretext is not None
         return self.pretext
+
+
+def _kept(net: nn.Module, plan: Plan) -> State:
+    travelling = {spec.name for spec in plan_exchange(plan, plan.study.finetune_index).shared}
+    return to_arrays(net, [name for name in net.state_dict() if name not in travelling])
 
 
 def _require_same(

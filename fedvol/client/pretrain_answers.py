@@ -57,8 +57,8 @@ class PretrainAnswers:
     @property
     def _has_no_pair(self) -> bool:
         """Whether there is a case, and the task blends two."""
-        cases = self._cases.pretrain
-        return len(cases) == 1 and not trainable(cases, self._run.plan.study)
+        stage = self._run.plan.study.pretrain
+        return stage is not None and stage.task.needs_pairs and len(self._cases.pretrain) == 1
 
     @property
     def num_cases(self) -> int:

@@ -1,12 +1,41 @@
-"""What learns in a round of finetuning that started from pretrained weights."""
+"""Finetuning that starts from pretrained weights: which ones, and what learns in a round."""
 
 from torch import nn
 
 from fedvol.config.strategy import Finetune
+from fedvol.errors import PlanMismatchError
+from fedvol.federation import Exchange, Request
 from fedvol.models.state import parts_of
-from fedvol.plan import TensorKind
+from fedvol.plan import Plan, TensorKind, state_digest
+from fedvol.types import State
 
 _BEGINNING = frozenset({TensorKind.STEM, TensorKind.ENCODER})
+
+
+def require_start(request: Request, *, plan: Plan, exchange: Exchange, kept: State) -> None:
+    """Refuse to begin with other weights than the plan's, where they are those of a file.
+
+    What never travels is left out of no digest: the site's own stands in for it.
+
+    Args:
+        request: A round of finetuning; in a later one nobody knows what the weights should be.
+        plan: The plan that the site agreed to.
+        exchange: What travels.
+        kept: What of the network never does, as it begins.
+
+    Raises:
+        PlanMismatchError: They are others.
+    """
+    if plan.start is None or request.round > 1:
+        return
+    sent = {spec.name: request.state[spec.name] for spec in exchange.shared}
+    if state_digest({**kept, **sent}) != plan.network.initial_digest:
+        raise PlanMismatchError(
+            f"site {request.site}, stage {request.stage}, round 1",
+            "the weights that were sent to begin with are not the plan's, which are made of the "
+            f"pretrained file {plan.start.digest[:12]}",
+            "Ask the operator which file the run began with; propose a run of that file.",
+        )
 
 
 def learning_tensors(stage: Finetune, net: nn.Module, *, round_index: int) -> frozenset[str] | None:

@@ -1,5 +1,6 @@
-"""What a stage does with weights, in words: for a hospital that is asked, and for the report."""
+"""What a study does with weights and labels, in words, for whoever is asked and for the report."""
 
+from fedvol.config.data import FewLabels
 from fedvol.config.strategy import Finetune, Personalise, Pretrain, Stage, Start, Travels
 
 _STAYS: dict[Travels, str] = {
@@ -36,6 +37,20 @@ def _probe_words(stage: Pretrain) -> str:
         f"labels read after every {'round' if every == 1 else f'{every} rounds'} (heads trained on "
         f"them for {steps} steps and dropped, only their Dice told)"
     )
+
+
+def labels_words(few: FewLabels, *, site: str) -> str:
+    """Of how many patients a site's training labels are read, where a study does without most.
+
+    Args:
+        few: What the study says.
+        site: The site.
+    """
+    held = few.subjects if isinstance(few.subjects, int) else few.subjects.get(site, 0)
+    if not held:
+        return "no training label is read: to this study your training cases are unlabelled"
+    patients = "1 training patient" if held == 1 else f"{held} training patients"
+    return f"labels of {patients} at most are read; to this study the others are unlabelled"
 
 
 def _start_words(start: Start) -> str:

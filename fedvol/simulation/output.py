@@ -11,9 +11,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedvol.config import OpenStudy, load_open_study
 from fedvol.config.weights import without_file
-from fedvol.errors import ConfigError, OutputFolderError, RunMismatchError, StoreError
-from fedvol.files import atomic_path, write_atomic
+from fedvol.errors import (
+    BlobDamagedError,
+    ConfigError,
+    OutputFolderError,
+    RunMismatchError,
+    StoreError,
+)
+from fedvol.files import atomic_path, digest_file, write_atomic
 from fedvol.plan import Plan, canonical_json
+from fedvol.store import PretrainedFile
 from fedvol.types import Digest, Json, RunId, SiteId
 
 _DECISIVE = ("fedvol", "monai", "numpy", "scipy", "torch")
@@ -35,6 +42,11 @@ class Output:
     def study(self) -> Path:
         """Copy of the study file."""
         return self.folder / "study.toml"
+
+    @property
+    def weights(self) -> Path:
+        """The file of pretrained weights that the study names, where it names one."""
+        return self.folder / "weights.safetensors"
 
     @property
     def database(self) -> Path:
@@ -118,7 +130,8 @@ def open_output(folder: Path, *, resume: bool) -> Output:
     """
     held = held_in(folder)
     # The lock is made first and stays; a run killed before `simulation.json` left only these.
-    first = {".lock", "study.toml", "events.jsonl", "sites", "fingerprint.json"}
+    first = {".lock", "study.toml", "weights.safetensors", "events.jsonl", "sites"}
+    first |= {"fingerprint.json"}
     began = ".lock" in held and held <= first
     held -= {".lock"}
     is_run = began or "run.db" in held or "simulation.json" in held
@@ -177,6 +190,25 @@ def keep_study(output: Output, *, path: Path, study: OpenStudy) -> None:
             shutil.copyfile(path, copy)
     elif without_file(_held_study(output)) != without_file(study):
         raise _mismatch(output, ["study"])
+
+
+def keep_weights(output: Output, weights: PretrainedFile | None) -> None:
+    """Keep the file of pretrained weights that a run begins with, so that it can go on without it.
+
+    Once the run has begun, what is kept stays: whether another file is the same, the plan says.
+
+    Raises:
+        BlobDamagedError: The file changed meanwhile.
+        StoreError: The folder cannot be written.
+    """
+    if weights is None or weights.path == output.weights or output.identity.exists():
+        return
+    with atomic_path(output.weights) as copy:
+        shutil.copyfile(weights.path, copy)
+        if digest_file(copy) != weights.digest:
+            raise BlobDamagedError(
+                str(weights.path), "changed while it was copied", "Leave it alone and start again."
+            )
 
 
 def held_plan(output: Output) -> Plan:

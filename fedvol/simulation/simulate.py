@@ -17,7 +17,7 @@ from fedvol.report import Result
 from fedvol.simulation.engines import EngineName
 from fedvol.simulation.federate import take_over
 from fedvol.simulation.judged import Judged, train_and_judge
-from fedvol.simulation.output import keep_study, open_output
+from fedvol.simulation.output import Output, keep_study, keep_weights, open_output
 from fedvol.simulation.publish import publish, publish_failure
 from fedvol.simulation.session import Session, open_session
 from fedvol.simulation.told_once import ToldOnce
@@ -57,7 +57,11 @@ def simulate(
         FedvolError: By its class: configuration, data, privacy, federation, store.
     """
     baselines = require_baselines(baselines)
-    study, weights = find_weights(load_open_study(study_path), folder=study_path.parent)
+    study, weights = find_weights(
+        load_open_study(study_path),
+        folder=study_path.parent,
+        kept=Output(folder=out).weights if resume else None,
+    )
     torch_device = choose_device(device)
     if any(stage.training.compile for stage in study.stages):
         require_compiler(torch_device)  # before hours of preparing, and before there is a folder
@@ -69,6 +73,7 @@ def simulate(
     with locked_folder(out):
         keep_study(output, path=study_path, study=study)
         remove_unfinished(out)
+        keep_weights(output, weights)
         with JsonLines(output.events) as events:
             session = open_session(
                 study,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedvol.config import SiteConfig
-from fedvol.config.stage_words import weights_words
-from fedvol.config.strategy import Personalise, Stage
+from fedvol.config.stage_words import labels_words, weights_words
+from fedvol.config.strategy import Personalise, Scaffold, Stage
 from fedvol.errors import NoDataSourceError, Problem
 from fedvol.plan import Plan, class_names
 from fedvol.site.estimates import RunTraffic, StageTraffic, plain_bytes, run_traffic
@@ -63,6 +63,7 @@ def explain(
         data, name = f"source {chosen.name}, folder {chosen.folder}", chosen.name
     except NoDataSourceError as error:
         data, name = f"NONE FITS: {error.what}. {error.fix}", ""
+    few = study.data.few_labels
     lines = [
         f"Proposal {proposed.id}: study {study.name}",
         f"Proposed on {proposed.created} by:",
@@ -75,6 +76,7 @@ def explain(
         f"Your data: {data}",
         f"  channels {', '.join(study.data.channels)}",
         f"  classes {', '.join(class_names(study.data))}",
+        *([] if few is None else [f"  {labels_words(few, site=config.site)}"]),
         "",
     ]
     plan = proposed.plan
@@ -135,11 +137,12 @@ def _run_lines(
         f"  test cases ({', '.join(evaluation.metrics)}).",
         "What leaves:",
     ]
-    for stage in traffic.stages:
+    for stage, asked in zip(traffic.stages, plan.study.stages, strict=True):
         if stage.bytes_up:
             lines.append(
                 f"  {stage.rounds} rounds x {stage.tensors_up} tensors, "
-                f"{plain_bytes(stage.bytes_up)} a round: how your cases would change the weights."
+                f"{plain_bytes(stage.bytes_up)} a round: how your cases would change the weights"
+                f"{_with_controls(asked)}."
             )
         else:
             lines.append(f"  {stage.rounds} rounds of figures only; the personal model stays here.")
@@ -174,6 +177,11 @@ def _stage_words(part: StageTraffic, stage: Stage) -> str:
     weights = weights_words(stage)
     how = f"; {weights}" if weights else ""
     return f"{part.kind}: {part.rounds} rounds of {part.steps} training steps each{cases}{how}."
+
+
+def _with_controls(stage: Stage) -> str:
+    controlled = not isinstance(stage, Personalise) and isinstance(stage.strategy, Scaffold)
+    return ",\n  and their control variates (the gradients of your cases)" if controlled else ""
 
 
 def _time_words(traffic: RunTraffic, hours: float | None, steps_s: Sequence[float] | None) -> str:

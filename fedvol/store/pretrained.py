@@ -54,12 +54,15 @@ class PretrainedFile:
         return state
 
 
-def find_weights(study: AnyStudy, *, folder: Path) -> tuple[AnyStudy, PretrainedFile | None]:
+def find_weights(
+    study: AnyStudy, *, folder: Path, kept: Path | None = None
+) -> tuple[AnyStudy, PretrainedFile | None]:
     """The file of pretrained weights that a study names, and the study that names its content.
 
     Args:
         study: The study as written.
         folder: The folder of the study file, from which on the path counts.
+        kept: What was kept of it by a run that began with it, where the file itself is gone.
 
     Returns:
         The study, with the file's digest in place of its path; and the file, None where the study
@@ -79,6 +82,8 @@ def find_weights(study: AnyStudy, *, folder: Path) -> tuple[AnyStudy, Pretrained
             "stages.start.weights.file", "the study does not name its file", "Name it in the study."
         )
     path = folder / weights.file
+    if kept is not None and kept.is_file() and not path.is_file():
+        path = kept
     if not path.is_file():
         raise ConfigFileError(
             str(path),

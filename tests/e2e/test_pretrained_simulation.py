@@ -14,7 +14,7 @@ from pretraining import pretrained_text, started_text, write_weights
 from tiny import fedvol_command, tiny_study, without_training_labels
 
 from fedvol.cli.main import main
-from fedvol.errors import QuorumError, RunMismatchError
+from fedvol.errors import ConfigFileError, QuorumError, RunMismatchError
 from fedvol.files import digest_file
 from fedvol.plan import Plan
 from fedvol.report import load_pretext_pictures
@@ -182,3 +182,11 @@ def test_another_study_goes_on_from_the_file(
     ended = fedvol(*words, "--device", "cpu", "--resume")
     assert ended.status == RunMismatchError.exit_status
     assert "other plan than when this run began" in ended.err
+
+    (tmp_path / "moved.safetensors").unlink()  # the run kept its own copy
+    assert digest_file(tmp_path / "out" / "weights.safetensors") == plan.start.digest
+    assert fedvol(*words, "--device", "cpu", "--resume").status == 0
+    (tmp_path / "out" / "weights.safetensors").unlink()
+    ended = fedvol(*words, "--device", "cpu", "--resume")
+    assert ended.status == ConfigFileError.exit_status
+    assert "moved.safetensors: there is no such file of weights" in ended.err

@@ -13,6 +13,7 @@ from fedvol.client.plan_network import PlanNetwork
 from fedvol.config import Study, close_study
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import PlanMismatchError, TransferError
+from fedvol.federation import Action, Request, plan_exchange
 from fedvol.models import initial_network, to_arrays
 from fedvol.plan import Plan, TensorKind, state_digest
 from fedvol.simulation.federate import make_plan
@@ -20,6 +21,7 @@ from fedvol.store import CheckpointKind, PretrainedFile, RunStore, find_weights,
 from fedvol.types import Digest, SiteId, State
 
 Cases = Mapping[SiteId, SiteCases]
+SITE = SiteId("hospital_1")
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +155,35 @@ def test_a_site_refuses_an_account_that_cannot_be(pretrained: Federation, change
     PlanNetwork(plan, device=CPU)
     with pytest.raises(TransferError if change == "terms" else PlanMismatchError):
         PlanNetwork(plan.model_copy(update={"start": told}), device=CPU)
+
+
+@pytest.mark.parametrize("strategy", ["", 'kind = "fedbn"', 'kind = "scaffold"'])
+def test_a_site_begins_with_the_weights_of_the_plan_alone(
+    strategy: str, pretrained: Federation, tmp_path: Path
+) -> None:
+    plan, initial = planned(pretrained, strategy=strategy)
+    federation = Federation(plan=plan, initial=initial, cases=pretrained.cases, folder=tmp_path)
+    agent = federation.agents()[SITE]
+    exchange = plan_exchange(plan, 0)
+
+    def code_of(state: State, *, index: int) -> str:
+        companions = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in exchange.down}
+        sent = {**companions, **{spec.name: state[spec.name] for spec in exchange.shared}}
+        request = Request(
+            run=RUN, plan=plan.digest, stage=0, round=index, site=SITE, action=Action.FINETUNE,
+            state=sent, arguments={}, limit_s=600.0,
+        )  # fmt: skip
+        return agent.handle(request).code
+
+    assert code_of(initial, index=1) == ""
+    name = exchange.shared[0].name
+    other = {**initial, name: initial[name] + np.float32(1e-3)}
+    assert code_of(other, index=1) == PlanMismatchError.code
+    fresh = to_arrays(initial_network(plan.study))  # as if there were no file
+    assert code_of(fresh, index=1) == PlanMismatchError.code
+    [detail] = {
+        str(one["detail"]) for one in federation.observer.named("site.refused") if one.get("detail")
+    }
+    assert plan.start is not None
+    assert f"the pretrained file {plan.start.digest[:12]}" in detail
+    assert code_of(other, index=2) == ""

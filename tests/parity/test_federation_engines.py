@@ -12,18 +12,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pretraining import started_text, write_weights
 from tiny import CPU, Events, tiny_text
 
 from fedvol.client.agent_spec import AgentSpec
+from fedvol.config import close_study
 from fedvol.config.loading import parse_open_study
 from fedvol.errors import AuditError, SiteFailedError
 from fedvol.federation import Action, Request, RoundState
 from fedvol.files import digest_file
 from fedvol.server import Coordinator, Outcome
 from fedvol.simulation.engines import EngineName, start_engine
-from fedvol.simulation.federate import Federated
+from fedvol.simulation.federate import Federated, make_plan
 from fedvol.simulation.output import open_output
 from fedvol.simulation.session import FEDERATED, Session, open_session
+from fedvol.store import find_weights
 from fedvol.transport import Fault, make_server_app
 from fedvol.types import Json, RunId, SiteId
 
@@ -33,6 +36,7 @@ STUDY = parse_open_study(
 """Sites keep tensors of their own, and are asked for them at the end."""
 
 SPOILT, KILLED, BROKEN = RunId("spoilt"), RunId("killed"), RunId("broken")
+STARTED = RunId("started")
 
 
 class Assassin(Events):
@@ -183,6 +187,41 @@ def test_engine_and_workers_change_no_bit(found: Played, expected: Played) -> No
         for path in files:
             place = path.relative_to(found.session.output.folder)
             assert digest_file(path) == digest_file(expected.session.output.folder / place), place
+
+
+def started(played: Played, *, folder: Path) -> None:
+    """A run that begins with a file of pretrained weights, over the session's engine.
+
+    Files of one content make one plan: a run that was played before is not played again.
+    """
+    session = played.session
+    file = write_weights(folder / "w.safetensors", like=session.study)
+    opened = parse_open_study(
+        started_text(file).replace("rounds = 3", "rounds = 1"), where="tiny.toml"
+    )
+    study, weights = find_weights(opened, folder=folder)
+    plan, initial = make_plan(
+        close_study(study, {}, where="tiny.toml"), sites=tuple(session.sites), weights=weights
+    )
+    (folder / "plan.json").write_text(plan.model_dump_json())
+    specs = {
+        site: session._describe(
+            site, plan, plan_file=folder / "plan.json", folder=folder / site, sources=[site]
+        )
+        for site in session.sites
+    }
+    coordinator = session._coordinator(STARTED, plan, initial)
+    session._conduct(coordinator, specs, test=False)
+
+
+def test_a_run_that_begins_with_a_file_is_the_same_everywhere(
+    found: Played, expected: Played, tmp_path: Path
+) -> None:
+    for one, name in ((expected, "here"), (found, "there")):
+        (tmp_path / name).mkdir()
+        started(one, folder=tmp_path / name)
+    assert record(found, STARTED) == record(expected, STARTED)
+    assert [r.state for r in found.session.store.rounds(STARTED)] == [RoundState.CLOSED]
 
 
 def test_what_goes_wrong_has_the_same_reasons(found: Played, expected: Played) -> None:

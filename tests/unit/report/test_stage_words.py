@@ -1,6 +1,8 @@
 import pytest
 from pretraining import pretrained_study
 
+from fedvol.config.data import FewLabels
+from fedvol.config.stage_words import labels_words
 from fedvol.report.settings import stage_words
 
 
@@ -20,6 +22,30 @@ def test_what_of_a_pretraining_travels_is_said(keys: str, words: str) -> None:
     assert stage is not None
     assert words in stage_words(stage)
     assert ("travel" in stage_words(stage)) == ("travel" in words)
+
+
+def test_the_strategy_of_a_pretraining_is_said_with_its_values() -> None:
+    stage = pretrained_study(strategy='kind = "scaffold"').pretrain
+    assert stage is not None
+    said = stage_words(stage)
+    assert said.startswith(
+        "pretrain by volume_fusion, SCAFFOLD (control variates of every trained tensor, weights"
+    )
+
+
+@pytest.mark.parametrize(
+    ("subjects", "words"),
+    [
+        (0, "no training label is read: to this study your training cases are unlabelled"),
+        (1, "labels of 1 training patient at most are read"),
+        ({"a": 6, "b": 2}, "labels of 6 training patients at most are read; to this study"),
+        ({"b": 2}, "no training label is read"),
+    ],
+)
+def test_of_how_many_patients_labels_are_read_is_said(
+    subjects: int | dict[str, int], words: str
+) -> None:
+    assert labels_words(FewLabels(subjects=subjects), site="a").startswith(words)
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ from hospital import (
     plain_plan,
     source_toml,
 )
-from pretraining import pretrained_study
+from pretraining import pretrained_study, pretrained_text
 from tiny import Events, tiny_study, tiny_text
 
 from fedvol.audit import verify_log
-from fedvol.config.loading import parse_open_study
+from fedvol.config.loading import parse_open_study, parse_study
 from fedvol.errors import (
     AnsweredMeanwhileError,
     AuditError,
@@ -98,6 +98,22 @@ def test_show_says_what_of_a_pretraining_stays_and_how_long_each_stage_takes(
     (finetune,) = re.findall(r"9 steps of ([\d.]+) s \(finetune\)", done.err)
     hours = (6 * float(pretrain) + 9 * float(finetune)) / 3600
     assert json.loads(done.out)["hours"] == pytest.approx(hours, abs=15 * 0.005 / 3600)
+
+
+def test_show_says_of_how_many_patients_labels_are_read_and_that_control_variates_leave(
+    held: SiteFolder, server: Server, fedvol: Command
+) -> None:
+    few = f"few_labels = {{ subjects = {{ {SITE} = 2 }} }}"
+    text = pretrained_text(strategy='kind = "scaffold"').replace("[data]", f"[data]\n{few}")
+    plan, _ = make_plan(parse_study(text, where="tiny.toml"), sites=(SITE,))
+    keep_proposal(held, server, "few", plan)
+    done = fedvol("consent", "show", "few", "--folder", held.folder)
+    assert "\n  labels of 2 training patients at most are read; to this study the" in done.err
+    leaves = done.err.partition("What leaves:")[2].splitlines()
+    assert leaves[1].startswith("  2 rounds x ")
+    assert leaves[2] == "  and their control variates (the gradients of your cases)."
+    assert leaves[3].startswith("  3 rounds x ")
+    assert leaves[3].endswith("would change the weights.")
 
 
 def test_what_others_write_cannot_pass_for_ours(

@@ -186,3 +186,12 @@ def test_a_site_begins_with_the_weights_of_the_plan_alone(
     assert plan.start is not None
     assert f"the pretrained file {plan.start.digest[:12]}" in detail
     assert code_of(other, index=2) == ""
+
+
+def test_control_variates_travel_beside_the_weights_of_the_file(
+    pretrained: Federation, tmp_path: Path
+) -> None:
+    plan, initial = planned(pretrained, strategy='kind = "scaffold"')
+    began, released = play(plan, initial, like=pretrained, folder=tmp_path)
+    assert state_digest(began) == plan.network.initial_digest
+    assert not all(np.array_equal(began[name], released[name]) for name in began)

@@ -27,6 +27,7 @@ _LASTING = frozenset(
         "site.silent",
         "site.too_small",
         "site.no_pair",
+        "site.probe_left",
         "site.absent",
     }
 )
@@ -134,6 +135,8 @@ def describe(name: str, fields: Mapping[str, Json], *, view: RunView) -> str:
             return (
                 f"{site}: a single case, and {text(fields, 'task')} blends two: it cannot pretrain"
             )
+        case "site.probe_left":
+            return f"{site}: no linear probe in {where}: {text(fields, 'title')}"
         case "site.absent":
             return f"{site}: takes no part: {text(fields, 'reason')}"
         case "model.evaluating" if is_last:

@@ -76,7 +76,6 @@ def judge_pretext(
     Raises:
         CaseStoreError: A case that is read for the first time is damaged.
         TimeLimitError: `should_stop` said so.
-        TrainingDivergedError: The loss of a probe became NaN or infinite.
     """
     started, stage = time.monotonic(), plan.study.pretrain
     assert stage is not None
@@ -246,11 +245,12 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _other(case: SiteCase, partners: Sequence[SiteCase]) -> list[StoredCase]:
-    """The case after this one among its possible partners; none where there is no other."""
-    stored = [one.stored for one in partners]
-    at = [one.case for one in stored].index(case.stored.case)
-    following = stored[(at + 1) % len(stored)]
-    return [] if following.case == case.stored.case else [following]
+    """The case after this one among its possible partners; none where there is no other.
+
+    A name is a case's own within its site alone, and pooled cases are of several.
+    """
+    following = partners[(partners.index(case) + 1) % len(partners)]
+    return [] if following == case else [following.stored]
 
 
 def _batch(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from fedvol.client.local_training import SiteWork, train_round
 from fedvol.client.pretext_judging import judge_pretext, picture_case
@@ -12,13 +13,16 @@ from fedvol.client.probing import probe
 from fedvol.client.site_run import SiteRun
 from fedvol.config.strategy import Pretrain
 from fedvol.data.unlabelled import UnlabelledSource
-from fedvol.errors import NoCasesError
+from fedvol.errors import NoCasesError, TimeLimitError, TrainingDivergedError
 from fedvol.federation import Action, Request
 from fedvol.privacy import Contribution
 from fedvol.privacy.floors import is_small
 from fedvol.ssl import PretextPicture, build_pretext, pretext_patch
 from fedvol.types import CaseId
 from fedvol.validation import CaseMetrics
+
+_PROBED_BY: Final = 0.9
+"""Share of the time to evaluate after which a probe is left, so that the other figures get away."""
 
 
 class PretrainAnswers:
@@ -127,7 +131,6 @@ class PretrainAnswers:
         Raises:
             ReleaseRefusedError: A test is asked for.
             TimeLimitError: The request's limit passed before the last case.
-            TrainingDivergedError: The loss of a probe became NaN or infinite.
         """
         run, is_probed = self._run, stage.is_probed(request.round)
         if request.action is not Action.VALIDATE:
@@ -135,10 +138,10 @@ class PretrainAnswers:
         run.load_over_local(
             request.state, run=request.run, stage=request.stage, up_to=request.round
         )
-        deadline_s = time.monotonic() + request.limit_s
+        began_s = time.monotonic()
 
-        def should_stop() -> bool:
-            return time.monotonic() > deadline_s
+        def should_stop(share: float = 1.0) -> bool:
+            return time.monotonic() > began_s + share * request.limit_s
 
         judged = judge_pretext(
             run.network.of(stage),
@@ -146,7 +149,9 @@ class PretrainAnswers:
             partners=(*self._cases.pretrain_validation, *self._cases.pretrain),
             site=run.site,
             plan=run.plan,
-            probe=partial(self._probe, request, stage, should_stop) if is_probed else None,
+            probe=partial(self._probe, request, stage, partial(should_stop, _PROBED_BY))
+            if is_probed
+            else None,
             resampling_key=run.resampling_key,
             device=run.network.device,
             on_case=run.on_case,
@@ -157,21 +162,31 @@ class PretrainAnswers:
     def _probe(
         self, request: Request, stage: Pretrain, should_stop: Callable[[], bool]
     ) -> dict[CaseId, CaseMetrics]:
-        """Dice of new heads; none where labels are too few to train on, or absent to judge by."""
+        """Dice of new heads; none where labels are too few to train on, or absent to judge by.
+
+        A probe that fails is told here and spoils no other figure: no round is chosen by it.
+        """
         run, cases = self._run, self._cases
         is_few = is_small(cases.subjects.training, floor=self._floor)
         if is_few or not cases.train or not cases.validation:
             return {}
-        return probe(
-            run.network.of(stage),
-            train_on=cases.train,
-            judge_on=cases.validation,
-            site=run.site,
-            plan=run.plan,
-            stage=request.stage,
-            device=run.network.device,
-            should_stop=should_stop,
-        )
+        try:
+            return probe(
+                run.network.of(stage),
+                train_on=cases.train,
+                judge_on=cases.validation,
+                site=run.site,
+                plan=run.plan,
+                stage=request.stage,
+                device=run.network.device,
+                should_stop=should_stop,
+            )
+        except (TimeLimitError, TrainingDivergedError) as error:
+            run.observer.event(
+                "site.probe_left", site=run.site, round=request.round, code=error.code,
+                title=error.title,
+            )  # fmt: skip
+            return {}
 
     def picture(self, stage: Pretrain) -> tuple[CaseId, PretextPicture] | None:
         """What the network as it stands makes of the first validation case; it stays at the site.

@@ -1,6 +1,6 @@
 """Which tensors travel, decided by kind and fixed in the plan."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -17,7 +17,7 @@ from fedvol.config.strategy import (
 )
 from fedvol.errors import NetworkConfigError, NoNormLayersError
 from fedvol.federation.companions import companion_specs
-from fedvol.plan import NetworkDescription, Plan, TensorKind, TensorSpec
+from fedvol.plan import NetworkDescription, Plan, Pretraining, TensorKind, TensorSpec
 
 CONTROL = "control"
 """Companion of SCAFFOLD: the mean gradient of the sites, or of one site."""
@@ -55,7 +55,7 @@ def build_exchange(
     *,
     strategy: Strategy,
     travels: Travels = "whole",
-    encoder: Collection[str] = (),
+    pretraining: Pretraining | None = None,
 ) -> Exchange:
     """Divide a network's tensors as strategy and policy want it; buffers are in neither part.
 
@@ -63,20 +63,21 @@ def build_exchange(
         network: Its tensors.
         strategy: FedBN keeps norm layers at their sites.
         travels: What else does.
-        encoder: Names of stem and encoder, for the policy of that name.
+        pretraining: Knows the parts of the network, norm layers in them included, for the policies
+            that keep a part at the sites.
 
     Raises:
         NoNormLayersError: Norm layers are to stay at their sites, and the network has none.
     """
     floating = _floating(network)
-    stay = _STAY[travels]
-    if isinstance(strategy, FedBN):
-        stay |= {TensorKind.NORM}
-    apart = travels == "encoder"
+    norms_stay = isinstance(strategy, FedBN) or travels == "all_but_norms"
+    apart = _apart(floating, travels=travels, pretraining=pretraining)
     local = tuple(
-        spec for spec in floating if spec.kind in stay or (apart and spec.name not in encoder)
+        spec
+        for spec in floating
+        if spec.name in apart or (norms_stay and spec.kind is TensorKind.NORM)
     )
-    if TensorKind.NORM in stay and not any(spec.kind is TensorKind.NORM for spec in local):
+    if norms_stay and not any(spec.kind is TensorKind.NORM for spec in local):
         raise NoNormLayersError(
             "stages.strategy.kind",
             "norm layers are to stay at their site, and the network has none",
@@ -87,12 +88,19 @@ def build_exchange(
     return Exchange(shared=shared, local=local, companions=companions)
 
 
-_STAY: dict[Travels, frozenset[TensorKind]] = {
-    "whole": frozenset(),
-    "all_but_norms": frozenset({TensorKind.NORM}),
-    "all_but_heads": frozenset({TensorKind.HEAD}),
-    "encoder": frozenset(),
-}
+def _apart(
+    floating: Sequence[TensorSpec], *, travels: Travels, pretraining: Pretraining | None
+) -> Collection[str]:
+    """Names of the tensors of the parts that stay at their sites, norm layers in them included."""
+    match travels:
+        case "whole" | "all_but_norms":
+            return frozenset()
+        case "all_but_heads":
+            assert pretraining is not None
+            return frozenset(pretraining.heads)
+        case "encoder":
+            assert pretraining is not None
+            return {spec.name for spec in floating} - set(pretraining.encoder)
 
 
 def plan_exchange(plan: Plan, index: int) -> Exchange:
@@ -102,13 +110,13 @@ def plan_exchange(plan: Plan, index: int) -> Exchange:
         plan: The plan.
         index: Which stage.
     """
-    encoder = plan.pretraining.encoder if plan.pretraining is not None else ()
-    network = plan.network_of(index)
-    return stage_exchange(network, stage=plan.study.stages[index], encoder=encoder)
+    return stage_exchange(
+        plan.network_of(index), stage=plan.study.stages[index], pretraining=plan.pretraining
+    )
 
 
 def stage_exchange(
-    network: NetworkDescription, *, stage: Stage, encoder: Collection[str] = ()
+    network: NetworkDescription, *, stage: Stage, pretraining: Pretraining | None = None
 ) -> Exchange:
     """Divide a network's tensors as a stage wants it.
 
@@ -122,7 +130,10 @@ def stage_exchange(
     match stage:
         case Pretrain():
             return build_exchange(
-                network, strategy=stage.strategy, travels=stage.exchange, encoder=encoder
+                network,
+                strategy=stage.strategy,
+                travels=stage.exchange,
+                pretraining=pretraining,
             )
         case Finetune():
             return build_exchange(network, strategy=stage.strategy)

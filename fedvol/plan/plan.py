@@ -32,6 +32,8 @@ class Pretraining(Section):
     """The pretext task's network: the study's with another end, or its encoder before a head."""
     encoder: tuple[str, ...]
     """Tensors of its stem and encoder, norm layers among them."""
+    heads: tuple[str, ...]
+    """Tensors of its heads, or of what else the task alone needs, norm layers among them."""
     taken: tuple[Taken, ...]
     """What finetuning takes over; the rest of its network begins with the initial weights."""
     record: AdaptationRecord

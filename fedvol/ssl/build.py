@@ -137,6 +137,7 @@ def describe_pretraining(study: Study, *, pretext: nn.Module, net: nn.Module) ->
             tensors=tensors, initial_digest=state_digest(to_arrays(pretext))
         ),
         encoder=encoder,
+        heads=tuple(name for name, part in parts.items() if part is TensorKind.HEAD),
         taken=taken,
         record=_record(study, stage, net=net, is_alone=encoder[0].startswith(BODY)),
     )

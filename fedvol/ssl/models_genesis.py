@@ -184,7 +184,7 @@ def _recolour(patch: Patch, *, low: Tensor, high: Tensor, generator: Generator) 
     extent = high - low
     safe = torch.where(extent > 0, extent, torch.ones_like(extent))
     at = (patch - low) / safe * _CURVE_STEPS
-    step = at.long().clamp_(max=_CURVE_STEPS - 1)
+    step = at.long().clamp_(0, _CURVE_STEPS - 1)  # padding may lie outside the range, and stays
     share = torch.empty_like(patch)
     for channel in range(len(patch)):
         curve = draw_curve(generator).to(patch.device)

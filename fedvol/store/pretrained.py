@@ -7,7 +7,13 @@ from typing import Self
 
 from fedvol.config.name_map import NameMap, Renaming, to_own_names, to_their_names
 from fedvol.config.weights import AnyStudy, by_content
-from fedvol.errors import BlobDamagedError, ConfigFileError, Problem, TransferError
+from fedvol.errors import (
+    BlobDamagedError,
+    ConfigFileError,
+    NameMapError,
+    Problem,
+    TransferError,
+)
 from fedvol.files import digest_file
 from fedvol.plan.adaptation import AdaptationRecord
 from fedvol.store.tensor_files import StateFile, write_state
@@ -176,22 +182,30 @@ def export_weights(
     """Write a network's tensors under other names, with a record that knows the way back.
 
     Args:
-        state: The tensors, under this project's names.
+        state: The tensors, under the names of the file they come from.
         destination: The file that is written; replaced where it exists.
-        record: What the weights were trained on.
+        record: What the weights were trained on; its `names` say how they are called here.
         names: How the tensors are called there.
 
     Returns:
         The name here of every tensor that was written, and the names that no pattern fits.
 
     Raises:
-        NameMapError: Two tensors would have one name.
+        NameMapError: Two tensors would have one name, or no pattern fits any.
         StoreError: The destination cannot be written.
     """
-    renaming = to_their_names(state, names)
+    held = to_own_names(state, record.names)
+    renaming = to_their_names(held.names, names)
+    if not renaming.names:
+        problem = Problem(
+            where="names",
+            what=f"no pattern fits any tensor, such as {next(iter(held.names), 'none at all')}",
+            fix="Write patterns for the names that fedvol model show prints.",
+        )
+        raise NameMapError(str(destination), [problem])
     write_state(
         destination,
-        ((theirs, state[ours]) for theirs, ours in renaming.names.items()),
+        ((theirs, state[held.names[ours]]) for theirs, ours in renaming.names.items()),
         metadata=record.model_copy(update={"names": names}).metadata(),
     )
     return renaming

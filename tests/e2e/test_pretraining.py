@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pretraining import pretrained_study, pretrained_text
-from tiny import CPU, RUN, Events, Federation, LastState, make_federation
+from tiny import CPU, RUN, Events, Federation, LastState, make_federation, prepare
 
 from fedvol.client.cases import SiteCases
 from fedvol.client.local_state import LocalState
@@ -230,7 +230,7 @@ def test_a_site_that_misses_the_round_after_the_heads_goes_on(
     assert found[3, SITE] is SiteState.CONTRIBUTED
 
 
-@pytest.mark.parametrize("field", ["encoder", "taken"])
+@pytest.mark.parametrize("field", ["encoder", "heads", "taken"])
 def test_a_site_refuses_a_plan_that_misnames_what_is_pretrained(field: str) -> None:
     plan, _ = make_plan(pretrained_study(), sites=(SITE,))
     assert plan.pretraining is not None
@@ -376,3 +376,41 @@ def test_a_probe_tells_dice_where_there_are_labels_and_changes_no_bit(
     assert together.value is not None
     assert 0 <= together.value <= 1
     assert together.n == sum(judged.values()) - judged[SiteId("hospital_2")]
+
+
+PCT_NET = """kind = "pct_net"
+features = [4, 6, 8, 8, 12]
+num_heads = [2, 2, 4]
+norm = "group"
+flat_stages = 1"""
+
+
+def test_pct_net_pretrains_and_finetunes_on_slices_thicker_than_wide(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """Its heads stay at their sites, norm layers in them included."""
+    text = pretrained_text(task='kind = "mae"\nblock = 4', keys='exchange = "all_but_heads"')
+    for old, new in (
+        ('kind = "unet"\nfeatures = [4, 8]', PCT_NET),
+        ("spacing_mm = [4.0, 4.0, 4.0]", "spacing_mm = [4.0, 4.0, 8.0]"),
+        ("size = [16, 16, 16]", "size = [32, 32, 8]"),
+        ("rounds = 3\nsteps_per_round = 3", "rounds = 2\nsteps_per_round = 6"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    study = parse_study(f"{text}[federation]\nmin_sites = 1\n", where="tiny.toml")
+    prepared = prepare(tiny_data, folder=tmp_path / "prepared", study=study)
+    cases = {site: prepared[site] for site in sorted(prepared)[:1]}
+    federation = make_federation(study, cases=cases, folder=tmp_path / "run")
+    federation.run()
+    pretraining = federation.plan.pretraining
+    assert pretraining is not None
+    local = {spec.name for spec in plan_exchange(federation.plan, 0).local}
+    assert any("norm" in name for name in local)
+    assert local == {spec.name for spec in pretraining.network.tensors if "heads." in spec.name}
+    rounds = federation.rounds()
+    assert [one.state for one in rounds] == [RoundState.CLOSED] * 4
+    for stage in (0, 1):
+        told = [site.loss for one in rounds if one.stage == stage for site in one.sites]
+        first, last = told[: len(cases)], told[-len(cases) :]
+        assert sum(loss or 0 for loss in last) < sum(loss or 0 for loss in first)

@@ -37,6 +37,14 @@ class SweepFolder:
         """What a run leaves: the folder of a simulation."""
         return Output(folder=self.folder / "runs" / run.name)
 
+    def is_begun(self, run: SweepRun) -> bool:
+        """Whether a run was begun with this very study."""
+        held = self.run(run).study
+        try:
+            return held.exists() and load_open_study(held) == run.study
+        except ConfigError:
+            return False
+
     def require_same(self, run: SweepRun) -> None:
         """Refuse a run that was begun with another study.
 
@@ -44,13 +52,7 @@ class SweepFolder:
             RunMismatchError: It was, or its study cannot be read any more.
         """
         held = self.run(run).study
-        if not held.exists():
-            return
-        try:
-            is_same = load_open_study(held) == run.study
-        except ConfigError:
-            is_same = False
-        if not is_same:
+        if held.exists() and not self.is_begun(run):
             raise RunMismatchError(
                 str(held.parent),
                 f"{run.name} was begun with another study than the sweep makes of it now",

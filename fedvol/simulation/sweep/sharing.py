@@ -1,4 +1,4 @@
-"""Runs that would pretrain alike: the first of them does, the others begin with its weights."""
+"""Runs that would pretrain alike: one of them does, the others begin with its weights."""
 
 import os
 from collections.abc import Sequence
@@ -24,8 +24,9 @@ _BESIDE_IT = {"name", "purpose", "task", "stages", "evaluation"}
 def share_pretraining(
     runs: Sequence[SweepRun], *, folder: SweepFolder, where: Path
 ) -> tuple[SweepRun, ...]:
-    """The same runs, of which those that would pretrain as an earlier one does begin with its file.
+    """The same runs, of which those that would pretrain alike begin with the file of one of them.
 
+    It is the first, or the first that was begun so: a sweep that grows keeps its pretraining.
     Only what travels whole is in the file, so pretraining that keeps tensors at the sites is not
     shared.
 
@@ -34,13 +35,21 @@ def share_pretraining(
         folder: Where they are carried out.
         where: Path of the study that they vary, for messages.
     """
-    first: dict[Digest, SweepRun] = {}
-    shared: list[SweepRun] = []
+    alike: dict[Digest, list[SweepRun]] = {}
     for run in runs:
-        key = _pretraining(run.study)
-        leader = run if key is None else first.setdefault(key, run)
-        shared.append(run if leader is run else _follower(run, leader, folder=folder, where=where))
-    return tuple(shared)
+        if (key := _pretraining(run.study)) is not None:
+            alike.setdefault(key, []).append(run)
+    leaders = {
+        run.name: next((one for one in group if folder.is_begun(one)), group[0])
+        for group in alike.values()
+        for run in group
+    }
+    return tuple(
+        run
+        if (leader := leaders.get(run.name, run)) is run
+        else _follower(run, leader, folder=folder, where=where)
+        for run in runs
+    )
 
 
 def _pretraining(study: OpenStudy) -> Digest | None:
@@ -49,7 +58,9 @@ def _pretraining(study: OpenStudy) -> Digest | None:
     if stage is None or stage.exchange != "whole" or isinstance(stage.strategy, FedBN):
         return None
     rest = study.model_dump(mode="json", exclude={*_BESIDE_IT, "data"})
-    data = study.data.model_dump(mode="json", exclude={"few_labels"})
+    # Patches, spacing and network that are still to be planned follow from the labelled cases.
+    beside = set[str]() if study.open_keys else {"few_labels"}
+    data = study.data.model_dump(mode="json", exclude=beside)
     return digest_json([rest, data, stage.model_dump(mode="json")])
 
 

@@ -1,6 +1,7 @@
 """What a site says of a pretext network: losses, and how far the features of patches lie apart."""
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -10,13 +11,13 @@ from tiny import CPU
 from torch import nn
 
 from fedvol.client import pretext_judging
-from fedvol.client.cases import SiteCases
+from fedvol.client.cases import SiteCase, SiteCases
 from fedvol.client.pretext_judging import judge_pretext, picture_case, validation_batches
 from fedvol.config import Study
 from fedvol.federation import MetricSums
 from fedvol.simulation.federate import make_plan
 from fedvol.ssl import build_pretext, initial_pretext_network
-from fedvol.types import SiteId
+from fedvol.types import SiteId, SubjectId
 
 SITE = SiteId("hospital_1")
 MAE = 'kind = "mae"\nblock = 4'
@@ -151,3 +152,18 @@ def test_a_task_that_answers_no_voxels_has_no_picture(
         network(study), cases[0], partners=cases, study=study, stage=stage, device=CPU
     )
     assert made is None
+
+
+def test_pooled_cases_of_one_name_are_partners_to_each_other(
+    tiny_cases: Mapping[SiteId, SiteCases],
+) -> None:
+    study = pretrained_study(task=FUSION)
+    stage = study.pretrain
+    assert stage is not None
+    first = tiny_cases[SITE].train[0]
+    twin = SiteCase(stored=copy(first.stored), subject=SubjectId("another/one"))
+    for one in (first, twin):
+        batches = validation_batches(
+            one, partners=(first, twin), study=study, stage=stage, device=CPU
+        )
+        assert len(batches) == pretext_judging.BATCHES_PER_CASE

@@ -12,14 +12,14 @@ from tiny import CPU, Events
 from torch import nn
 
 from fedvol.audit import AuditLog
-from fedvol.client import probing
+from fedvol.client import pretrain_answers, probing
 from fedvol.client.agent import SiteAgent
 from fedvol.client.cases import SiteCases
 from fedvol.client.plan_network import PlanNetwork
 from fedvol.client.probing import probe
 from fedvol.config import SitePolicy, Study
-from fedvol.errors import TimeLimitError
-from fedvol.federation import Action, Request
+from fedvol.errors import FedvolError, TimeLimitError, TrainingDivergedError
+from fedvol.federation import Action, MetricSums, Request
 from fedvol.federation.metric_arrays import from_arrays
 from fedvol.models import to_arrays
 from fedvol.models.state import parts_of
@@ -122,18 +122,47 @@ def test_a_probe_that_is_late_is_left(tiny_cases: Mapping[SiteId, SiteCases]) ->
 def test_labels_of_fewer_subjects_than_the_floor_are_not_probed(
     tiny_cases: Mapping[SiteId, SiteCases], tmp_path: Path, floor: int, num_told: int
 ) -> None:
-    study, all_cases = study_of(MAE), tiny_cases[SITE]
+    all_cases = tiny_cases[SITE]
     first, *others = all_cases.train
+    cases = replace(all_cases, train=(first,), unlabelled=tuple(others))
+    sums, _ = judged_by_agent(cases, floor=floor, folder=tmp_path)
+    told = sums.stat("probe_dice")
+    assert (told.n, told.undefined) == (num_told, len(all_cases.validation) - num_told)
+    assert sums.stat("pretext_loss").n == len(all_cases.validation)
+
+
+@pytest.mark.parametrize("error", [TimeLimitError, TrainingDivergedError])
+def test_a_probe_that_fails_spoils_no_other_figure(
+    error: type[FedvolError],
+    tiny_cases: Mapping[SiteId, SiteCases],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would choose the round: one that fewer cases judge is passed over."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error("probe", "it went wrong", "Nothing.")
+
+    monkeypatch.setattr(pretrain_answers, "probe", fail)
+    sums, events = judged_by_agent(tiny_cases[SITE], floor=1, folder=tmp_path)
+    assert sums.stat("probe_dice").n == 0
+    assert sums.stat("pretext_loss").n == len(tiny_cases[SITE].validation)
+    assert [one["code"] for one in events.named("site.probe_left")] == [error.code]
+
+
+def judged_by_agent(cases: SiteCases, *, floor: int, folder: Path) -> tuple[MetricSums, Events]:
+    """What a site says of the initial network, and what it told of there."""
+    study, events = study_of(MAE), Events()
     plan, initial = make_plan(study, sites=(SITE,))
     agent = SiteAgent(
         site=SITE,
         plan=plan,
-        cases=replace(all_cases, train=(first,), unlabelled=tuple(others)),
-        folder=tmp_path,
+        cases=cases,
+        folder=folder,
         policy=SitePolicy(min_group=1, min_cohort=floor),
-        audit=AuditLog(tmp_path / "audit.jsonl"),
+        audit=AuditLog(folder / "audit.jsonl"),
         resampling_key=plan.digest,
-        observer=Events(),
+        observer=events,
         network=PlanNetwork(plan, device=CPU),
     )
     sent = agent.handle(
@@ -151,7 +180,5 @@ def test_labels_of_fewer_subjects_than_the_floor_are_not_probed(
     )
     assert not sent.code, sent.title
     assert study.pretrain is not None
-    sums = from_arrays(sent.tensors, keys=pretext_metrics(study.pretrain, is_probed=True))
-    told = sums.stat("probe_dice")
-    assert (told.n, told.undefined) == (num_told, len(all_cases.validation) - num_told)
-    assert sums.stat("pretext_loss").n == len(all_cases.validation)
+    keys = pretext_metrics(study.pretrain, is_probed=True)
+    return from_arrays(sent.tensors, keys=keys), events

@@ -105,7 +105,7 @@ def test_missing_reshaped_and_unexpected_are_told_with_their_values() -> None:
     assert report.shares == {"encoder": 4 / 50}
     (told,) = reasons(report, record())
     assert told.startswith("encoder: 8.0 % of its values were found, less than 95 %")
-    assert told.endswith("encoder.norm, encoder.weight")
+    assert told.endswith("encoder.weight, encoder.norm")
 
 
 @pytest.mark.parametrize(("least_share", "is_refused"), [(0.88, False), (0.8801, True)])

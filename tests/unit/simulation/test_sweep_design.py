@@ -7,6 +7,7 @@ from tiny import tiny_text
 from fedvol.config.loading import parse_open_study
 from fedvol.config.sweep import parse_sweep
 from fedvol.errors import StudyError, SweepError
+from fedvol.files import write_atomic
 from fedvol.simulation.sweep.design import SweepRun, steps, sweep_runs
 from fedvol.simulation.sweep.folder import SweepFolder
 from fedvol.simulation.sweep.sharing import share_pretraining
@@ -113,6 +114,32 @@ def test_variants_that_pretrain_alike_do_so_once() -> None:
     file = follower.study.weights.file
     assert file == "../../../runs/mae/few/seed-4/checkpoints/pretrained.safetensors"
     assert parse_open_study(follower.text, where="follower") == follower.study
+
+
+def test_whoever_pretrained_goes_on_to_when_a_sweep_grows(tmp_path: Path) -> None:
+    """A value before those that ran would else make the run that pretrained a follower."""
+    folder = SweepFolder(folder=tmp_path)
+    begun = next(run for run in runs_of(PRETRAIN + LABELS) if run.name == "mae/all/seed-4")
+    write_atomic(folder.run(begun).study, begun.text.encode())
+    runs = share_pretraining(runs_of(PRETRAIN + LABELS), folder=folder, where=Path("tiny.toml"))
+    told = {run.name: run.pretrained_by for run in runs if run.name.startswith("mae/")}
+    assert told == {
+        "mae/few/seed-4": "mae/all/seed-4",
+        "mae/all/seed-4": "",
+        "mae/few/seed-5": "",
+        "mae/all/seed-5": "mae/few/seed-5",
+    }
+    for run in runs:
+        folder.require_same(run)
+
+
+def test_studies_that_are_planned_with_other_labels_do_not_pretrain_alike() -> None:
+    """Spacing, patches and network of an open study follow from the labelled cases."""
+    text, where = tiny_text().replace("spacing_mm =", "# spacing_mm ="), Path("tiny.toml")
+    runs = sweep_runs(parse_sweep(HEAD + PRETRAIN + LABELS, where="s"), text, where=where)
+    shared = share_pretraining(runs, folder=FOLDER, where=where)
+    assert any(run.study.open_keys for run in runs)
+    assert {run.pretrained_by for run in shared} == {""}
 
 
 def test_what_stays_at_sites_is_not_shared() -> None:

@@ -1,6 +1,7 @@
 """No task learns from what lies outside a volume, nor is it judged by that."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -156,6 +157,17 @@ def test_models_genesis_disturbs_the_volume_alone(change: str) -> None:
         if change == "shuffle":
             assert torch.equal(after[inside].sort().values, before[inside].sort().values)
             assert not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_padding_far_below_a_volumes_own_range_stays_padding(spread: float) -> None:
+    """As where air outside a soft tissue's narrow range of intensities was filled in."""
+    batch = small_volumes()
+    assert batch.inside is not None
+    bright = (5 + spread * torch.sigmoid(batch.image)) * batch.inside
+    image = disturbed(replace(batch, image=bright), intensity_probability=1.0)()
+    assert (image[~batch.inside] == 0).all()
+    assert (image[batch.inside] >= 5).all()
 
 
 def test_models_genesis_flips_volume_and_padding_together() -> None:

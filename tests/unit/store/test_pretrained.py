@@ -81,6 +81,24 @@ def test_exported_weights_come_back(tmp_path: Path) -> None:
         }
 
 
+def test_a_file_under_other_names_is_exported_by_ours(tmp_path: Path) -> None:
+    """As that of a task which wraps the encoder: its record has a prefix."""
+    held = RECORD.model_copy(update={"names": NameMap(prefix="body.")})
+    state = {"body.stem": np.ones(2, np.float32), "projector": np.zeros(3, np.float32)}
+    plain, named = tmp_path / "plain.safetensors", tmp_path / "named.safetensors"
+    export_weights(state, plain, record=held, names=NameMap())
+    assert set(load_file(plain)) == {"stem"}
+    export_weights(state, named, record=held, names=NAMES)
+    assert set(load_file(named)) == {"net.s"}
+    again = NameMap(names={"root": "stem"})
+    export_weights(load_file(named), plain, record=read_record(named), names=again)
+    assert set(load_file(plain)) == {"root"}
+    nothing = tmp_path / "nothing.safetensors"
+    with pytest.raises(NameMapError, match="no pattern fits any tensor, such as stem"):
+        export_weights(state, nothing, record=held, names=NameMap(names={"a.{n}": "b.{n}"}))
+    assert not nothing.exists()
+
+
 def test_a_file_without_a_record_is_refused(tmp_path: Path) -> None:
     save_file(THEIRS, tmp_path / "theirs.safetensors")
     with pytest.raises(TransferError, match=r"theirs\.safetensors"):

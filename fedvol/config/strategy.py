@@ -241,6 +241,9 @@ class PretrainedWeights(Section):
     """Share of the values of each part asked for that the file must have."""
     other_normalisation: bool = False
     """Whether the weights may have been trained on intensities normalised otherwise."""
+    other_spacing: bool = False
+    """Whether voxels may have been more than 1.5 times longer or shorter along some axis: what was
+    learned is of structures of another size in voxels."""
 
 
 class Start(Section):

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedvol.config import Study
-from fedvol.config.data import Normalisation
+from fedvol.config.data import Normalisation, Spacing
 from fedvol.config.name_map import to_own_names
 from fedvol.config.strategy import Frozen, NewStem
 from fedvol.errors import Problem
@@ -41,6 +42,7 @@ class TransferTerms:
     Attributes:
         channels: Names of the image channels the network is for.
         normalisation: How its intensities are brought to one scale; None allows any.
+        spacing_mm: Its voxels along i, j, k; None allows any.
         parts: The encoder with its stem ("encoder"), or all but the head ("whole").
         new_stem: Where the channels are others than in pretraining: begin with a new stem
             ("random"), with the old one for the new channels ("copy"), or not at all ("refuse").
@@ -51,6 +53,7 @@ class TransferTerms:
 
     channels: tuple[str, ...]
     normalisation: Normalisation | None
+    spacing_mm: Spacing | None = None
     parts: Transfers = "encoder"
     new_stem: NewStem = "refuse"
     least_share: float = 0.95
@@ -159,6 +162,7 @@ def terms_of(study: Study, network: Sequence[TensorSpec]) -> TransferTerms:
     return TransferTerms(
         channels=study.data.channels,
         normalisation=None if weights.other_normalisation else study.preprocessing.normalisation,
+        spacing_mm=None if weights.other_spacing else study.preprocessing.spacing_mm,
         parts=start.parts,
         new_stem=weights.new_stem,
         least_share=weights.least_share,
@@ -250,6 +254,15 @@ def transfer_problems(
                 "(weights.other_normalisation = true).",
             )
         )
+    if terms.spacing_mm is not None and _is_another_size(terms.spacing_mm, record.spacing_mm):
+        problems.append(
+            _wrong(
+                "spacing_mm",
+                f"voxels were {_size(record.spacing_mm)} mm, and now are {_size(terms.spacing_mm)}",
+                "Use the voxel size of pretraining, or allow another one "
+                "(weights.other_spacing = true).",
+            )
+        )
     if terms.new_stem == "refuse" and terms.channels != record.channels:
         problems.append(
             _wrong(
@@ -275,6 +288,18 @@ def transfer_problems(
 
 
 _SAME = "Use the network of pretraining."
+
+_ANOTHER_SIZE: Final = 1.5
+"""How many times longer or shorter a voxel must be along some axis to be of another size."""
+
+
+def _is_another_size(one: Spacing, other: Spacing) -> bool:
+    ratios = (max(a, b) / min(a, b) for a, b in zip(one, other, strict=True))
+    return max(ratios) > _ANOTHER_SIZE
+
+
+def _size(spacing_mm: Spacing) -> str:
+    return " x ".join(f"{side:g}" for side in spacing_mm)
 
 
 def _too_little(

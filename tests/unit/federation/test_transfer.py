@@ -202,6 +202,15 @@ def test_channels_keep_their_weights_by_name() -> None:
 # --- what is refused --------------------------------------------------------------------------
 
 
+def test_voxels_of_another_size_are_refused_unless_any_are_allowed() -> None:
+    _, report = matched(state(), record())
+    for spacing_mm in ((1.0, 1.0, 3.2), (0.6, 1.0, 2.0)):
+        (told,) = reasons(report, record(), spacing_mm=spacing_mm)
+        assert told.startswith("spacing_mm: voxels were 1 x 1 x 2 mm, and now are")
+    for allowed in ((1.0, 1.0, 3.0), (0.7, 1.2, 2.0), None):
+        assert reasons(report, record(), spacing_mm=allowed) == []
+
+
 def test_another_normalisation_is_refused_unless_any_is_allowed() -> None:
     _, report = matched(state(), record())
     other = ZScore(kind="z_score", foreground_only=True)

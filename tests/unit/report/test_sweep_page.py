@@ -128,6 +128,16 @@ def test_what_failed_or_is_not_there_is_told_and_escaped() -> None:
     assert "target" not in page
 
 
+def test_the_table_is_one_for_markdown() -> None:
+    """A blank line would end it before its first row."""
+    runs, variants = [run("scratch", 0)], [variant("scratch", seeds=1)]
+    result = result_of(runs=runs, variants=variants, target=False)
+    head, rule, row, *_ = render_sweep_markdown(result).splitlines()
+    assert {line.count("|") for line in (head, rule, row)} == {head.count("|")}
+    assert set(rule) == {"|", "-"}
+    assert row.startswith("| scratch |")
+
+
 def test_a_sweep_with_nothing_finished_has_pages() -> None:
     result = result_of(runs=[run("mae", 0, status="not run")], variants=[], target=False)
     assert "No run has finished yet" in render_sweep(result)

@@ -107,3 +107,10 @@ class FeaturesCollapsedError(FederationError):
 
     code = "FV-FED-014"
     title = "features collapsed"
+
+
+class SecureSumFailedError(FederationError):
+    """A round's secure sum could not be made; the round is abandoned, and no upload is of use."""
+
+    code = "FV-FED-015"
+    title = "secure sum failed"

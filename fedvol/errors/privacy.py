@@ -81,3 +81,52 @@ class SitePausedError(PrivacyError):
 
     code = "FV-PRIV-023"
     title = "site paused"
+
+
+class SecureSumError(PrivacyError):
+    """A site leaves a secure sum, and gives nothing more of it away."""
+
+    code = "FV-PRIV-030"
+    title = "secure sum left"
+
+
+class TooFewPartiesError(SecureSumError):
+    """A secure sum has fewer parties than the site or the protocol asks for."""
+
+    code = "FV-PRIV-031"
+    title = "too few parties for a secure sum"
+
+
+class AdvertInvalidError(SecureSumError):
+    """Keys for a secure sum are not signed for this round, model, roster and terms."""
+
+    code = "FV-PRIV-032"
+    title = "keys not of this secure sum"
+
+
+class PartiesInvalidError(SecureSumError):
+    """The parties shown to a site cannot be those of one honest secure sum."""
+
+    code = "FV-PRIV-033"
+    title = "parties of the secure sum do not fit"
+
+
+class ShareInvalidError(SecureSumError):
+    """A share of another site's key does not open, or belongs to no key."""
+
+    code = "FV-PRIV-034"
+    title = "share of a key invalid"
+
+
+class SecureSumOrderError(SecureSumError):
+    """A step of a secure sum is asked for out of turn or twice, or a round's sum a second time."""
+
+    code = "FV-PRIV-035"
+    title = "step of the secure sum out of turn"
+
+
+class SurvivorsDisputedError(SecureSumError):
+    """Too few sites signed the same list of uploads."""
+
+    code = "FV-PRIV-036"
+    title = "list of uploads disputed"

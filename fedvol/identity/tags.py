@@ -34,6 +34,10 @@ class Tag(StrEnum):
     """The server took a contribution into a closed round."""
     CHECKPOINT = "checkpoint"
     """A party vouches for the head of its audit log."""
+    SECURE_SUM_ADVERT = "secure-sum-advert"
+    """A site's keys for one secure sum."""
+    SECURE_SUM_SURVIVORS = "secure-sum-survivors"
+    """A site says whose uploads it was told are in a secure sum."""
 
 
 def tagged_digest(tag: str, *parts: bytes) -> bytes:

@@ -67,7 +67,7 @@ def test_help_imports_neither_torch_nor_flower() -> None:
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
-        ("cryptography", ("identity/",)),
+        ("cryptography", ("identity/", "privacy/secagg/")),
         (
             "flwr",
             (

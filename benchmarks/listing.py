@@ -16,6 +16,9 @@ Name = Literal[
     "network_memory_ratio",
     "round_overhead_share",
     "site_round_s",
+    "secagg_client_speedup_vs_flwr",
+    "secagg_client_vs_keystream",
+    "secagg_extra_mib",
     "import_cli_s",
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -47,6 +50,21 @@ def run(name: Name, *, size: Size) -> Iterator[Measurement | Skipped]:
             from benchmarks import round_overhead_share as benchmark
         case "site_round_s":
             from benchmarks import site_round_s as benchmark
+        case "secagg_client_speedup_vs_flwr":
+            from benchmarks import secagg_client
+
+            yield secagg_client.speedup_vs_flwr(size)
+            return
+        case "secagg_client_vs_keystream":
+            from benchmarks import secagg_client
+
+            yield secagg_client.vs_keystream(size)
+            return
+        case "secagg_extra_mib":
+            from benchmarks import secagg_client
+
+            yield secagg_client.extra_mib(size)
+            return
         case "import_cli_s":
             from benchmarks import import_cli_s as benchmark
         case _:

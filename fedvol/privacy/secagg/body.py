@@ -9,7 +9,7 @@ rotated first (`rotation.py`), which spreads what is large over all of them.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,6 @@ NOISE_BITS: Final = 24
 """Bits of the uniform numbers by which values are rounded."""
 ROTATED_RANGE: Final = 8.0
 """kappa: how many times the expected size a rotated value may have before it is cut off."""
-
-
-class Values(Protocol):
-    """A row of values that is read piece by piece."""
-
-    def read(self, at: range) -> NDArray[np.float32]:
-        """Values at these places, in memory of the caller's own."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,28 +55,46 @@ class BodyCode:
         room = 2 ** (self.terms.bits - 1) - 1 - self.num_parties
         return float(2.0 ** math.floor(math.log2(room / (self.num_parties * self.largest))))
 
-    def encode(self, values: NDArray[np.float32], *, factor: float, noise: Words) -> Words:
-        """Words of some values.
-
-        Args:
-            values: Of an update, finite.
-            factor: What they are multiplied by: the norm's clipping and the share of the weight.
-            noise: As many words of 32 bits from a fresh keystream; used up.
-        """
-        scaled = values * np.float64(factor * self.scale)
-        if self.terms.bits == 16:
-            largest = self.largest * self.scale
-            np.clip(scaled, -largest, largest, out=scaled)
-        uniform = np.right_shift(noise, 32 - NOISE_BITS, out=noise)
-        scaled += uniform * 2.0**-NOISE_BITS
-        np.floor(scaled, out=scaled)
-        signed = np.dtype(f"<i{self.terms.bits // 8}")
-        return scaled.astype(signed).view(self.dtype)
-
     def decode(self, words: Words, *, total_weight: int) -> NDArray[np.float64]:
         """The weighted mean of the values of which these words are the sum."""
         signed = words.view(np.dtype(f"<i{self.terms.bits // 8}"))
         return signed * (self.terms.max_weight / (self.scale * total_weight))
+
+
+@final
+class BodyEncoder:
+    """Encodes chunk after chunk in the same buffers: fresh memory would take most of the time.
+
+    Args:
+        code: Of the body.
+        factor: What values are multiplied by: the norm's clipping and the share of the weight.
+        size: Values of the largest chunk.
+    """
+
+    def __init__(self, code: BodyCode, *, factor: float, size: int) -> None:
+        self._signed = code.dtype.newbyteorder("<").str.replace("u", "i")
+        self._factor = factor * code.scale
+        self._largest = code.largest * code.scale if code.terms.bits == 16 else None
+        self._scaled = np.empty(size)
+        self._uniform = np.empty(size)
+
+    def encode(self, values: NDArray[np.float32], *, noise: Words, into: Words) -> None:
+        """Write the words of some values.
+
+        Args:
+            values: Of an update, finite.
+            noise: As many words of 32 bits from a fresh keystream; used up.
+            into: Where the words go.
+        """
+        scaled, uniform = self._scaled[: len(values)], self._uniform[: len(values)]
+        np.multiply(values, self._factor, out=scaled)
+        if self._largest is not None:
+            np.clip(scaled, -self._largest, self._largest, out=scaled)
+        np.right_shift(noise, 32 - NOISE_BITS, out=noise)
+        np.multiply(noise, 2.0**-NOISE_BITS, out=uniform)
+        scaled += uniform
+        np.floor(scaled, out=scaled)
+        np.copyto(into.view(self._signed), scaled, casting="unsafe")
 
 
 def clipping(norm: float, *, bound: float) -> float:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from fedvol.types import State
 
+_AT_ONCE = 1 << 16
+
 
 @final
 class FlatState:
@@ -27,8 +29,8 @@ class FlatState:
     def __init__(
         self, state: State, *, names: Sequence[str], num_padded: int | None = None
     ) -> None:
-        self._rows: list[NDArray[np.generic]] = [
-            np.ascontiguousarray(state[name]).reshape(-1) for name in names
+        self._rows: list[NDArray[np.float32]] = [
+            np.ascontiguousarray(state[name], dtype=np.float32).reshape(-1) for name in names
         ]
         self._ends = list(accumulate(len(row) for row in self._rows))
         self.num_values = self._ends[-1] if self._ends else 0
@@ -38,19 +40,30 @@ class FlatState:
 
     def norm(self) -> float:
         """L2 norm of all values, summed in float64."""
-        squares = (float(np.square(row, dtype=np.float64).sum()) for row in self._chunks())
-        return float(np.sqrt(sum(squares)))
+        held = np.empty(_AT_ONCE)
+        total = 0.0
+        for row in self._rows:
+            for at in range(0, len(row), _AT_ONCE):
+                piece = held[: len(row[at : at + _AT_ONCE])]
+                np.copyto(piece, row[at : at + _AT_ONCE])
+                piece *= piece
+                total += float(piece.sum())
+        return total**0.5
 
-    def read(self, at: range) -> NDArray[np.float32]:
-        """Values at these places."""
-        found = np.zeros(len(at), dtype=np.float32)
+    def read(self, at: range, *, into: NDArray[np.float32]) -> None:
+        """Values at these places.
+
+        Args:
+            at: Places.
+            into: As many values.
+        """
         for index in range(bisect_right(self._ends, at.start), len(self._rows)):
             begin = self._ends[index] - len(self._rows[index])
             if begin >= at.stop:
                 break
             low, high = max(begin, at.start), min(self._ends[index], at.stop)
-            found[low - at.start : high - at.start] = self._rows[index][low - begin : high - begin]
-        return found
+            into[low - at.start : high - at.start] = self._rows[index][low - begin : high - begin]
+        into[max(0, self.num_values - at.start) :] = 0
 
     def columns(self, at: range, *, width: int) -> NDArray[np.float32]:
         """Columns of the row laid out in lines of a width, whole lines; (line, column).
@@ -63,9 +76,6 @@ class FlatState:
         for row, end in zip(self._rows, self._ends, strict=True):
             _put_columns(found, row, begin=end - len(row), at=at, width=width)
         return found
-
-    def _chunks(self, size: int = 1 << 20) -> list[NDArray[np.generic]]:
-        return [row[at : at + size] for row in self._rows for at in range(0, len(row), size)]
 
 
 def _put_columns(

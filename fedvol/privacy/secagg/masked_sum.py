@@ -12,9 +12,9 @@ from fedvol.privacy.secagg.body import BodyCode
 from fedvol.privacy.secagg.cohort import Cohort
 from fedvol.privacy.secagg.ephemeral import public_key
 from fedvol.privacy.secagg.keys import commitment, own_mask, pair_masks, together
-from fedvol.privacy.secagg.masks import apply_masks, chunks, spans
+from fedvol.privacy.secagg.masks import CHUNK_WORDS, apply_masks, pieces
 from fedvol.privacy.secagg.party import Unmasking
-from fedvol.privacy.secagg.rotation import Rotation
+from fedvol.privacy.secagg.rotation import READ_AT_ONCE, Rotation
 from fedvol.privacy.secagg.shamir import join
 from fedvol.privacy.secagg.tail import TAIL_DTYPE, decode_tail
 from fedvol.privacy.secagg.upload import SiteMasks, Upload
@@ -91,7 +91,9 @@ class MaskedSum:
         num_values, code = self._code.terms.num_values, self._code
         mean = np.empty(code.num_words, dtype=np.float32)
         rotation = Rotation(context, num_values=num_values) if code.terms.bits == 16 else None
-        for at in chunks(spans(code.num_words, num_parts=1)[0]):
+        for at in pieces(
+            range(code.num_words), each=CHUNK_WORDS if rotation is None else READ_AT_ONCE
+        ):
             values = code.decode(self._body[at.start : at.stop], total_weight=weight)
             if rotation is None:
                 mean[at.start : at.stop] = values

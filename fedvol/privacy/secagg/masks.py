@@ -90,12 +90,9 @@ def spans(num_words: int, *, num_parts: int) -> list[range]:
     return [range(at, min(at + each, num_words)) for at in range(0, max(num_words, 1), each)]
 
 
-def chunks(span: range) -> Sequence[range]:
-    """A part of a row, chunk by chunk."""
-    return [
-        range(at, min(at + CHUNK_WORDS, span.stop))
-        for at in range(span.start, span.stop, CHUNK_WORDS)
-    ]
+def pieces(span: range, *, each: int) -> Sequence[range]:
+    """A part of a row in pieces of a size; the last may be shorter."""
+    return [range(at, min(at + each, span.stop)) for at in range(span.start, span.stop, each)]
 
 
 def keystream(key: bytes, *, num_words: int, dtype: np.dtype[Any]) -> Words:
@@ -107,7 +104,7 @@ def keystream(key: bytes, *, num_words: int, dtype: np.dtype[Any]) -> Words:
 
 def _apply_span(words: Words, masks: Masks, span: range) -> None:
     stream = MaskStream(masks, dtype=words.dtype, start=span.start)
-    for chunk in chunks(span):
+    for chunk in pieces(span, each=CHUNK_WORDS):
         stream.apply(words[chunk.start : chunk.stop])
 
 

@@ -8,7 +8,6 @@ so that a layer of large values does not fill any column.
 Reference: Suresh et al. 2017, "Distributed mean estimation with limited communication".
 """
 
-from functools import cache
 from typing import Final, final
 
 import numpy as np
@@ -19,7 +18,8 @@ from fedvol.privacy.secagg.hashing import derive_key
 from fedvol.privacy.secagg.masks import Masks, MaskStream
 
 LENGTH: Final = 4096
-_SIDE = 64
+READ_AT_ONCE: Final = 128 * LENGTH
+"""Values that are rotated at once: of each line so many lie side by side in memory."""
 
 
 def padded(num_values: int) -> int:
@@ -41,17 +41,18 @@ class Rotation:
         self._width = self.num_padded // LENGTH
         self._key = derive_key(context, "rot", salt=b"")
 
-    def read(self, values: FlatState, *, at: range) -> NDArray[np.float32]:
+    def read(self, values: FlatState, *, at: range, into: NDArray[np.float32]) -> None:
         """Rotated values at these places, whole columns.
 
         Args:
             values: The row, padded.
             at: Places of the rotated row.
+            into: As many values.
         """
         columns = _columns(at)
-        turned = np.ascontiguousarray(values.columns(columns, width=self._width).T)
-        turned *= self._signs(columns)
-        return _hadamard(turned).reshape(-1)
+        lines = values.columns(columns, width=self._width)
+        lines *= self._signs(columns)
+        into.reshape(-1, LENGTH)[:] = _hadamard(lines).T
 
     def put(self, rotated: NDArray[np.float32], *, at: range, into: NDArray[np.float32]) -> None:
         """Turn rotated values back, and write them where they came from.
@@ -62,19 +63,19 @@ class Rotation:
             into: The whole row, padded.
         """
         columns = _columns(at)
-        turned = _hadamard(rotated.reshape(-1, LENGTH))
-        turned *= self._signs(columns)
-        into.reshape(LENGTH, self._width)[:, columns.start : columns.stop] = turned.T
+        lines = _hadamard(np.ascontiguousarray(rotated.reshape(-1, LENGTH).T))
+        lines *= self._signs(columns)
+        into.reshape(LENGTH, self._width)[:, columns.start : columns.stop] = lines
 
     def _signs(self, columns: range) -> NDArray[np.float32]:
-        """1 or -1 for each value of some columns: a bit each of the public keystream."""
+        """1 or -1 for each value of some columns, a bit each of the public keystream; lines."""
         bits = np.zeros(len(columns) * LENGTH // 8, dtype=np.uint8)
         stream = MaskStream(
             Masks(added=(self._key,)), dtype=bits.dtype, start=columns.start * LENGTH // 8
         )
         stream.apply(bits)
-        signs = 1.0 - 2.0 * np.unpackbits(bits).astype(np.float32)
-        return signs.reshape(-1, LENGTH)
+        minus = np.unpackbits(bits).reshape(-1, LENGTH).T.astype(np.float32)
+        return 1 - 2 * minus
 
 
 def _columns(at: range) -> range:
@@ -83,17 +84,19 @@ def _columns(at: range) -> range:
     return range(at.start // LENGTH, at.stop // LENGTH)
 
 
-def _hadamard(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The orthonormal Hadamard transform of each row; its own inverse."""
-    squares = rows.reshape(-1, _SIDE, _SIDE)
-    turned: NDArray[np.float32] = np.matmul(np.matmul(_matrix(), squares), _matrix())
-    return turned.reshape(-1, LENGTH)
+def _hadamard(lines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The orthonormal Hadamard transform of each column; its own inverse.
 
-
-@cache
-def _matrix() -> NDArray[np.float32]:
-    """Hadamard's matrix of side 64 (Sylvester), divided by 8."""
-    rows: list[list[int]] = [[1]]
-    while len(rows) < _SIDE:
-        rows = [[*row, *row] for row in rows] + [[*row, *(-x for x in row)] for row in rows]
-    return np.array(rows, dtype=np.float32) / np.float32(np.sqrt(_SIDE))
+    Butterflies between lines, all of whose columns lie side by side in memory. (A product with the
+    matrix would wake the threads of the linear algebra library.)
+    """
+    spare = np.empty_like(lines)
+    half = 1
+    while half < LENGTH:
+        pairs, turned = (one.reshape(-1, 2, half, lines.shape[1]) for one in (lines, spare))
+        np.add(pairs[:, 0], pairs[:, 1], out=turned[:, 0])
+        np.subtract(pairs[:, 0], pairs[:, 1], out=turned[:, 1])
+        lines, spare = spare, lines
+        half *= 2
+    lines *= np.float32(LENGTH**-0.5)
+    return lines

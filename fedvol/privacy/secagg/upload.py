@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -10,14 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedvol.errors import NonFiniteUpdateError
-from fedvol.privacy.secagg.body import BodyCode, clipping
+from fedvol.privacy.secagg.body import BodyCode, BodyEncoder, clipping
 from fedvol.privacy.secagg.context import Terms
 from fedvol.privacy.secagg.flat import FlatState
 from fedvol.privacy.secagg.hashing import KEY_BYTES
-from fedvol.privacy.secagg.masks import Masks, MaskStream, Words, apply_masks, chunks, spans
-from fedvol.privacy.secagg.rotation import Rotation, padded
+from fedvol.privacy.secagg.masks import (
+    CHUNK_WORDS,
+    Masks,
+    MaskStream,
+    Words,
+    apply_masks,
+    pieces,
+    spans,
+)
+from fedvol.privacy.secagg.rotation import READ_AT_ONCE, Rotation, padded
 from fedvol.privacy.secagg.tail import encode_tail
 from fedvol.types import State
+
+_NOISE_DTYPE = np.dtype("<u4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +66,7 @@ def masked_upload(
     code: BodyCode,
     masks: SiteMasks,
     context: bytes,
+    into: Words | None = None,
     num_threads: int = 1,
 ) -> Upload:
     """Clip, weigh, round and mask an update.
@@ -68,6 +79,7 @@ def masked_upload(
         code: Of the body.
         masks: Of this site in this sum.
         context: Of the sum.
+        into: Where the body is written; None: new memory.
         num_threads: Each does a part of the body.
 
     Raises:
@@ -90,7 +102,7 @@ def masked_upload(
             "Lower the learning rate, or look at the site's data.",
         )
     factor = clipping(norm, bound=terms.norm_bound) * weight / terms.max_weight
-    body = np.empty(code.num_words, dtype=code.dtype)
+    body = np.empty(code.num_words, dtype=code.dtype) if into is None else into
     part = _Part(
         values=values,
         rotation=Rotation(context, num_values=terms.num_values) if terms.bits == 16 else None,
@@ -122,15 +134,26 @@ class _Part:
 
     def fill(self, body: Words, *, span: range) -> None:
         masks = MaskStream(self.masks, dtype=self.code.dtype, start=span.start)
-        noise = MaskStream(Masks(added=(self.noise_key,)), dtype=np.dtype("<u4"), start=span.start)
-        for chunk in chunks(span):
-            drawn = np.zeros(len(chunk), dtype="<u4")
-            noise.apply(drawn)
-            words = self.code.encode(self._read(chunk), factor=self.factor, noise=drawn)
+        noise = MaskStream(Masks(added=(self.noise_key,)), dtype=_NOISE_DTYPE, start=span.start)
+        encoder = BodyEncoder(self.code, factor=self.factor, size=CHUNK_WORDS)
+        drawn = np.empty(CHUNK_WORDS, dtype=_NOISE_DTYPE)
+        for chunk, values in self._chunks(span):
+            words = body[chunk.start : chunk.stop]
+            fresh = drawn[: len(chunk)]
+            fresh[:] = 0
+            noise.apply(fresh)
+            encoder.encode(values, noise=fresh, into=words)
             masks.apply(words)
-            body[chunk.start : chunk.stop] = words
 
-    def _read(self, at: range) -> NDArray[np.float32]:
-        if self.rotation is None:
-            return self.values.read(at)
-        return self.rotation.read(self.values, at=at)
+    def _chunks(self, span: range) -> Iterator[tuple[range, NDArray[np.float32]]]:
+        """Chunks of a part with their values, which are read, and rotated, several at once."""
+        at_once = CHUNK_WORDS if self.rotation is None else READ_AT_ONCE
+        held = np.empty(min(at_once, len(span)), dtype=np.float32)
+        for large in pieces(span, each=at_once):
+            values = held[: len(large)]
+            if self.rotation is None:
+                self.values.read(large, into=values)
+            else:
+                self.rotation.read(self.values, at=large, into=values)
+            for chunk in pieces(large, each=CHUNK_WORDS):
+                yield chunk, values[chunk.start - large.start : chunk.stop - large.start]

@@ -17,6 +17,7 @@ from fedvol.privacy.secagg import (
     masked_upload,
     threshold,
 )
+from fedvol.privacy.secagg.body import BodyEncoder
 from fedvol.privacy.secagg.context import Bits
 from fedvol.privacy.secagg.masks import CHUNK_WORDS, Masks, apply_masks, keystream
 from fedvol.types import SiteId, State
@@ -163,7 +164,9 @@ def test_rounding_has_no_bias() -> None:
     code = code_of(agreed, num_parties=100)
     value = 0.3 / code.scale  # three tenths of a step
     noise = keystream(bytes(32), num_words=40_000, dtype=np.dtype("<u4"))
-    words = code.encode(np.full(40_000, value, dtype=np.float32), factor=1.0, noise=noise)
+    words = np.empty(40_000, dtype=code.dtype)
+    values = np.full(40_000, value, dtype=np.float32)
+    BodyEncoder(code, factor=1.0, size=40_000).encode(values, noise=noise, into=words)
     share = float(words.astype(np.float64).mean())
     standard_error = (0.3 * 0.7 / 40_000) ** 0.5
     assert abs(share - np.float32(value) * code.scale) < 4 * standard_error

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from fedvol.errors import ShareInvalidError
 from fedvol.privacy.secagg.hashing import KEY_BYTES
@@ -43,7 +44,7 @@ def join(shares: Mapping[int, bytes], *, threshold: int) -> bytes:
     """
     if len(shares) < threshold:
         raise _invalid(f"{len(shares)} shares, and {threshold} are needed")
-    chosen = sorted(shares)[:threshold]
+    chosen = tuple(sorted(shares)[:threshold])
     values = [_element(shares[index]) for index in chosen]
     secret = sum(
         value * weight for value, weight in zip(values, _weights_at_0(chosen), strict=True)
@@ -61,8 +62,12 @@ def _share(coefficients: Sequence[int], *, at: int) -> bytes:
     return value.to_bytes(SHARE_BYTES, "big")
 
 
-def _weights_at_0(indices: Sequence[int]) -> list[int]:
-    """Lagrange's weights for the value at 0 of the polynomial through these indices."""
+@lru_cache(maxsize=16)
+def _weights_at_0(indices: tuple[int, ...]) -> list[int]:
+    """Lagrange's weights for the value at 0 of the polynomial through these indices.
+
+    Held, because the keys of many sites are joined from shares of the same sites.
+    """
     weights: list[int] = []
     for one in indices:
         above, below = 1, 1

@@ -51,20 +51,11 @@ def run(name: Name, *, size: Size) -> Iterator[Measurement | Skipped]:
         case "site_round_s":
             from benchmarks import site_round_s as benchmark
         case "secagg_client_speedup_vs_flwr":
-            from benchmarks import secagg_client
-
-            yield secagg_client.speedup_vs_flwr(size)
-            return
+            from benchmarks import secagg_client_speedup_vs_flwr as benchmark
         case "secagg_client_vs_keystream":
-            from benchmarks import secagg_client
-
-            yield secagg_client.vs_keystream(size)
-            return
+            from benchmarks import secagg_client_vs_keystream as benchmark
         case "secagg_extra_mib":
-            from benchmarks import secagg_client
-
-            yield secagg_client.extra_mib(size)
-            return
+            from benchmarks import secagg_extra_mib as benchmark
         case "import_cli_s":
             from benchmarks import import_cli_s as benchmark
         case _:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SHARED = {"__init__", "__main__", "listing", "measurement", "phantom_study"}
+SHARED = {"__init__", "__main__", "listing", "masked_update", "measurement", "phantom_study"}
 FILES = {path.stem for path in (REPOSITORY / "benchmarks").glob("*.py")} - SHARED
 
 

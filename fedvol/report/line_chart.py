@@ -9,7 +9,7 @@ from fedvol.report.figures import number
 from fedvol.report.svg import Scale, figure_svg, nice_scale, path_data, round_ticks, spread, tag
 
 _WIDTH, _HEIGHT = 440, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 346, 24, 246
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 332, 24, 246
 _MAX_DOTS = 30
 _NAME_CHARACTERS = 13
 
@@ -65,10 +65,13 @@ def line_chart(
     x = _scale_of(places)
     body = [_heading(title), *_axes(x, y, last=places[-1], axis=axis)]
     if mark is not None:
-        body += _mark(x(mark[0]), mark[1])
+        at = x(mark[0])
+        body.append(tag("line", x1=at, x2=at, y1=_TOP + 4, y2=_BOTTOM, class_="best"))
     for line in lines:
         body += _curve(line, places=places, x=x, y=y)
     body += _names(lines, x=x, y=y, places=places)
+    if mark is not None:  # above the lines, which its outline keeps off
+        body.append(_mark_words(x(mark[0]), mark[1]))
     return figure_svg(body, width=_WIDTH, height=_HEIGHT, title=title, desc=desc, class_="chart")
 
 
@@ -107,19 +110,10 @@ def _axes(x: Scale, y: Scale, *, last: int, axis: str) -> list[Markup]:
     return [*lines, *values, *indices, name]
 
 
-def _mark(at: float, words: str) -> list[Markup]:
+def _mark_words(at: float, words: str) -> Markup:
     anchor = "end" if at > (_LEFT + _RIGHT) / 2 else "start"
     shift = -5 if anchor == "end" else 5
-    return [
-        tag("line", x1=at, x2=at, y1=_TOP + 4, y2=_BOTTOM, class_="best"),
-        tag(
-            "text",
-            words,
-            x=at + shift,
-            y=_BOTTOM - 7,
-            class_=f"besttext {anchor}",
-        ),
-    ]
+    return tag("text", words, x=at + shift, y=_BOTTOM - 7, class_=f"besttext {anchor}")
 
 
 def _curve(line: Line, *, places: Sequence[int], x: Scale, y: Scale) -> list[Markup]:

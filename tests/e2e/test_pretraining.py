@@ -32,6 +32,7 @@ from fedvol.ssl import build_pretext, initial_pretext_network
 from fedvol.store import (
     ALL_SITES,
     CheckpointKind,
+    CheckpointRecord,
     RunStore,
     StateFile,
     open_engine,
@@ -54,6 +55,16 @@ def bases(federation: Federation) -> dict[int, State]:
     finally:
         engine.dispose()
     return {one.stage: federation.state(one.digest) for one in held}
+
+
+def pretrained_checkpoint(federation: Federation) -> CheckpointRecord:
+    """The weights that its pretraining ended with."""
+    engine = open_engine(federation.folder / "run.db")
+    try:
+        (held,) = RunStore(engine).checkpoints(RUN, kind=CheckpointKind.PRETRAINED)
+    finally:
+        engine.dispose()
+    return held
 
 
 def test_a_pretraining_at_one_site_is_the_training_loop(tiny_cases: Cases, tmp_path: Path) -> None:
@@ -271,11 +282,7 @@ def test_a_picture_is_of_the_pretrained_network_with_the_norms_of_its_site(
     study = pretrained_study(keys='exchange = "all_but_norms"')
     federation = make_federation(study, cases=tiny_cases, folder=tmp_path)
     federation.run()
-    engine = open_engine(tmp_path / "run.db")
-    try:
-        (held,) = RunStore(engine).checkpoints(RUN, kind=CheckpointKind.PRETRAINED)
-    finally:
-        engine.dispose()
+    held = pretrained_checkpoint(federation)
     state, agent = federation.state(held.digest), federation.agents()[SITE]
     made = agent.pretext_picture(state, run=RUN, stage=0, best_round=held.round)
     assert made is not None
@@ -307,11 +314,7 @@ def test_what_was_pretrained_is_given_away_with_its_record(
     study = pretrained_study(strategy='kind = "fedadam"')
     federation = make_federation(study, cases=tiny_cases, folder=tmp_path)
     federation.run()
-    engine = open_engine(tmp_path / "run.db")
-    try:
-        (held,) = RunStore(engine).checkpoints(RUN, kind=CheckpointKind.PRETRAINED)
-    finally:
-        engine.dispose()
+    held = pretrained_checkpoint(federation)
     pretrained = federation.blobs.path(held.digest)
     record = read_record(pretrained)
     assert (record.task, record.transfers, record.channels) == ("volume_fusion", "whole", ("CT",))

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,6 +23,7 @@ from fedvol.privacy.secagg import (
     masks_left,
 )
 from fedvol.privacy.secagg.ephemeral import SiteSecrets
+from fedvol.privacy.secagg.masks import Masks, Words, apply_masks
 from fedvol.types import Digest, SiteId, State
 
 HASH = Digest(sha256(b"anything").hexdigest())
@@ -139,6 +141,13 @@ class Sites:
         }
         left = masks_left(cohort, sharing=sharing, uploaded=uploading, answers=answers)
         return total.unmasked(left, context=self.context, num_threads=num_threads)
+
+
+def keystream(key: bytes, *, num_words: int, dtype: np.dtype[Any]) -> Words:
+    """The first words of a key's keystream."""
+    words = np.zeros(num_words, dtype=dtype)
+    apply_masks(words, Masks(added=(key,)))
+    return words
 
 
 def random_updates(

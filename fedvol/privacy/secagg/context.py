@@ -5,7 +5,7 @@ from typing import Literal
 
 from fedvol.plan import canonical_json
 from fedvol.privacy.secagg.hashing import tagged_hash, u64
-from fedvol.types import Digest, Json, RunId, SiteId
+from fedvol.types import Digest, Json, SiteId
 
 Bits = Literal[16, 32]
 
@@ -45,7 +45,7 @@ class Terms:
 
 
 def context_digest(
-    *, job: RunId | str, round_index: int, roster: Digest, model: Digest, terms: bytes
+    *, job: str, round_index: int, roster: Digest, model: Digest, terms: bytes
 ) -> bytes:
     """ctx: 32 bytes that stand in everything a site signs or derives in one sum.
 

@@ -139,7 +139,8 @@ def masks_left(
         if public_key(key) != cohort.advert(site).mask_key:
             raise _unlike(site)
         others = sorted(uploaded)
-        found.append(_reversed(pair_masks(key, cohort=cohort, site=site, others=others)))
+        pairs = pair_masks(key, cohort=cohort, site=site, others=others)
+        found.append(pairs.reversed())
     return together(found)
 
 
@@ -159,7 +160,3 @@ def _unlike(site: SiteId) -> SecureSumFailedError:
         "the shares that sites gave do not make what it advertised",
         "Play the next round; if it happens again, a site gives false shares.",
     )
-
-
-def _reversed(masks: SiteMasks) -> SiteMasks:
-    return SiteMasks(body=masks.body.reversed(), tail=masks.tail.reversed())

@@ -95,13 +95,6 @@ def pieces(span: range, *, each: int) -> Sequence[range]:
     return [range(at, min(at + each, span.stop)) for at in range(span.start, span.stop, each)]
 
 
-def keystream(key: bytes, *, num_words: int, dtype: np.dtype[Any]) -> Words:
-    """The first words of a key's keystream; for tests and tails, which are short."""
-    words = np.zeros(num_words, dtype=dtype)
-    apply_masks(words, Masks(added=(key,)))
-    return words
-
-
 def _apply_span(words: Words, masks: Masks, span: range) -> None:
     stream = MaskStream(masks, dtype=words.dtype, start=span.start)
     for chunk in pieces(span, each=CHUNK_WORDS):

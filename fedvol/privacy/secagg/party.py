@@ -8,7 +8,8 @@ Reference: Bonawitz et al. 2017, "Practical Secure Aggregation for Privacy-Prese
 Learning", figure 4, with the consistency round that an active server makes necessary.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import final
@@ -96,7 +97,7 @@ class Party:
         Raises:
             SecureSumOrderError: It was done before.
         """
-        with _OrLeave(self, _Step.NEW) as secrets:
+        with self._doing(_Step.NEW) as secrets:
             self._own = Advert.signed(
                 self._site,
                 share_key=public_key(secrets.share_key),
@@ -119,7 +120,7 @@ class Party:
             PartiesInvalidError: The parties cannot be those of one honest sum.
             AdvertInvalidError: An advert is not of this round, model, roster and terms.
         """
-        with _OrLeave(self, _Step.ADVERTISED) as secrets:
+        with self._doing(_Step.ADVERTISED) as secrets:
             given = list(adverts)
             if self._own not in given:
                 raise invalid_parties("this site's own advert is not as it was sent")
@@ -161,7 +162,7 @@ class Party:
             PartiesInvalidError: Some are of nobody in the cohort.
             ShareInvalidError: Some do not open.
         """
-        with _OrLeave(self, _Step.SHARED) as secrets:
+        with self._doing(_Step.SHARED) as secrets:
             cohort = self._require_cohort()
             if self._site in sealed:
                 raise invalid_parties("shares from this site to itself")
@@ -189,7 +190,7 @@ class Party:
             TooFewPartiesError: Fewer than the threshold have.
             PartiesInvalidError: This site is not among them, or somebody is who sent no shares.
         """
-        with _OrLeave(self, _Step.MASKED):
+        with self._doing(_Step.MASKED):
             survivors = self._require_subset(uploaded, of=self._held)
             self._survivors = survivors
             digest = self._require_cohort().survivors_digest(survivors)
@@ -205,7 +206,7 @@ class Party:
             SecureSumOrderError: It is not this step's turn.
             SurvivorsDisputedError: Fewer than the threshold signed what this site signed.
         """
-        with _OrLeave(self, _Step.SIGNED):
+        with self._doing(_Step.SIGNED):
             cohort = self._require_cohort()
             digest = cohort.survivors_digest(self._survivors)
             signed = [
@@ -269,35 +270,21 @@ class Party:
             )
         return found
 
-    def enter(self, step: _Step) -> SiteSecrets:
-        """Begin the step after this one; for `_OrLeave` alone."""
-        if self._step is not step or self._secrets is None:
-            raise SecureSumOrderError(
-                f"secure sum at site {self._site}",
-                "a step is asked for that is not its turn, or was done before",
-                "Play the next round; no step of a sum is done twice.",
-            )
-        self._step = _Step(step + 1)
-        return self._secrets
-
-
-class _OrLeave:
-    """One step: entered in turn, and whatever goes wrong in it is the end of the party."""
-
-    def __init__(self, party: Party, step: _Step) -> None:
-        self._party = party
-        self._step = step
-
-    def __enter__(self) -> SiteSecrets:
+    @contextmanager
+    def _doing(self, step: _Step) -> Generator[SiteSecrets]:
+        """What follows one step, in its turn; whatever goes wrong in it is the end of the party."""
         try:
-            return self._party.enter(self._step)
+            if self._step is not step or self._secrets is None:
+                raise SecureSumOrderError(
+                    f"secure sum at site {self._site}",
+                    "a step is asked for that is not its turn, or was done before",
+                    "Play the next round; no step of a sum is done twice.",
+                )
+            self._step = _Step(step + 1)
+            yield self._secrets
         except BaseException:
-            self._party.leave()
+            self.leave()
             raise
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._party.leave()
 
 
 def _holds(key: PublicKey, digest: bytes, signature: bytes, *, site: SiteId) -> bool:

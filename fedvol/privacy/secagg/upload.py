@@ -50,6 +50,10 @@ class SiteMasks:
     body: Masks = field(default_factory=Masks)
     tail: Masks = field(default_factory=Masks)
 
+    def reversed(self) -> "SiteMasks":
+        """What takes these masks off again."""
+        return SiteMasks(body=self.body.reversed(), tail=self.tail.reversed())
+
 
 def code_of(terms: Terms, *, num_parties: int) -> BodyCode:
     """How the body of a sum is encoded."""

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
+from secure_sums import keystream
 
 from fedvol.privacy.secagg.masks import (
     CHUNK_WORDS,
     Masks,
     MaskStream,
     apply_masks,
-    keystream,
     pieces,
     spans,
 )

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from secure_sums import Sites, flat, names, random_updates
+from secure_sums import Sites, flat, keystream, names, random_updates
 
 from fedvol.errors import FedvolError, NonFiniteUpdateError, SecureSumFailedError
 from fedvol.privacy.secagg import (
@@ -19,7 +19,7 @@ from fedvol.privacy.secagg import (
 )
 from fedvol.privacy.secagg.body import BodyEncoder
 from fedvol.privacy.secagg.context import Bits
-from fedvol.privacy.secagg.masks import CHUNK_WORDS, Masks, apply_masks, keystream
+from fedvol.privacy.secagg.masks import CHUNK_WORDS, Masks, apply_masks
 from fedvol.types import SiteId, State
 
 SIZES = (5, 1, 30)

@@ -3,13 +3,13 @@
 from hashlib import sha256
 
 import numpy as np
-from secure_sums import vector_identity, vector_secrets
+from secure_sums import keystream, vector_identity, vector_secrets
 
 from fedvol.privacy.secagg import Cohort, Party, Terms, code_of, context_digest
 from fedvol.privacy.secagg.ephemeral import agree
 from fedvol.privacy.secagg.hashing import derive_key, tagged_hash
 from fedvol.privacy.secagg.keys import seal_key
-from fedvol.privacy.secagg.masks import apply_masks, keystream
+from fedvol.privacy.secagg.masks import apply_masks
 from fedvol.privacy.secagg.shamir import split
 from fedvol.types import Digest, SiteId
 

@@ -95,8 +95,9 @@ class Server:
         self.learned.signed.setdefault(at._site, []).append(at.sign(told))
 
     def unmask(self, at: Party, got: Mapping[SiteId, bytes]) -> None:
-        assert at._site not in self.learned.unmasked
-        self.learned.unmasked[at._site] = at.unmask(got)
+        given = at.unmask(got)
+        assert at._site not in self.learned.unmasked, "a site unmasked twice"
+        self.learned.unmasked[at._site] = given
 
     def changed_adverts(self, adverts: Sequence[Advert], *, old: Sequence[Advert]) -> list[Advert]:
         shown = list(adverts)

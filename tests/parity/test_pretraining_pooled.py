@@ -43,9 +43,10 @@ class Setting:
 SETTINGS = {
     "volume_fusion": Setting(task="boxes = [4, 8]", rounds=8),
     "mae": Setting(task="block = 8", rounds=80),
-    "mae_vit": Setting(task="decoder_width = 32", side=32, network=UNETR, rounds=30),
+    "mae_vit": Setting(task="decoder_width = 32", side=32, network=UNETR, rounds=160),
 }
 FAST = ("volume_fusion",)
+SEVERAL_MINUTES = pytest.mark.timeout(3600)
 
 
 def study_of(kind: str) -> Study:
@@ -90,7 +91,10 @@ def trivial_loss(study: Study, cases: Cases, folder: Path) -> float:
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=[] if kind in FAST else pytest.mark.full) for kind in SETTINGS],
+    [
+        pytest.param(kind, marks=[] if kind in FAST else [pytest.mark.full, SEVERAL_MINUTES])
+        for kind in SETTINGS
+    ],
 )
 def test_federated_pretraining_reaches_the_pooled_loss(
     kind: str, tiny_cases: Cases, tmp_path: Path
